@@ -1,0 +1,13 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """A mistake in the input, said in one sentence.
+
+    The message says what was wrong, where (file:line, config key, tensor name), what was found
+    and what was expected. Command lines print it without a traceback and exit with status 1.
+    """
+
+
+class DataError(UserError):
+    """A record that cannot be used; `on_bad_example=skip` may pass over it."""
