@@ -1,0 +1,1 @@
+"""Flax modules with the parameter names and shapes of the released files."""

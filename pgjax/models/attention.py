@@ -1,0 +1,45 @@
+"""The attention that both towers call.
+
+Einsum letters: B rows, T queries, S keys, K key/value heads, G queries per key head, H head size.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+) -> jax.Array:
+    """Softmax attention in float32, through the device's fused kernel where it has one.
+
+    Args:
+      q: [B,T,N,H].
+      k: [B,S,K,H] in q's dtype, with K dividing N (grouped queries).
+      v: [B,S,K,H].
+      mask: bool [B,T,S], True where a query may attend; None for everywhere.
+      scale: of the logits; None for H^-½.
+
+    Returns:
+      [B,T,N,H] in q's dtype.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if q.dtype == jnp.float16:  # the library's path does not compile on CPU, and a T4 fuses none
+        return _attend_unfused(q, k, v, mask, scale)
+    # The library promotes to float32 implicitly inside, which strict numerics forbid.
+    with jax.numpy_dtype_promotion("standard"):
+        mask = None if mask is None else mask[:, None]
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale)
+
+
+def _attend_unfused(q, k, v, mask, scale):
+    b, t, n, h = q.shape
+    q = q.reshape(b, t, k.shape[2], -1, h)
+    logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32) * scale
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)

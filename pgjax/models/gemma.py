@@ -1,0 +1,233 @@
+"""Gemma decoder (Gemma Team, arXiv:2403.08295), with an explicit key/value cache.
+
+Einsum letters: B rows, T new tokens, S attended tokens, D width, N query heads, K key/value
+heads, H head size, F hidden size of the MLP, V vocabulary, C = 2 (key and value; gate and up).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pgjax.models.attention import attend
+from pgjax.models.remat import scan_layers
+from pgjax.models.variants import GemmaConfig
+
+LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]; stacked over layers [L,B,S,K,H]
+
+
+def _param(init, *axes):
+    return nn.with_logical_partitioning(init, axes)
+
+
+def _fan_in(in_axis, out_axis, batch_axis=()):
+    return nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis
+    )
+
+
+class Einsum(nn.Module):
+    """One weight `w` and the einsum that uses it."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    in_axis: tuple[int, ...]
+    out_axis: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, eqn: str, x: jax.Array) -> jax.Array:
+        """Applies `eqn` to x and w; w is cast to x's dtype, which is the compute dtype."""
+        batch = tuple(set(range(len(self.shape))) - {*self.in_axis, *self.out_axis})
+        init = _fan_in(self.in_axis, self.out_axis, batch)
+        w = self.param("w", _param(init, *self.axes), self.shape)
+        return jnp.einsum(eqn, x, w.astype(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with scale stored as an offset from 1 (arXiv:1910.07467)."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [...,D] -> [...,D], computed in float32, returned in x's dtype."""
+        init = _param(nn.initializers.zeros_init(), "embed")
+        scale = self.param("scale", init, (x.shape[-1],)).astype(jnp.float32)
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        return (y * (1.0 + jnp.expand_dims(scale, range(y.ndim - 1)))).astype(x.dtype)
+
+
+def rope(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Array:
+    """Rotary position embedding, halves rotated (arXiv:2104.09864).
+
+    Args:
+      x: [B,T,N,H].
+      positions: int32 [B,T].
+      base: longest wavelength over 2π.
+
+    Returns:
+      [B,T,N,H] in x's dtype; angles are computed in float32.
+    """
+    half = x.shape[-1] // 2
+    wavelength = base ** (jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions[:, :, None, None].astype(jnp.float32) / wavelength[None, None, None, :]
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; parameters q_einsum, kv_einsum and attn_vec_einsum."""
+
+    config: GemmaConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        cache: LayerCache | None,
+        positions: jax.Array,
+        mask: jax.Array,
+        start: jax.Array | None,
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """x [B,T,D], mask bool [B,T,S] -> ([B,T,D], cache with T new columns from `start`)."""
+        c = self.config
+        n, k, h, d = c.num_heads, c.num_kv_heads, c.head_dim, c.width
+        q_einsum = Einsum((n, d, h), ("heads", "embed", "head_dim"), (1,), (2,), name="q_einsum")
+        kv_einsum = Einsum(
+            (2, k, d, h), (None, "kv_heads", "embed", "head_dim"), (2,), (3,), name="kv_einsum"
+        )
+        out_einsum = Einsum(
+            (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
+        )
+        q = rope(q_einsum("BTD,NDH->BTNH", x), positions)
+        key, value = kv_einsum("BTD,CKDH->CBTKH", x)
+        key = rope(key, positions)
+        if cache is not None:
+            cache = {
+                name: jax.lax.dynamic_update_slice_in_dim(
+                    cache[name], new.astype(cache[name].dtype), start, axis=1
+                )
+                for name, new in (("k", key), ("v", value))
+            }
+            key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
+        y = attend(q, key, value, mask, scale=h**-0.5)
+        return out_einsum("BTNH,NHD->BTD", y), cache
+
+
+class FeedForward(nn.Module):
+    """Gated tanh-GELU MLP; parameters gating_einsum [C,D,F] and linear [F,D]."""
+
+    mlp_dim: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B,T,D] -> [B,T,D]."""
+        d = x.shape[-1]
+        gating = self.param(
+            "gating_einsum",
+            _param(_fan_in((1,), (2,), (0,)), None, "embed", "mlp"),
+            (2, d, self.mlp_dim),
+        )
+        linear = self.param(
+            "linear", _param(_fan_in((0,), (1,)), "mlp", "embed"), (self.mlp_dim, d)
+        )
+        gate, up = jnp.einsum("BTD,CDF->CBTF", x, gating.astype(x.dtype))
+        hidden = nn.gelu(gate, approximate=True) * up
+        return jnp.einsum("BTF,FD->BTD", hidden, linear.astype(x.dtype))
+
+
+class Block(nn.Module):
+    """Pre-norm decoder layer."""
+
+    config: GemmaConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        cache: LayerCache | None,
+        positions: jax.Array,
+        mask: jax.Array,
+        start: jax.Array | None,
+        deterministic: bool,
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """x [B,T,D] -> ([B,T,D], cache)."""
+        c = self.config
+        x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
+        drop = nn.Dropout(c.dropout)
+        y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
+        y, cache = Attention(c, name="attn")(y, cache, positions, mask, start)
+        x = x + drop(y, deterministic)
+        y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
+        y = FeedForward(c.mlp_dim, name="mlp")(y)
+        return x + drop(y, deterministic), cache
+
+
+class Embedder(nn.Module):
+    """Token embedding, tied with the output layer."""
+
+    vocab_size: int
+    width: int
+    dtype: jnp.dtype
+
+    def setup(self):  # noqa: D102
+        init = _param(nn.initializers.normal(self.width**-0.5), "vocab", "embed")
+        self.input_embedding = self.param("input_embedding", init, (self.vocab_size, self.width))
+
+    def encode(self, tokens: jax.Array) -> jax.Array:
+        """int32 [B,T] -> [B,T,D], scaled by √D."""
+        x = jnp.take(self.input_embedding, tokens, axis=0).astype(self.dtype)
+        return x * jnp.asarray(self.width**0.5, self.dtype)
+
+    def decode(self, x: jax.Array) -> jax.Array:
+        """[...,D] -> float32 logits [...,V]."""
+        table = self.input_embedding.astype(x.dtype)
+        return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
+
+
+class Gemma(nn.Module):
+    """The decoder: embeds tokens, runs the layers over given embeddings, makes logits."""
+
+    config: GemmaConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "full"
+
+    def setup(self):  # noqa: D102
+        c = self.config
+        self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
+        self.layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)(c)
+        self.final_norm = RMSNorm(c.norm_eps)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """int32 [B,T] -> [B,T,D]."""
+        return self.embedder.encode(tokens)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        cache: LayerCache | None = None,
+        start: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> tuple[jax.Array, LayerCache | None]:
+        """Runs the layers.
+
+        Args:
+          x: [B,T,D] embeddings.
+          positions: int32 [B,T].
+          mask: bool [B,T,S], True where a query may attend; S is T, or the cache's length.
+          cache: "k" and "v" [L,B,S,K,H], or None.
+          start: int32 scalar, the cache column that the first new token is written to.
+          deterministic: no dropout.
+
+        Returns:
+          (final-normed [B,T,D] in the compute dtype, updated cache or None).
+        """
+        x, cache = self.layers(x.astype(self.dtype), cache, positions, mask, start, deterministic)
+        return self.final_norm(x), cache
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """Final-normed [...,D] -> float32 [...,V]."""
+        return self.embedder.decode(x)

@@ -1,0 +1,91 @@
+"""Sizes of the towers, by name or spelled out."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pgjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SiglipConfig:
+    """Size of the image tower (ViT)."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    patch_size: tuple[int, int] = (14, 14)
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmaConfig:
+    """Size of the decoder."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    norm_eps: float = 1e-6
+    dropout: float = 0.0
+
+
+SIGLIP = {
+    "So400m/14": SiglipConfig(1152, 27, 4304, 16),
+    "mid/14": SiglipConfig(384, 6, 1536, 6),
+    "tiny/8": SiglipConfig(128, 4, 384, 4, patch_size=(8, 8)),
+}
+GEMMA = {
+    "gemma_2b": GemmaConfig(2048, 18, 16384, 8, 1, 256, vocab_size=257_152),
+    "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
+    "gemma_tiny": GemmaConfig(128, 4, 512, 4, 1, 32, vocab_size=1664),
+}
+
+
+def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
+    """Builds the image tower's size from `dict(variant="So400m/14", dropout=…)` or explicit sizes.
+
+    Raises:
+      UserError: unknown variant or key, missing size, or heads that do not divide the width.
+    """
+    config = _build(SiglipConfig, SIGLIP, spec, "model.img")
+    if config.width % config.num_heads:
+        raise UserError(
+            f"model.img: width {config.width} is not a multiple of num_heads {config.num_heads}."
+        )
+    return dataclasses.replace(config, patch_size=tuple(config.patch_size))
+
+
+def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
+    """Builds the decoder's size from `dict(variant="gemma_2b", …)` or explicit sizes.
+
+    Raises:
+      UserError: unknown variant or key, missing size, or query heads that the key/value heads
+        do not divide.
+    """
+    config = _build(GemmaConfig, GEMMA, spec, "model.llm")
+    if config.num_heads % config.num_kv_heads or config.head_dim % 2:
+        raise UserError(
+            f"model.llm: num_heads {config.num_heads} must be a multiple of num_kv_heads "
+            f"{config.num_kv_heads}, and head_dim {config.head_dim} even."
+        )
+    return config
+
+
+def _build(cls: type, variants: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> Any:
+    sizes = {k: v for k, v in spec.items() if k != "variant" and v is not None}
+    known = [f.name for f in dataclasses.fields(cls)]
+    if unknown := sizes.keys() - set(known):
+        raise UserError(f"{where}: unknown key {sorted(unknown)}; it takes variant, {known}.")
+    if name := spec.get("variant"):
+        if name not in variants:
+            raise UserError(f"{where}.variant {name!r} is unknown; choose from {list(variants)}.")
+        return dataclasses.replace(variants[name], **sizes)
+    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+    if missing := [k for k in required if k not in sizes]:
+        raise UserError(f"{where}: without a variant, {missing} must be given too.")
+    return cls(**sizes)
