@@ -1,0 +1,1 @@
+"""Autoregressive generation, given a model's prefill and extend functions."""

@@ -1,0 +1,159 @@
+"""Cross-entropy over supervised positions, without ever holding all logits.
+
+A language model's logits [B,T,V] are by far its largest activation (V = 257,152). Here each
+row's supervised positions are first moved to its front; a loop then takes a few columns at a
+time, as many times as the fullest row needs, and makes logits, loss and gradient together, so
+one chunk of logits is alive at any moment and none is computed twice.
+
+Einsum letters: B rows, C columns of a chunk, D width, V vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def shift(
+    text: jax.Array, mask_ar: jax.Array, mask_loss: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Next-token inputs and targets; the only place where the shift by one happens.
+
+    Args:
+      text: int32 [B,T+1].
+      mask_ar: int32 [B,T+1].
+      mask_loss: int32 [B,T+1].
+
+    Returns:
+      inputs: text [B,T] and mask_ar [B,T]; targets [B,T]; supervised bool [B,T].
+    """
+    return text[:, :-1], mask_ar[:, :-1], text[:, 1:], mask_loss[:, 1:] > 0
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def supervised_xent(
+    hidden: jax.Array,
+    embedding: jax.Array,
+    targets: jax.Array,
+    supervised: jax.Array,
+    row_weight: jax.Array,
+    label_smoothing: float,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted mean over rows of the mean cross-entropy over a row's supervised tokens.
+
+    With smoothing ε the target distribution is 1-ε on the target and ε/(V-1) on every other
+    token (Szegedy et al., arXiv:1512.00567, without the target's own share). A row without
+    supervised tokens has loss 0.
+
+    Args:
+      hidden: [B,T,D] final-normed hidden states.
+      embedding: [V,D] output embedding.
+      targets: int32 [B,T].
+      supervised: bool [B,T].
+      row_weight: float32 [B], for a mean over rows 1/B each.
+      label_smoothing: ε.
+      chunk: columns of [B,T] whose logits are alive at a time.
+
+    Returns:
+      (float32 scalar loss, float32 [B,T] cross-entropy per token, 0 where not supervised; the
+      second is for reporting and carries no gradient).
+    """
+    loss, token_xent, _, _ = _forward(
+        hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk, False, False
+    )
+    return loss, token_xent
+
+
+def _fwd(hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk):
+    # A frozen embedding is not perturbed, and then its [V,D] gradient is never made.
+    loss, token_xent, d_hidden, d_embedding = _forward(
+        *(x.value for x in (hidden, embedding, targets, supervised, row_weight)),
+        label_smoothing,
+        chunk,
+        hidden.perturbed,
+        embedding.perturbed,
+    )
+    return (loss, token_xent), (d_hidden, d_embedding)
+
+
+def _bwd(label_smoothing, chunk, residuals, cotangents):
+    del label_smoothing, chunk
+    scale = cotangents[0]
+    if isinstance(scale, jax.custom_derivatives.SymbolicZero):
+        return None, None, None, None, None
+    d_hidden, d_embedding = (
+        None if g is None else (scale * g.astype(jnp.float32)).astype(g.dtype) for g in residuals
+    )
+    return d_hidden, d_embedding, None, None, None
+
+
+supervised_xent.defvjp(_fwd, _bwd, symbolic_zeros=True)
+
+
+def _forward(
+    hidden, embedding, targets, supervised, row_weight, smoothing, chunk, want_dh, want_de
+):
+    b, t, d = hidden.shape
+    vocab = embedding.shape[0]
+    chunk = min(chunk, t)
+    low = smoothing / (vocab - 1)
+    high = 1.0 - smoothing - low
+
+    count = supervised.sum(axis=1, dtype=jnp.int32)
+    weight = row_weight / jnp.maximum(count, 1).astype(jnp.float32)
+    # Supervised columns first, in their order; padded to whole chunks.
+    order = jnp.argsort(~supervised, axis=1, stable=True).astype(jnp.int32)
+    pad = -t % chunk
+    packed_h = jnp.pad(_take(hidden, order), ((0, 0), (0, pad), (0, 0)))
+    packed_y = jnp.pad(_take(targets, order), ((0, 0), (0, pad)))
+    table = embedding.astype(hidden.dtype)
+    num_chunks = (count.max() + chunk - 1) // chunk
+
+    def body(state):
+        i, loss, xent, dh, de = state
+        start = i * chunk
+        h = jax.lax.dynamic_slice_in_dim(packed_h, start, chunk, axis=1)
+        y = jax.lax.dynamic_slice_in_dim(packed_y, start, chunk, axis=1)
+        live = (start + jnp.arange(chunk, dtype=jnp.int32))[None] < count[:, None]
+        logits = jnp.einsum("BCD,VD->BCV", h, table, preferred_element_type=jnp.float32)
+        lse = jax.nn.logsumexp(logits, axis=-1)
+        picked = jnp.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
+        ce = high * (lse - picked)
+        if smoothing:
+            ce += low * (vocab * lse - logits.sum(axis=-1))
+        ce = jnp.where(live, ce, 0.0)
+        loss += jnp.sum(weight * ce.sum(axis=1))
+        xent = jax.lax.dynamic_update_slice_in_dim(xent, ce, start, axis=1)
+        if want_dh or want_de:
+            scale = jnp.where(live, weight[:, None], 0.0)[:, :, None]
+            at_target = jnp.arange(vocab, dtype=jnp.int32)[None, None] == y[:, :, None]
+            p = jnp.exp(logits - lse[:, :, None])
+            dlogits = (scale * (p - low - jnp.where(at_target, high, 0.0))).astype(h.dtype)
+            if want_dh:
+                chunk_dh = jnp.einsum("BCV,VD->BCD", dlogits, table)
+                dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)
+            if want_de:
+                de += jnp.einsum("BCV,BCD->VD", dlogits, h, preferred_element_type=jnp.float32)
+        return i + 1, loss, xent, dh, de
+
+    state = (
+        jnp.int32(0),
+        jnp.float32(0),
+        jnp.zeros((b, t + pad), jnp.float32),
+        jnp.zeros_like(packed_h) if want_dh else None,
+        jnp.zeros(embedding.shape, jnp.float32) if want_de else None,
+    )
+    _, loss, xent, dh, de = jax.lax.while_loop(lambda s: s[0] < num_chunks, body, state)
+    back = jnp.argsort(order, axis=1).astype(jnp.int32)  # to the original columns
+    return (
+        loss,
+        _take(xent[:, :t], back),
+        _take(dh[:, :t], back) if want_dh else None,
+        de.astype(embedding.dtype) if want_de else None,
+    )
+
+
+def _take(x: jax.Array, columns: jax.Array) -> jax.Array:
+    """Reorders the columns of [B,T] or [B,T,D] by int32 [B,T]."""
+    return jax.vmap(lambda row, order: jnp.take(row, order, axis=0))(x, columns)

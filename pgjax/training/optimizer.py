@@ -1,0 +1,145 @@
+"""The optimizer as a chain over the flat dict of trainable parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pgjax import trees
+from pgjax.errors import UserError
+from pgjax.training.schedules import Schedule
+
+Flat = Mapping[str, jax.Array]
+
+
+def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=1.0, momentum=None):
+    """Adafactor (arXiv:1804.04235) with factored second moments and update clipping."""
+    return optax.chain(
+        optax.scale_by_factored_rms(
+            min_dim_size_to_factor=min_dim_size_to_factor, decay_rate=decay_rate
+        ),
+        optax.clip_by_block_rms(clipping_threshold),
+        optax.identity() if momentum is None else optax.ema(momentum, debias=False),
+    )
+
+
+def _momentum(*, momentum=0.9, nesterov=False, mu_dtype=None):
+    return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=mu_dtype)
+
+
+OPTIMIZERS = {
+    "adam": optax.scale_by_adam,
+    "adamw": optax.scale_by_adam,
+    "adafactor": _adafactor,
+    "momentum": _momentum,
+    "sgd": optax.identity,
+}
+
+
+def split_trainable(
+    rules: Sequence[tuple[str, bool | float]], names: Sequence[str]
+) -> dict[str, float]:
+    """The learning-rate multiplier of each trainable name; frozen names are left out.
+
+    Args:
+      rules: `[(regex, value), ...]`, first match wins: False or 0 freezes, True is a multiplier
+        of 1, a number multiplies the learning rate.
+      names: all parameter names.
+
+    Raises:
+      UserError: an unmatched name, a dead rule, or nothing left to train.
+    """
+    values = trees.first_match(rules, names, what="config.trainable")
+    bad = {v for v in values.values() if not isinstance(v, bool | int | float) or v < 0}
+    if bad:
+        raise UserError(
+            f"config.trainable: {sorted(map(repr, bad))} is neither a truth value nor a "
+            "learning-rate multiplier of at least 0."
+        )
+    multipliers = {name: float(v) for name, v in values.items() if v}
+    if not multipliers:
+        raise UserError("config.trainable freezes every parameter; nothing would be trained.")
+    return multipliers
+
+
+def make_optimizer(
+    *,
+    name: str,
+    lr: float,
+    schedule: Schedule,
+    lr_multipliers: Mapping[str, float],
+    names: Sequence[str],
+    weight_decay: float = 0.0,
+    decay_rules: Sequence[tuple[str, float]] = (("img/.*/kernel", 1.0), (".*", 0.0)),
+    grad_clip_norm: float | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> optax.GradientTransformation:
+    """Clip, optimizer, learning rate, weight decay, schedule, minus sign, in this order.
+
+    Weight decay is scaled by the schedule and not by the learning rate, as the published
+    recipes are; `adamw` scales it by both (Loshchilov & Hutter, arXiv:1711.05101).
+
+    Args:
+      name: a key of `OPTIMIZERS`.
+      lr: base learning rate.
+      schedule: factor on everything, by the count of updates so far.
+      lr_multipliers: by trainable name, from `split_trainable`.
+      names: all parameter names, frozen ones too, that `decay_rules` are written for.
+      weight_decay: base decay.
+      decay_rules: `[(regex, multiplier), ...]` on `weight_decay`.
+      grad_clip_norm: largest global norm of the gradient; None for no clipping.
+      args: further arguments of the optimizer, such as `b2`.
+
+    Raises:
+      UserError: unknown optimizer or argument, or decay rules that match no name.
+    """
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer.name {name!r} is unknown; choose from {list(OPTIMIZERS)}.")
+    args = dict(args or {})
+    if isinstance(args.get("mu_dtype"), str):
+        args["mu_dtype"] = jnp.dtype(args["mu_dtype"])
+    try:
+        core = OPTIMIZERS[name](**args)
+    except TypeError as e:
+        raise UserError(f"optimizer.args {args} do not fit {name!r}: {e}.") from None
+    decay = trees.first_match(decay_rules, names, what="optimizer.decay_rules")
+    decayed = {n: weight_decay * decay[n] for n in lr_multipliers if weight_decay * decay[n]}
+    chain = [core]
+    if grad_clip_norm is not None:
+        chain.insert(0, optax.clip_by_global_norm(grad_clip_norm))
+    if name == "adamw" and decayed:
+        chain.append(_add_decay(decayed))
+    chain.append(_scale({n: lr * m for n, m in lr_multipliers.items()}))
+    if name != "adamw" and decayed:
+        chain.append(_add_decay(decayed))
+    chain.append(optax.scale_by_schedule(lambda count: -schedule(count)))
+    return optax.chain(*chain)
+
+
+def _scale(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    return optax.stateless(
+        lambda updates, _: {n: u * jnp.asarray(factors[n], u.dtype) for n, u in updates.items()}
+    )
+
+
+def _add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
+    def add(updates: Flat, params: Flat) -> Flat:
+        return {
+            n: u + jnp.asarray(decay[n], u.dtype) * params[n] if n in decay else u
+            for n, u in updates.items()
+        }
+
+    return optax.stateless(add)
+
+
+def apply_optimizer(
+    tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat
+) -> tuple[dict[str, jax.Array], Any, dict[str, jax.Array]]:
+    """One update: (new parameters, new optimizer state, the updates that were added)."""
+    # optax promotes dtypes implicitly, which strict numerics forbid elsewhere.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    return params, opt_state, updates

@@ -1,0 +1,76 @@
+"""Learning-rate schedules, as multiples of the base rate."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.errors import UserError
+
+Schedule = Callable[[jax.Array], jax.Array]
+DECAYS = ("constant", "cosine", "linear", "rsqrt")
+
+
+def make_schedule(
+    *,
+    total_steps: int,
+    decay: str = "cosine",
+    base: float = 1.0,
+    warmup_steps: int | None = None,
+    warmup_percent: float | None = None,
+    cooldown_steps: int = 0,
+    linear_end: float = 0.0,
+    timescale: float = 10_000.0,
+    first_step: int = 0,
+) -> Schedule:
+    """Warm-up from 0, a decay, and an optional linear cool-down to 0.
+
+    Args:
+      total_steps: optimizer updates in the whole run.
+      decay: `constant`; `cosine` to 0; `linear` to `linear_end`; `rsqrt`, which falls as the
+        inverse square root of the step with the given timescale.
+      base: the value after warm-up.
+      warmup_steps: length of the warm-up; or give
+      warmup_percent: the share of `total_steps`, in 0..1, rounded down.
+      cooldown_steps: length of the linear cool-down at the end.
+      linear_end: where `linear` ends.
+      timescale: of `rsqrt`, in steps.
+      first_step: the schedule's position at the first update; the reference counts from 0 in
+        its trainer and from 1 in its notebook.
+
+    Returns:
+      A function from the int32 count of updates so far to the float32 value.
+
+    Raises:
+      UserError: unknown decay, both forms of warm-up, or a warm-up longer than the run.
+    """
+    if decay not in DECAYS:
+        raise UserError(f"schedule.decay {decay!r} is unknown; choose from {DECAYS}.")
+    if warmup_steps is not None and warmup_percent is not None:
+        raise UserError("schedule: give warmup_steps or warmup_percent, not both.")
+    warmup = warmup_steps or int(total_steps * (warmup_percent or 0.0))
+    if not 0 <= warmup + cooldown_steps <= total_steps:
+        raise UserError(
+            f"schedule: warm-up ({warmup}) and cool-down ({cooldown_steps}) steps must fit into "
+            f"total_steps {total_steps}."
+        )
+
+    def schedule(count: jax.Array) -> jax.Array:
+        step = jnp.asarray(count, jnp.float32) + first_step
+        progress = jnp.clip((step - warmup) / max(total_steps - warmup, 1), 0.0, 1.0)
+        if decay == "cosine":
+            value = base * 0.5 * (1.0 + jnp.cos(math.pi * progress))
+        elif decay == "linear":
+            value = linear_end + (base - linear_end) * (1.0 - progress)
+        elif decay == "rsqrt":
+            value = base * jnp.sqrt(timescale / (timescale + jnp.maximum(step - warmup, 0.0)))
+        else:
+            value = jnp.full_like(step, base)
+        if warmup:
+            value *= jnp.minimum(1.0, step / warmup)
+        if cooldown_steps:
+            value *= jnp.clip((total_steps - step) / cooldown_steps, 0.0, 1.0)
+        return value
+
+    return schedule
