@@ -27,10 +27,10 @@ from pgjax.data.decode import decode_image
 from pgjax.data.pipeline import Pipeline
 from pgjax.decoding.generate import generate
 from pgjax.decoding.samplers import greedy
+from pgjax.models.loss import make_loss
 from pgjax.models.paligemma import abstract_params, make_attn_mask, make_model
 from pgjax.text.compose import answering_arrays, training_arrays
 from pgjax.text.tokenizer import Tokenizer
-from pgjax.training.loss import shift, supervised_xent
 from pgjax.training.optimizer import apply_optimizer, make_optimizer, split_trainable
 from pgjax.training.schedules import make_schedule
 
@@ -177,20 +177,12 @@ def _until_eos(tokens: np.ndarray, eos: int) -> np.ndarray:
     return (ended == 0) | ((ended == 1) & (tokens == eos))
 
 
-def _loss_fn(g: Golden, t: dict, smoothing: float, chunk: int = 4) -> Callable:
+def _loss_fn(g: Golden, t: dict, smoothing: float) -> Callable:
     batch = {k: jnp.asarray(t[k]) for k in ("image", "text", "mask_ar", "mask_loss")}
-    text, mask_ar, targets, supervised = shift(
-        batch["text"], batch["mask_ar"], batch["mask_loss"]
-    )
-    rows = jnp.full((text.shape[0],), 1 / text.shape[0], jnp.float32)
-
-    def loss(trainable, frozen):
-        params = trees.unflatten({**frozen, **trainable})
-        hidden = g.model.apply({"params": params}, batch["image"], text, mask_ar)
-        table = params["llm"]["embedder"]["input_embedding"]
-        return supervised_xent(hidden, table, targets, supervised, rows, smoothing, chunk)
-
-    return loss
+    rows = batch["text"].shape[0]
+    weight = jnp.full((rows,), 1 / rows, jnp.float32)
+    loss = make_loss(g.model, label_smoothing=smoothing, chunk=4)
+    return lambda trainable, frozen: loss(trainable, frozen, batch, weight, None)
 
 
 def loss(g: Golden) -> Iterator[Check]:

@@ -1,0 +1,1 @@
+"""One runner: decode, score with a metric, sum over processes, store predictions."""

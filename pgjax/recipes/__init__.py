@@ -1,0 +1,5 @@
+"""Short task descriptions in, one full ConfigDict out; imports ml_collections only."""
+
+from pgjax.recipes.base import check_config, default_config, parse_arg
+
+__all__ = ["check_config", "default_config", "parse_arg"]

@@ -9,9 +9,46 @@ Einsum letters: B rows, C columns of a chunk, D width, V vocabulary.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from pgjax import trees
+from pgjax.models.paligemma import PaliGemma
+
+Flat = dict[str, jax.Array]
+
+
+def make_loss(
+    model: PaliGemma, *, label_smoothing: float, chunk: int
+) -> Callable[[Flat, Flat, Flat, jax.Array, jax.Array | None], tuple[jax.Array, jax.Array]]:
+    """Loss of a batch as a function of the trainable parameters.
+
+    Returns:
+      `(trainable, frozen, batch, row_weight [B], key or None) -> (scalar, token losses [B,T])`,
+      where the batch holds image, text [B,T+1], mask_ar and mask_loss, and a key means dropout.
+    """
+
+    def loss(trainable, frozen, batch, row_weight, key):
+        params = trees.unflatten({**frozen, **trainable})
+        text, mask_ar, targets, supervised = shift(
+            batch["text"], batch["mask_ar"], batch["mask_loss"]
+        )
+        hidden = model.apply(
+            {"params": params},
+            batch["image"],
+            text,
+            mask_ar,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+        table = params["llm"]["embedder"]["input_embedding"]
+        return supervised_xent(
+            hidden, table, targets, supervised, row_weight, label_smoothing, chunk
+        )
+
+    return loss
 
 
 def shift(

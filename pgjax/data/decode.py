@@ -1,0 +1,90 @@
+"""Encoded images to uint8 RGB arrays, as `tf.io.decode_image(channels=3)` would: alpha dropped."""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pgjax.errors import DataError, UserError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 178_000_000  # over all frames; their RGB array takes 0.5 GB
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grayscale: keep the high byte, as TensorFlow does
+        gray = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
+    if "transparency" in image.info:  # a palette's or one colour's: not to be composited either
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _frame(image: Image.Image, orient: bool) -> np.ndarray:
+    return _rgb(ImageOps.exif_transpose(image) if orient else image)
+
+
+def decode_image(
+    data: bytes, *, orient: bool = False, frames: int | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """JPEG, PNG, WebP, GIF or BMP bytes to uint8 [H, W, 3].
+
+    With `frames`, the first so many frames of an animation (all of them if there are fewer):
+    uint8 [F, H, W, 3]. `orient` applies the EXIF orientation. Palette, gray and CMYK become RGB,
+    alpha is dropped, 16 bits become the upper 8. JPEG uses the accurate integer transform.
+
+    Raises DataError for empty, unknown, damaged or truncated data and, before any pixel is
+    decoded, for an image of more than `max_pixels`.
+    """
+    if frames is not None and frames < 1:
+        raise UserError(f"frames is {frames}, expected at least 1")
+    if not data:
+        raise DataError("the image is empty: got 0 bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            count = 1 if frames is None else min(frames, getattr(image, "n_frames", 1))
+            if width * height * count > max_pixels:
+                got = f"{width}x{height}" + (f", {count} frames" if count > 1 else "")
+                raise DataError(
+                    f"the image is too large: got {got}, expected at most {max_pixels:,} pixels"
+                )
+            if frames is None:
+                return _frame(image, orient)
+            shown = []
+            for i in range(count):
+                image.seek(i)
+                shown.append(_frame(image, orient))
+            return np.stack(shown)
+    except Image.UnidentifiedImageError as error:
+        start = bytes(data[:12])
+        raise DataError(
+            f"not an image of a known format: got {len(data)} bytes that start with {start!r}, "
+            f"expected one of {', '.join(FORMATS)}"
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"the image is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise DataError(f"the image is damaged or cut short: {error}") from error
+
+
+def as_rgb(image) -> np.ndarray:
+    """A decoded image to uint8 [H, W, 3]; frames [F, H, W, 3] pass through.
+
+    Takes a PIL image, or uint8 [H, W], [H, W, 1], [H, W, 3], [H, W, 4] or [F, H, W, 3]. Raises
+    DataError for anything else.
+    """
+    if isinstance(image, Image.Image):
+        return _rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"the image is a {type(image).__name__}, expected bytes or an array")
+    if image.dtype != np.uint8:
+        raise DataError(f"the image array is {image.dtype}, expected uint8 in 0…255")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim == 3 and image.shape[-1] in (1, 3, 4) and image.size:
+        return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
+    if image.ndim == 4 and image.shape[-1] == 3 and image.size:
+        return image
+    raise DataError(f"the image array has shape {image.shape}, expected [H, W, 3] or [F, H, W, 3]")

@@ -1,0 +1,155 @@
+"""Pictures of answers: boxes on images, and sheets of images with prompts and answers."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PALETTE = ("#e6194b", "#0082c8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#3cb44b")
+PAGE, FRAME, INK, SOFT = "#ffffff", "#d0d5dd", "#101828", "#667085"
+RIGHT, WRONG = "#067647", "#b42318"
+MARGIN, GAP, FONT_SIZE = 16, 6, 14
+MIN_WIDTH = 180  # of a sheet's column, in pixels, so that captions stay readable
+
+
+class SheetItem(NamedTuple):
+    """One cell of a contact sheet.
+
+    `image` uint8 [H, W, 3]; `boxes` [N, 4] as (y0, x0, y1, x1) in its pixels with `labels` [N];
+    `expected` None where no answer is known; `right` None to call an answer right if it equals
+    what was expected (boxes are better judged by the caller).
+    """
+
+    image: np.ndarray
+    prompt: str
+    answer: str
+    expected: str | None = None
+    boxes: Sequence[Sequence[float]] = ()
+    labels: Sequence[str] = ()
+    right: bool | None = None
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    colors: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draws boxes with their labels on a copy of the image.
+
+    Args:
+      image: uint8 [H, W, 3].
+      boxes: [N, 4], (y0, x0, y1, x1) in pixels, far edges exclusive; may reach outside.
+      labels: [N]; an empty one draws no tag.
+      colors: [N] names or `#rrggbb`; default, one per different label.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(FONT_SIZE)
+    if colors is None:
+        names = list(dict.fromkeys(labels))
+        colors = [PALETTE[names.index(label) % len(PALETTE)] for label in labels]
+    line = max(1, round(min(picture.size) / 100))
+    for (y0, x0, y1, x1), label, color in zip(boxes, labels, colors, strict=True):
+        # Corners in order and at least a pixel apart, which the drawing functions insist on.
+        (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
+        x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
+        draw.rectangle((x0, y0, x1, y1), outline=color, width=line)
+        if label := _printable(label):
+            width, height = font.getlength(label) + 6, FONT_SIZE + 4
+            left = max(0, min(x0, picture.width - width))
+            top = y0 - height if y0 >= height else min(y0, picture.height - height)
+            draw.rectangle((left, top, left + width, top + height), fill=color)
+            draw.text((left + 3, top + height / 2), label, "white", font, anchor="lm")
+    return np.asarray(picture)
+
+
+def contact_sheet(items: Sequence[SheetItem | tuple], columns: int, scale: int) -> Image.Image:
+    """Lays out images with boxes drawn, and prompt, answer and expected answer beneath.
+
+    Args:
+      items: at least one `SheetItem`, or tuples of its fields.
+      columns: of the sheet.
+      scale: enlarges the images by this whole number.
+
+    Returns:
+      An RGB picture. Answers are green if right, red if wrong; what was expected is written
+      where it differs.
+    """
+    cells = [_cell(SheetItem(*item), scale) for item in items]
+    width = max(cell.width for cell in cells)
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    across = min(columns, len(cells))
+    sheet = Image.new(
+        "RGB",
+        (MARGIN + across * (width + MARGIN), MARGIN + sum(heights) + MARGIN * len(rows)),
+        PAGE,
+    )
+    top = MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            sheet.paste(cell, (MARGIN + column * (width + MARGIN), top))
+        top += height + MARGIN
+    return sheet
+
+
+def _cell(item, scale):
+    """One item drawn on its own."""
+    height, width = item.image.shape[:2]
+    picture = Image.fromarray(item.image)
+    picture = picture.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    boxes = [[v * scale for v in box] for box in item.boxes]
+    picture = Image.fromarray(draw_boxes(np.asarray(picture), boxes, item.labels))
+
+    right = item.right
+    if right is None and item.expected is not None:
+        right = item.answer.strip() == item.expected.strip()
+    paragraphs = [
+        (item.prompt, INK),
+        (item.answer or "(no answer)", SOFT if right is None else RIGHT if right else WRONG),
+    ]
+    if item.expected not in (None, item.answer):
+        paragraphs.append((f"expected: {item.expected}", SOFT))
+
+    font = ImageFont.load_default(FONT_SIZE)
+    width = max(picture.width, MIN_WIDTH)
+    lines = [(line, color) for text, color in paragraphs for line in _wrap(text, font, width)]
+    step = FONT_SIZE + 4
+    cell = Image.new("RGB", (width, picture.height + GAP + step * len(lines)), PAGE)
+    cell.paste(picture)
+    draw = ImageDraw.Draw(cell)
+    draw.rectangle((0, 0, picture.width - 1, picture.height - 1), outline=FRAME)
+    for i, (line, color) in enumerate(lines):
+        draw.text((0, picture.height + GAP + step * (i + 0.5)), line, color, font, anchor="lm")
+    return cell
+
+
+def _wrap(text, font, width):
+    """Breaks text into lines of at most `width` pixels, inside words where it must."""
+    tokens = r"<loc(\d{4})>\s*" * 4
+    text = _printable(re.sub(tokens, r"[\1 \2 \3 \4] ", text))
+    lines, line = [], ""
+    for word in text.split():
+        if font.getlength(f"{line} {word}".strip()) <= width:
+            line = f"{line} {word}".strip()
+            continue
+        if line:
+            lines.append(line)
+        line = ""
+        for letter in word:
+            if line and font.getlength(line + letter) > width:
+                lines.append(line)
+                line = ""
+            line += letter
+    return [*lines, line] if line else lines
+
+
+def _printable(text):
+    """Text that a font can be asked for: control characters and lone surrogates become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()

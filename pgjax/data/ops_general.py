@@ -1,0 +1,59 @@
+"""Ops on any key of an example: example → example."""
+
+import numpy as np
+
+from pgjax.errors import DataError
+from pgjax.text.compose import DropExample, OnTruncate
+
+
+def fit(
+    example: dict,
+    length: int,
+    key: str = "text",
+    pad: int = 0,
+    *,
+    on_truncate: OnTruncate = "error",
+) -> dict:
+    """Pad an array [T, …] with pad to [length, …]; a longer one is an error, dropped or cut.
+
+    Sets `_truncated` where on_truncate="truncate" had to cut.
+    """
+    values = np.asarray(example[key])
+    if values.ndim == 0:
+        raise DataError(f"{key!r} is a single value, expected an array")
+    extra = len(values) - length
+    if extra <= 0:
+        padding = [(0, -extra)] + [(0, 0)] * (values.ndim - 1)
+        return {**example, key: np.pad(values, padding, constant_values=pad)}
+    if on_truncate == "truncate":
+        return {**example, key: values[:length], "_truncated": True}
+    kind = DropExample if on_truncate == "drop" else DataError
+    raise kind(f"{key!r} has {len(values)} entries but only {length} fit")
+
+
+def keep(example: dict, *keys: str) -> dict:
+    """Keep only these keys, and the loader's own, which start with '_'."""
+    private = {k: v for k, v in example.items() if isinstance(k, str) and k.startswith("_")}
+    return {key: example[key] for key in keys} | private
+
+
+def drop(example: dict, *keys: str) -> dict:
+    """Remove these keys."""
+    for key in keys:
+        example[key]
+    return {k: v for k, v in example.items() if k not in keys}
+
+
+def copy(example: dict, key: str, outkey: str) -> dict:
+    """Copy the value under key to outkey."""
+    return {**example, outkey: example[key]}
+
+
+def rename(example: dict, key: str, outkey: str) -> dict:
+    """Move the value under key to outkey."""
+    return {**drop(example, key), outkey: example[key]}
+
+
+def setdefault(example: dict, key: str, value: object) -> dict:
+    """Set key to a literal value where the example does not have it."""
+    return {key: value, **example}

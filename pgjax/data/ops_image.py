@@ -1,0 +1,298 @@
+"""Ops on images: example → example.
+
+An image is uint8 or float [H, W, 3], or frames [F, H, W, 3]. Ops that move pixels about also move
+`boxes`, [N, 4] (y0, x0, y1, x1) as fractions 0…1 of the image, and `masks`, [N, H, W], where the
+example has them. All raise KeyError for a missing image and DataError for one they cannot use.
+"""
+
+import math
+
+import numpy as np
+
+from pgjax.data.decode import as_rgb, decode_image
+from pgjax.data.resize import Method, Rounding, resize_image
+from pgjax.errors import DataError, UserError
+
+Size = int | tuple[int, int]
+
+
+def _image(example: dict, key: str) -> np.ndarray:
+    image = example[key]
+    if isinstance(image, np.ndarray) and image.ndim in (3, 4) and image.shape[-1] == 3:
+        return image
+    got = f"an array {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise DataError(f"{key!r} is {got}, expected [H, W, 3] or [F, H, W, 3]: decode (and resize) it")
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
+        raise UserError(f"size is {size!r}, expected a positive integer or (height, width)")
+    return pair
+
+
+# ---- decoding and resizing -----------------------------------------------------------------------
+
+
+def decode(
+    example: dict, key: str = "image", *, orient: bool = False, frames: int | None = None
+) -> dict:
+    """Decode JPEG, PNG, WebP, GIF or BMP bytes to uint8 RGB; decoded images pass through.
+
+    A list of images, encoded or not, becomes a list of arrays for `resize` to stack. `orient`
+    applies the EXIF orientation; `frames` takes the first so many frames: [F, H, W, 3].
+    """
+
+    def one(image):
+        if isinstance(image, bytes | bytearray | memoryview):
+            return decode_image(bytes(image), orient=orient, frames=frames)
+        return as_rgb(image)
+
+    image = example[key]
+    if isinstance(image, list | tuple):
+        if not image:
+            raise DataError(f"{key!r} is an empty list, expected at least one image")
+        return {**example, key: [one(part) for part in image]}
+    return {**example, key: one(image)}
+
+
+def resize(
+    example: dict,
+    size: Size,
+    method: Method = "bilinear",
+    antialias: bool = False,
+    *,
+    rounding: Rounding = "down",
+    key: str = "image",
+) -> dict:
+    """Resize to size or (height, width), without regard to aspect; stacks a list of images.
+
+    uint8 stays uint8 (`rounding="none"` gives float32 instead); see `resize_image`.
+    """
+    options = {"method": method, "antialias": antialias, "rounding": rounding}
+    pair = _pair(size)
+    if isinstance(example[key], list | tuple):
+        images = [resize_image(_image({key: i}, key), pair, **options) for i in example[key]]
+        return {**example, key: np.stack(images)}
+    return {**example, key: resize_image(_image(example, key), pair, **options)}
+
+
+def _resize_by(example: dict, ratio: float, method: str, antialias: bool, key: str) -> dict:
+    height, width = example[key].shape[-3:-1]
+    size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+    return resize(example, size, method, antialias, key=key)
+
+
+def resize_small(
+    example: dict,
+    size: int,
+    method: Method = "area",
+    antialias: bool = False,
+    *,
+    key: str = "image",
+) -> dict:
+    """Resize so that the smaller side is size pixels; keeps the aspect ratio."""
+    ratio = size / min(_image(example, key).shape[-3:-1])
+    return _resize_by(example, ratio, method, antialias, key)
+
+
+def resize_long(
+    example: dict,
+    size: int,
+    method: Method = "area",
+    antialias: bool = True,
+    *,
+    key: str = "image",
+) -> dict:
+    """Resize so that the longer side is size pixels; keeps the aspect ratio."""
+    ratio = size / max(_image(example, key).shape[-3:-1])
+    return _resize_by(example, ratio, method, antialias, key)
+
+
+def value_range(
+    example: dict,
+    vmin: float = -1.0,
+    vmax: float = 1.0,
+    in_min: float = 0.0,
+    in_max: float = 255.0,
+    clip_values: bool = False,
+    *,
+    key: str = "image",
+) -> dict:
+    """Map in_min…in_max to vmin…vmax, as float32; clip_values clips what lies outside."""
+    image = _image(example, key).astype(np.float32)
+    image -= np.float32(in_min)
+    image *= np.float32((vmax - vmin) / (in_max - in_min))
+    image += np.float32(vmin)
+    if clip_values:
+        np.clip(image, vmin, vmax, out=image)
+    return {**example, key: image}
+
+
+# ---- geometry ------------------------------------------------------------------------------------
+
+
+def _boxes(example: dict, key: str) -> np.ndarray:
+    boxes = np.asarray(example[key], np.float64)
+    if boxes.size == 0:
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"{key!r} has shape {boxes.shape}, expected [N, 4]: y0, x0, y1, x1 in 0…1")
+    return boxes
+
+
+def _masks(example: dict, key: str, image: np.ndarray) -> np.ndarray:
+    masks = np.asarray(example[key])
+    if masks.ndim != 3 or masks.shape[1:] != image.shape[-3:-1]:
+        raise DataError(
+            f"{key!r} has shape {masks.shape}, expected [N, {image.shape[-3]}, {image.shape[-2]}] "
+            "as the image: crop, flip and pad before resizing"
+        )
+    return masks
+
+
+def _window(example: dict, window: tuple[int, int, int, int], key, boxes_key, masks_key) -> dict:
+    """Cuts out (y, x, height, width) in pixels; clips boxes, which may then have no area."""
+    image = _image(example, key)
+    y, x, height, width = window
+    rows, cols = image.shape[-3:-1]
+    area = (slice(y, y + height), slice(x, x + width))
+    out = {**example, key: image[(..., *area, slice(None))]}
+    if boxes_key in example:
+        moved = _boxes(example, boxes_key) * [rows, cols, rows, cols] - [y, x, y, x]
+        out[boxes_key] = np.clip(moved / [height, width, height, width], 0, 1)
+    if masks_key in example:
+        out[masks_key] = _masks(example, masks_key, image)[(slice(None), *area)]
+    return out
+
+
+def crop(
+    example: dict,
+    box: str | tuple[float, float, float, float],
+    *,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+) -> dict:
+    """Crop to box: (y0, x0, y1, x1) as fractions 0…1, or the key that holds them."""
+    height, width = _image(example, key).shape[-3:-1]
+    values = np.asarray(example[box] if isinstance(box, str) else box, np.float64)
+    if values.shape != (4,):
+        raise DataError(f"the crop box is {values.tolist()}, expected y0, x0, y1, x1")
+    y0, x0, y1, x1 = np.clip(values, 0, 1) * [height, width, height, width]
+    top, left = math.floor(y0), math.floor(x0)
+    window = (top, left, math.ceil(y1) - top, math.ceil(x1) - left)
+    if min(window[2:]) < 1:
+        raise DataError(f"the crop box {values.tolist()} has no area inside the image")
+    return _window(example, window, key, boxes_key, masks_key)
+
+
+def _free_space(example: dict, size: Size, key: str) -> tuple[int, int, int, int]:
+    height, width = _pair(size)
+    rows, cols = _image(example, key).shape[-3:-1]
+    if rows < height or cols < width:
+        raise DataError(f"cannot crop {height}x{width} from {rows}x{cols} pixels: resize first")
+    return rows - height, cols - width, height, width
+
+
+def center_crop(
+    example: dict,
+    size: Size,
+    *,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+) -> dict:
+    """Crop the middle size or (height, width) pixels."""
+    y, x, height, width = _free_space(example, size, key)
+    return _window(example, (y // 2, x // 2, height, width), key, boxes_key, masks_key)
+
+
+def random_crop(
+    example: dict,
+    size: Size,
+    *,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+    rng: np.random.Generator,
+) -> dict:
+    """Crop size or (height, width) pixels at a random place."""
+    y, x, height, width = _free_space(example, size, key)
+    window = (int(rng.integers(y + 1)), int(rng.integers(x + 1)), height, width)
+    return _window(example, window, key, boxes_key, masks_key)
+
+
+def inception_crop(
+    example: dict,
+    area_min: float = 5,
+    area_max: float = 100,
+    *,
+    aspect_min: float = 0.75,
+    aspect_max: float = 1.33,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+    rng: np.random.Generator,
+) -> dict:
+    """Crop a random part of area_min…area_max percent of the image, of random aspect ratio.
+
+    Szegedy et al. 2015, §6. If no such rectangle fits in ten draws, the image stays whole.
+    """
+    rows, cols = _image(example, key).shape[-3:-1]
+    height, width = rows, cols
+    for _ in range(10):
+        area = rng.uniform(area_min, area_max) / 100 * rows * cols
+        aspect = rng.uniform(aspect_min, aspect_max)
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= rows and 0 < w <= cols:
+            height, width = h, w
+            break
+    y, x = rng.integers(rows - height + 1), rng.integers(cols - width + 1)
+    return _window(example, (int(y), int(x), height, width), key, boxes_key, masks_key)
+
+
+def flip_lr(
+    example: dict,
+    prob: float = 0.5,
+    *,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+    rng: np.random.Generator,
+) -> dict:
+    """Mirror left and right with probability prob; words such as "left" stay as they are."""
+    image = _image(example, key)
+    if rng.random() >= prob:
+        return example
+    out = {**example, key: np.ascontiguousarray(image[..., ::-1, :])}
+    if boxes_key in example:
+        boxes = _boxes(example, boxes_key)
+        out[boxes_key] = np.stack([boxes[:, 0], 1 - boxes[:, 3], boxes[:, 2], 1 - boxes[:, 1]], 1)
+    if masks_key in example:
+        out[masks_key] = _masks(example, masks_key, image)[..., ::-1]
+    return out
+
+
+def pad_to_square(
+    example: dict,
+    fill: float = 0,
+    *,
+    key: str = "image",
+    boxes_key: str = "boxes",
+    masks_key: str = "masks",
+) -> dict:
+    """Pad the shorter side with fill, evenly at both ends, until the image is square."""
+    image = _image(example, key)
+    rows, cols = image.shape[-3:-1]
+    side = max(rows, cols)
+    y, x = (side - rows) // 2, (side - cols) // 2
+    pad = [(y, side - rows - y), (x, side - cols - x)]
+    still = [(0, 0)] * (image.ndim - 3)
+    out = {**example, key: np.pad(image, [*still, *pad, (0, 0)], constant_values=fill)}
+    if boxes_key in example:
+        pixels = _boxes(example, boxes_key) * [rows, cols, rows, cols]
+        out[boxes_key] = (pixels + [y, x, y, x]) / side
+    if masks_key in example:
+        out[masks_key] = np.pad(_masks(example, masks_key, image), [(0, 0), *pad])
+    return out

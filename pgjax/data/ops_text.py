@@ -1,0 +1,156 @@
+"""Ops on text: example → example. Text is str; bytes, as TFDS gives them, are read as UTF-8."""
+
+import numpy as np
+
+from pgjax.errors import DataError
+from pgjax.text import compose
+from pgjax.text.compose import OnTruncate
+from pgjax.text.locations import format_boxes
+from pgjax.text.tokenizer import Tokenizer
+
+
+def _decoded(value):
+    """bytes to str, array to list, at any depth; anything else as it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_decoded(v) for v in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _each(example: dict, key: str, function) -> dict:
+    """Applies `function` to the text under `key`, or to each text of a list."""
+
+    def apply(value):
+        if isinstance(value, list):
+            return [apply(v) for v in value]
+        if not isinstance(value, str):
+            raise DataError(f"{key!r} holds a {type(value).__name__}, expected text")
+        return function(value)
+
+    return {**example, key: apply(_decoded(example[key]))}
+
+
+def _list(example: dict, key: str) -> list:
+    values = _decoded(example[key])
+    if not isinstance(values, list):
+        raise DataError(f"{key!r} is a {type(values).__name__}, expected a list to choose from")
+    if not values:
+        raise DataError(f"{key!r} is an empty list, expected at least one entry")
+    return values
+
+
+class _Fields(dict):
+    """Looks a template's fields up in the example, reading bytes as text."""
+
+    def __init__(self, example: dict):
+        self.example = example
+
+    def __missing__(self, key):
+        return _decoded(self.example[key])
+
+
+def strfmt(example: dict, template: str, outkey: str = "text") -> dict:
+    """Write the template, such as 'answer en {question}', with the example's values filled in."""
+    return {**example, outkey: template.format_map(_Fields(example))}
+
+
+def choice(example: dict, key: str, outkey: str | None = None, *, rng: np.random.Generator) -> dict:
+    """Pick one entry of a list at random, such as one of several reference captions."""
+    values = _list(example, key)
+    return {**example, outkey or key: values[int(rng.integers(len(values)))]}
+
+
+def choice_at(example: dict, key: str, index: int = 0, outkey: str | None = None) -> dict:
+    """Pick the entry of a list at index; negative counts from the end."""
+    values = _list(example, key)
+    if not -len(values) <= index < len(values):
+        raise DataError(f"{key!r} has {len(values)} entries, so none at index {index}")
+    return {**example, outkey or key: values[index]}
+
+
+def join(example: dict, key: str, sep: str = ", ", outkey: str | None = None) -> dict:
+    """Join a list of texts into one."""
+    return {**example, outkey or key: sep.join(map(str, _decoded(example[key])))}
+
+
+def lower(example: dict, key: str) -> dict:
+    """Lower the case of a text, or of every text in a list."""
+    return _each(example, key, str.lower)
+
+
+def strip(example: dict, key: str) -> dict:
+    """Remove white space around a text, or around every text in a list."""
+    return _each(example, key, str.strip)
+
+
+def boxes_to_loc(
+    example: dict, boxes_key: str = "boxes", labels_key: str = "labels", outkey: str = "suffix"
+) -> dict:
+    """Write boxes as '<locY0><locX0><locY1><locX1> label ; …'; boxes without area are left out."""
+    boxes = np.asarray(example[boxes_key], np.float64).reshape(-1, 4)
+    labels = _decoded(example[labels_key])
+    if not isinstance(labels, list) or len(labels) != len(boxes):
+        got = len(labels) if isinstance(labels, list) else f"a {type(labels).__name__}"
+        raise DataError(f"{boxes_key!r} has {len(boxes)} boxes but {labels_key!r} is {got}")
+    # A crop may have emptied a box.
+    kept = [i for i, (y0, x0, y1, x1) in enumerate(boxes) if y0 < y1 and x0 < x1]
+    text = format_boxes(boxes[kept].tolist(), [labels[i] for i in kept])
+    return {**example, outkey: text}
+
+
+def tok(
+    example: dict,
+    key: str = "text",
+    outkey: str | None = None,
+    bos: bool = False,
+    eos: bool = False,
+    text: str | None = None,
+    *,
+    tokenizer: Tokenizer,
+) -> dict:
+    """Tokenize the text under key, or the literal text, to int32 [T]."""
+    value = _decoded(example[key]) if text is None else text
+    if not isinstance(value, str):
+        raise DataError(f"{key!r} holds a {type(value).__name__}, expected text")
+    return {**example, outkey or key: np.array(tokenizer.encode(value, bos, eos), np.int32)}
+
+
+def for_training(
+    example: dict,
+    text_len: int,
+    prefix: str = "prefix",
+    suffix: str = "suffix",
+    on_truncate: OnTruncate = "error",
+    *,
+    tokenizer: Tokenizer,
+) -> dict:
+    """Make text, mask_ar and mask_loss, [text_len + 1], from the prefix and suffix keys.
+
+    Sets `_truncated` where on_truncate="truncate" had to cut; raises as `training_arrays` does.
+    """
+    texts = _decoded(example[prefix]), _decoded(example[suffix])
+    tokens = compose.sequence(tokenizer, *texts, eos=True)
+    cut = compose.check_fits(tokens, text_len + 1, on_truncate)
+    return _mark(example, cut) | compose.pack_training(tokens, text_len)
+
+
+def for_answering(
+    example: dict,
+    text_len: int,
+    prefix: str = "prefix",
+    on_truncate: OnTruncate = "error",
+    *,
+    tokenizer: Tokenizer,
+) -> dict:
+    """Make text, mask_ar and mask_input, [text_len], from the prefix key, to be continued.
+
+    Sets `_truncated` where on_truncate="truncate" had to cut; raises as `answering_arrays` does.
+    """
+    tokens = compose.sequence(tokenizer, _decoded(example[prefix]), None, eos=False)
+    cut = compose.check_fits(tokens, text_len, on_truncate)
+    return _mark(example, cut) | compose.pack_answering(tokens, text_len)
+
+
+def _mark(example: dict, cut: bool) -> dict:
+    return {**example, "_truncated": True} if cut else example

@@ -1,0 +1,394 @@
+"""Drawn scenes with questions about them: endless, exact, and made as they are read.
+
+A scene is one to four coloured shapes on a background. Shapes live on a grid of 32 × 32 cells,
+keep one cell from the border and one from each other, so that every box edge is a whole pixel (for
+image sizes that are multiples of 32) and exactly one `<locYYYY>` token, a multiple of 32.
+
+Two styles and two wordings let a tiny model be pretrained on one kind of scene and fine-tuned on
+another, as PaliGemma's users do: `plain` with `pt` (terse prompts such as `color of square`), and
+`rich` (textures, gradients, noise, smaller shapes) with `quickstart` (`answer en what color is the
+square?`).
+"""
+
+import dataclasses
+import functools
+import itertools
+import operator
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pgjax.errors import UserError
+from pgjax.text.locations import format_boxes
+
+CELLS = 32
+SUPERSAMPLE = 4
+
+COLORS = {
+    "red": (214, 38, 40),
+    "orange": (247, 138, 24),
+    "yellow": (248, 228, 62),
+    "green": (44, 164, 60),
+    "cyan": (72, 214, 226),
+    "blue": (40, 84, 220),
+    "purple": (128, 48, 172),
+    "pink": (252, 152, 204),
+}
+
+# The outline of each kind in its bounding box, (x, y) with both in 0..1; a circle has none.
+OUTLINES = {
+    "circle": None,
+    "square": ((0, 0), (1, 0), (1, 1), (0, 1)),
+    "triangle": ((0.5, 0), (1, 1), (0, 1)),
+    "diamond": ((0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)),
+    "star": tuple(
+        zip(
+            (0.5, 0.618, 1, 0.691, 0.809, 0.5, 0.191, 0.309, 0, 0.382),
+            (0, 0.382, 0.382, 0.618, 1, 0.764, 1, 0.618, 0.382, 0.382),
+            strict=True,
+        )
+    ),
+    "cross": tuple(
+        zip(
+            (0.3, 0.7, 0.7, 1, 1, 0.7, 0.7, 0.3, 0.3, 0, 0, 0.3),
+            (0, 0, 0.3, 0.3, 0.7, 0.7, 1, 1, 0.7, 0.7, 0.3, 0.3),
+            strict=True,
+        )
+    ),
+}
+
+# Side lengths in cells (two pixels each at 64 px) that each word stands for.
+SIDES = {
+    "plain": {"small": (7, 8), "large": (12, 13, 14)},
+    "rich": {"small": (6, 7, 8), "large": (11, 12, 13)},
+}
+
+WORDINGS = {
+    "pt": {
+        "caption": "caption",
+        "count": "count {kind}",
+        "color": "color of {kind}",
+        "size": "size of {color} {kind}",
+        "where": "where {color} {kind}",
+        "exists": "exists {color} {kind}",
+        "detect": "detect {color} {kind}",
+        "detect_all": "detect {kind}",
+    },
+    "quickstart": {
+        "caption": "caption en",
+        "count": "answer en how many {kinds} are there?",
+        "color": "answer en what color is the {kind}?",
+        "size": "answer en what size is the {color} {kind}?",
+        "where": "answer en where is the {color} {kind}?",
+        "exists": "answer en is there any {color} {kind}?",
+        "detect": "detect {color} {kind}",
+        "detect_all": "detect {kind}",
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """One shape; `box` is (y0, x0, y1, x1) in cells, the far edges exclusive."""
+
+    kind: str
+    color: str
+    size: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """(y, x) of the middle of the box, in cells."""
+        y0, x0, y1, x1 = self.box
+        return (y0 + y1) / 2, (x0 + x1) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSource:
+    """A random-access source of scenes: example `i` is a pure function of (seed, split, i).
+
+    Args:
+      split: any name; different names give different scenes.
+      size: image height and width in pixels, a multiple of 32.
+      seed: of the whole source.
+      num_examples: its length.
+      tasks: asked in turn, so that example `i` asks `tasks[i % len(tasks)]`; repeat a name to ask
+        it more often. One of the keys of `WORDINGS[...]`.
+      style: "plain" or "rich".
+      wording: "pt" or "quickstart".
+      max_shapes: at most so many shapes in a scene, 1 to 4.
+
+    Raises:
+      UserError: a value that is not one of the above.
+    """
+
+    split: str = "train"
+    size: int = 64
+    seed: int = 0
+    num_examples: int = 10_000
+    tasks: Sequence[str] = ("caption", "count", "color", "detect")
+    style: str = "rich"
+    wording: str = "quickstart"
+    max_shapes: int = 4
+
+    def __post_init__(self):
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        _check("style", [self.style], SIDES)
+        _check("wording", [self.wording], WORDINGS)
+        _check("task", self.tasks, TASKS)
+        if not self.tasks:
+            raise UserError(f"Scenes: `tasks` is empty, expected some of {', '.join(TASKS)}.")
+        if self.size <= 0 or self.size % CELLS:
+            raise UserError(f"Scenes: size={self.size}, expected a positive multiple of {CELLS}.")
+        if not 1 <= self.max_shapes <= 4:
+            raise UserError(f"Scenes: max_shapes={self.max_shapes}, expected 1 to 4.")
+        if self.seed < 0 or self.num_examples < 0:
+            raise UserError(
+                f"Scenes: seed={self.seed}, num_examples={self.num_examples}, expected no "
+                "negative numbers."
+            )
+
+    def __len__(self) -> int:
+        return self.num_examples
+
+    def where(self, i: int) -> str:
+        """Names example `i` for messages, `scenes/train:17`."""
+        return f"scenes/{self.split}:{i}"
+
+    def __getitem__(self, i: int) -> dict:
+        """Draws example `i`.
+
+        Returns:
+          `image` uint8 [size, size, 3], `prefix`, `suffix`, `task` and `id` str, `answers` (a list
+          with the suffix), and for the detection tasks `boxes` float [N][4] as (y0, x0, y1, x1) in
+          0..1 and `labels` str [N], both empty for other tasks.
+
+        Raises:
+          IndexError: `i` outside 0 … len - 1.
+        """
+        i = operator.index(i)
+        if not 0 <= i < self.num_examples:
+            raise IndexError(f"{self.where(i)} of {self.num_examples} examples.")
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), i])
+        task = self.tasks[i % len(self.tasks)]
+
+        background, colors = _background(rng, self.size, self.style)
+        question = None
+        while question is None:  # Some scenes do not allow the task's question.
+            shapes = _shapes(rng, colors, SIDES[self.style], self.max_shapes)
+            question = TASKS[task](rng, shapes)
+        words, answer, targets = question
+
+        kind = words.get("kind", "")
+        prefix = WORDINGS[self.wording][task].format(**words, kinds=_plural(kind))
+        boxes = [[v / CELLS for v in shape.box] for shape in targets]
+        labels = [prefix.removeprefix("detect ")] * len(targets)
+        if task == "caption":
+            suffix = _caption(answer, self.wording)
+        else:
+            suffix = format_boxes(boxes, labels) if targets else answer
+        return {
+            "image": _render(rng, background, shapes, self.style),
+            "prefix": prefix,
+            "suffix": suffix,
+            "answers": [suffix],
+            "boxes": boxes,
+            "labels": labels,
+            "task": task,
+            "id": self.where(i),
+        }
+
+
+# ------------------------------------------------------------------------------------ questions
+# Each takes (rng, shapes from left to right) and returns None where the scene does not allow the
+# question, or (words of the prompt, answer, shapes whose boxes are the answer).
+
+
+def _ask_caption(rng, shapes):
+    xs = [shape.center[1] for shape in shapes]
+    if any(b - a < 2 for a, b in itertools.pairwise(xs)):  # Which is further left?
+        return None
+    return {}, shapes, []
+
+
+def _ask_count(rng, shapes):
+    if rng.random() < 0.2:
+        return {"kind": "shape"}, str(len(shapes)), []
+    present = sorted({shape.kind for shape in shapes})
+    kind = _pick(rng, list(OUTLINES) if rng.random() < 0.2 else present)
+    return {"kind": kind}, str(sum(shape.kind == kind for shape in shapes)), []
+
+
+def _ask_color(rng, shapes):
+    kinds = [shape.kind for shape in shapes]
+    shape = _pick(rng, [shape for shape in shapes if kinds.count(shape.kind) == 1])
+    return shape and ({"kind": shape.kind}, shape.color, [])
+
+
+def _ask_size(rng, shapes):
+    shape = _pick(rng, _unique(shapes))
+    return shape and ({"color": shape.color, "kind": shape.kind}, shape.size, [])
+
+
+def _ask_where(rng, shapes):
+    """The side of the image that a shape is nearest to, if it is clear."""
+    shape = _pick(rng, _unique(shapes))
+    if shape is None:
+        return None
+    dy, dx = (v - CELLS / 2 for v in shape.center)
+    if max(abs(dy), abs(dx)) < 4 or abs(abs(dy) - abs(dx)) < 2:
+        return None
+    sides, offset = (("left", "right"), dx) if abs(dx) > abs(dy) else (("top", "bottom"), dy)
+    return {"color": shape.color, "kind": shape.kind}, sides[int(offset > 0)], []
+
+
+def _ask_exists(rng, shapes):
+    """Yes and no alike often; half of the no's mix a colour and a kind that are there."""
+    present = {(shape.color, shape.kind) for shape in shapes}
+    absent = [(c, k) for c in COLORS for k in OUTLINES if (c, k) not in present]
+    mixed = [(c, k) for c, _ in present for _, k in present if (c, k) in absent]
+    yes = rng.random() < 0.5
+    near = mixed and rng.random() < 0.5
+    color, kind = _pick(rng, sorted(present if yes else mixed if near else absent))
+    return {"color": color, "kind": kind}, "yes" if yes else "no", []
+
+
+def _ask_detect(rng, shapes):
+    shape = _pick(rng, _unique(shapes))
+    return shape and ({"color": shape.color, "kind": shape.kind}, "", [shape])
+
+
+def _ask_detect_all(rng, shapes):
+    kind = _pick(rng, shapes).kind
+    return {"kind": kind}, "", [shape for shape in shapes if shape.kind == kind]
+
+
+TASKS = {
+    "caption": _ask_caption,
+    "count": _ask_count,
+    "color": _ask_color,
+    "size": _ask_size,
+    "where": _ask_where,
+    "exists": _ask_exists,
+    "detect": _ask_detect,
+    "detect_all": _ask_detect_all,
+}
+
+
+def _unique(shapes):
+    """The shapes that their colour and kind name without doubt."""
+    names = [(shape.color, shape.kind) for shape in shapes]
+    return [shape for shape, name in zip(shapes, names, strict=True) if names.count(name) == 1]
+
+
+def _caption(shapes, wording):
+    names = [f"{shape.size} {shape.color} {shape.kind}" for shape in shapes]
+    if wording == "pt":
+        return ", ".join(names)
+    *first, last = [f"a {name}" for name in names]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _plural(kind):
+    return kind + ("es" if kind.endswith("s") else "s")
+
+
+# -------------------------------------------------------------------------------------- drawing
+
+
+def _shapes(rng, colors, sides, max_shapes):
+    """Draws 1 to `max_shapes` shapes, none touching another; returns them from left to right."""
+    shapes = []
+    for _ in range(rng.integers(1, max_shapes, endpoint=True)):
+        # Repeating a kind often enough makes counting worth asking.
+        repeat = shapes and rng.random() < 0.4
+        kind = shapes[-1].kind if repeat else _pick(rng, list(OUTLINES))
+        size = _pick(rng, list(sides))
+        side = _pick(rng, sides[size])
+        for y0, x0 in rng.integers(1, CELLS - side, size=(20, 2)).tolist():
+            box = (y0, x0, y0 + side, x0 + side)
+            if all(_apart(box, other.box) for other in shapes):
+                shapes.append(Shape(kind, _pick(rng, colors), size, box))
+                break
+    return sorted(shapes, key=lambda shape: shape.center[::-1])
+
+
+def _apart(a, b):
+    """Whether a free cell separates two boxes."""
+    return a[0] > b[2] or b[0] > a[2] or a[1] > b[3] or b[1] > a[3]
+
+
+def _background(rng, size, style):
+    """Returns the background, float32 [size, size, 3], and the colours that stand out on it."""
+    if style == "plain":
+        level = rng.uniform(15, 50) if rng.random() < 0.5 else rng.uniform(205, 240)
+        tones = (level + rng.uniform(-8, 8, size=(1, 3))).astype(np.float32)
+        image = np.broadcast_to(tones[0], (size, size, 3))
+    else:
+        level = rng.uniform(25, 215)
+        tones = level + rng.uniform(-40, 40, size=(2, 1)) + rng.uniform(-18, 18, size=(2, 3))
+        tones = np.clip(tones, 0, 255).astype(np.float32)
+        image = tones[0] + _texture(rng, size)[..., None] * (tones[1] - tones[0])
+    distance = np.linalg.norm(tones[:, None] - np.array(list(COLORS.values())), axis=-1).min(0)
+    return image, [name for name, d in zip(COLORS, distance, strict=True) if d > 85]
+
+
+def _texture(rng, size):
+    """A pattern of values in 0..1, float32 [size, size]: flat, gradient, stripes, or blotches."""
+    pattern = rng.integers(4)
+    if pattern == 0:
+        return np.zeros((size, size), np.float32)
+    if pattern == 1:
+        cells = rng.random((8, 8), dtype=np.float32)
+        return np.asarray(Image.fromarray(cells).resize((size, size), Image.Resampling.BILINEAR))
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    ramp = np.float32(np.sin(angle)) * ramp[:, None] + np.float32(np.cos(angle)) * ramp
+    if pattern == 2:
+        return ramp / np.float32(2**0.5) + np.float32(0.5)
+    return (np.floor(ramp * np.float32(rng.uniform(5, 14))) % 2).astype(np.float32)
+
+
+def _render(rng, background, shapes, style):
+    """Paints the shapes on the background; uint8 [size, size, 3]."""
+    image = background.copy()
+    pixels = len(image) // CELLS
+    for shape in shapes:
+        y0, x0, y1, x1 = (v * pixels for v in shape.box)
+        color = np.array(COLORS[shape.color], np.float32)
+        if style == "rich":
+            color += rng.uniform(-14, 14, size=3).astype(np.float32)
+        patch = image[y0:y1, x0:x1]
+        patch += _coverage(shape.kind, y1 - y0) * (color - patch)
+    if style == "rich":
+        grain = int(rng.integers(1, 14))
+        image += rng.integers(-grain, grain, size=image.shape, dtype=np.int8, endpoint=True)
+    return (np.clip(image, 0, 255) + 0.5).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1024)
+def _coverage(kind, side):
+    """How much of each pixel the shape covers, float32 [side, side, 1] in 0..1."""
+    canvas = Image.new("L", (side * SUPERSAMPLE,) * 2)
+    draw = ImageDraw.Draw(canvas)
+    last = side * SUPERSAMPLE - 1
+    if OUTLINES[kind] is None:
+        draw.ellipse((0, 0, last, last), fill=255)
+    else:
+        draw.polygon([(x * last, y * last) for x, y in OUTLINES[kind]], fill=255)
+    coverage = np.asarray(canvas.reduce(SUPERSAMPLE), np.float32)[..., None] / 255
+    coverage.flags.writeable = False  # Shared by every caller.
+    return coverage
+
+
+def _pick(rng, items):
+    """One of the items, or None where there are none."""
+    return items[rng.integers(len(items))] if items else None
+
+
+def _check(what, names, choices):
+    for name in names:
+        if name not in choices:
+            raise UserError(f"Scenes: unknown {what} '{name}', expected {', '.join(choices)}.")
