@@ -21,6 +21,8 @@ OnTruncate = Literal["error", "drop", "truncate"]
 class DropExample(DataError):
     """An example that `on_truncate="drop"` leaves out."""
 
+    drop = True  # a loader passes over it even where bad examples are errors
+
 
 class Sequence(NamedTuple):
     """Token ids of one example before padding: prefix with bos and newline, then suffix."""

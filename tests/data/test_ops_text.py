@@ -52,7 +52,7 @@ def test_boxes_to_loc(tok):
     boxes = np.array([[0, 0.5, 0.25, 0.9999], [0.1, 0.2, 1.0, 1.0], [0.3, 0.3, 0.3, 0.9]])
     out = run("boxes_to_loc", boxes=boxes, labels=["cat", b"dog", "gone"])
     assert out["suffix"] == (
-        "<loc0000><loc0512><loc0256><loc1023> cat ; <loc0102><loc0204><loc1023><loc1023> dog"
+        "<loc0000><loc0512><loc0256><loc1023> cat ; <loc0102><loc0205><loc1023><loc1023> dog"
     )
     assert len(tok.encode("<loc0000><loc0512><loc0256><loc1023>")) == 4
     assert run("boxes_to_loc", boxes=[], labels=[])["suffix"] == ""

@@ -1,0 +1,73 @@
+"""What the command lines share: flags, one-sentence errors, distributed start."""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import flags
+
+from pgjax.errors import UserError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
+flags.DEFINE_string("coordinator", None, "host:port of process 0, for a run on several processes.")
+flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+flags.DEFINE_bool("distributed", False, "Several hosts whose cluster tells who is who (TPU, Slurm).")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, runs `main`, and exits; a UserError becomes one line and status 1."""
+    try:
+        _parse_flags()
+        _start_distributed()
+        main()
+    except UserError as e:
+        _fail(str(e))
+    except KeyboardInterrupt:
+        _fail("interrupted; what was saved is whole.", 130)
+
+
+def _parse_flags() -> None:
+    try:
+        rest = FLAGS(sys.argv)
+    except flags.UnrecognizedFlagError as e:
+        near = difflib.get_close_matches(e.flagname, list(FLAGS), 1)
+        hint = f" Did you mean --{near[0]}?" if near else ""
+        _fail(f"--{e.flagname} is not a flag of this command.{hint}", 2)
+    except (flags.Error, UserError, OSError, AttributeError, KeyError, TypeError, ValueError) as e:
+        # A config file runs while its flag is parsed, so anything can come out of it.
+        _fail(f"the flags cannot be read: {_one_line(e)}", 2)
+    if rest[1:]:
+        _fail(f"unexpected arguments {rest[1:]}; flags look like --name=value.", 2)
+
+
+def _start_distributed() -> None:
+    import jax
+
+    if FLAGS.coordinator is not None:
+        if FLAGS.num_processes is None or FLAGS.process_id is None:
+            raise UserError("--coordinator needs --num_processes and --process_id as well.")
+        jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    elif FLAGS.distributed:
+        jax.distributed.initialize()
+
+
+def _one_line(e: BaseException) -> str:
+    return " ".join(str(e).split()) or type(e).__name__
+
+
+def _fail(message: str, status: int = 1) -> None:
+    debug = FLAGS["debug"].present and FLAGS["debug"].value
+    if (debug or "--debug" in sys.argv) and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if sys.stderr.isatty() is False:
+        sys.stdout.flush()
+    # Not sys.exit: after a failure a process must not wait for others that will never come.
+    if os.environ.get("JAX_COORDINATOR_ADDRESS") or FLAGS["coordinator"].value:
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,115 @@
+"""The one recipe behind every transfer: what they share, given what is a task's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pgjax.errors import UserError
+from pgjax.recipes.base import default_config
+
+# variant -> (model, checkpoint, tokenizer, dtypes of computation)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "3b": {
+        "img": {"variant": "So400m/14"},
+        "llm": {"variant": "gemma_2b"},
+        "init": "pt-{res}",
+        "tokenizer": "gemma",
+        "res": 224,
+        "dtype": "bfloat16",
+    },
+    "tiny": {
+        "img": {"variant": "tiny/8"},
+        "llm": {"variant": "gemma_tiny"},
+        "init": "tiny",
+        "tokenizer": "tiny",
+        "res": 64,
+        "dtype": "float32",
+    },
+}
+
+
+def transfer(
+    name: str,
+    *,
+    train: Mapping[str, Any],
+    evals: Mapping[str, Mapping[str, Any]],
+    prompt: str,
+    target: str,
+    variant: str = "3b",
+    res: int = 0,
+    text_len: int,
+    epochs: float = 0.0,
+    steps: int = 0,
+    batch_size: int,
+    lr: float,
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
+    dropout: float = 0.0,
+    augment: str = "",
+    on_truncate: str = "error",
+) -> ConfigDict:
+    """Builds a fine-tune (Adam, b2 0.999, clip 1.0, cosine with 5 % warm-up).
+
+    Training and evaluation operations come from one specification, so that prompts and images
+    are prepared alike.
+
+    Args:
+      name: of the task.
+      train: data source of training.
+      evals: `{name: {kind, data, …}}`; `pp` is filled in.
+      prompt: operations that make `prefix`, such as `strfmt('caption en', 'prefix')`; may be "".
+      target: operations that make `suffix` in training; may be "".
+      variant: `3b` or `tiny`.
+      res: image size; 0 for the variant's own.
+      text_len: tokens of prompt and target.
+      epochs: length of the run; or
+      steps: its length in updates.
+      batch_size: over all processes.
+      lr: learning rate.
+      weight_decay: on the image tower's kernels.
+      label_smoothing: ε.
+      dropout: in the decoder.
+      augment: operations on the decoded training image, before resizing.
+      on_truncate: error, drop or truncate, for text longer than `text_len`.
+
+    Raises:
+      UserError: unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"variant {variant!r} is unknown; choose from {list(VARIANTS)}.")
+    v = VARIANTS[variant]
+    res = res or v["res"]
+    c = default_config()
+    c.name = name
+    c.model.res = res
+    c.model.img = ConfigDict(v["img"])
+    c.model.llm = ConfigDict({**v["llm"], "dropout": dropout})
+    c.model.img_dtype = c.model.llm_dtype = v["dtype"]
+    c.init = v["init"].format(res=res)
+    c.tokenizer = v["tokenizer"]
+
+    image = f"resize({res}, antialias=True)|value_range(-1, 1)"
+    tail = f"on_truncate={on_truncate!r})|keep('image', 'text', 'mask_ar', 'mask_loss'"
+    learn = _pipe("decode", augment, image, prompt, target, f"for_training({text_len}, {tail})")
+    c.input.data = ConfigDict(train)
+    c.input.pp = learn
+    c.input.batch_size = batch_size
+    c.total_epochs, c.total_steps = float(epochs), steps
+
+    # A prompt alone may fill the text length; the answer's room is max_new_tokens.
+    answer = _pipe("decode", image, prompt, target, f"for_answering({text_len})")
+    score = _pipe("decode", image, prompt, target, f"for_training({text_len}, {tail.split(')')[0]})")
+    for key, spec in evals.items():
+        pp = answer if spec["kind"] == "answers" else score
+        length = {"max_new_tokens": text_len} if spec["kind"] == "answers" else {}
+        c.evals[key] = ConfigDict({"pp": pp, "batch_size": batch_size, **length, **spec})
+
+    c.optimizer.lr = lr
+    c.optimizer.weight_decay = weight_decay
+    c.label_smoothing = label_smoothing
+    return c
+
+
+def _pipe(*ops: str) -> str:
+    return "|".join(filter(None, ops))

@@ -1,0 +1,221 @@
+"""The loop: step, report, evaluate, save."""
+
+import functools
+import json
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from pgjax import sharding
+from pgjax.errors import UserError
+from pgjax.evaluation.evaluators import Result
+from pgjax.evaluation.runner import store
+from pgjax.evaluation.sheet import write_sheet
+from pgjax.models.loss import make_loss
+from pgjax.training.report import LiveLine, Metrics, Phase, say, table
+from pgjax.training.setup import Config, Run, carried, set_up
+from pgjax.training.step import make_train_step
+
+PREDICTIONS = "predictions"
+SHEET_FILE = "answers.png"
+
+
+def train(config: Config, workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+    """Trains to the end, from where the workdir stands.
+
+    Args:
+      config: plain dict with exactly the keys of `pgjax.recipes.default_config()`.
+      workdir: run directory; created if it does not exist.
+
+    Returns:
+      The final scores by evaluation.
+
+    Raises:
+      UserError: one sentence about what went wrong; the workdir stays resumable.
+    """
+    run = set_up(config, workdir)
+    start = int(run.state.step)
+    metrics = Metrics(workdir, start)
+    first: dict[str, Result] = {}
+    try:
+        if config["eval_first"] and start == 0:
+            first = _evaluate(run, metrics, 0, list(run.evaluators))
+        last = _fit(run, metrics, start)
+    finally:
+        metrics.close()
+        run.checkpoints.close()
+    _say_skipped(run)
+    _say_scores(workdir, first, last)
+    if (name := config["sample_sheet"]) and jax.process_index() == 0:
+        path = write_sheet(workdir / SHEET_FILE, run.evaluators[name], last[name].records)
+        say(f"Images with their answers: {path}")
+    return {name: result.scores for name, result in last.items()}
+
+
+def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
+    config, total = run.config, run.total_steps
+    results: dict[str, Result] = {}
+    if start == total:
+        say(f"{run.workdir} is at its last step, {total}.")
+        return _evaluate(run, metrics, total, list(run.evaluators))
+    batches = iter(run.loader)
+    fetched = _Fetch(run, batches)
+    batch, position = fetched.next()
+    _say_first_batch(run, batch)
+    batch = sharding.to_device(run.session.mesh, batch)
+    step_fn = _compile(run, batch)
+
+    line = LiveLine(start, total)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []
+    state = run.state
+    for step in range(start + 1, total + 1):
+        state, values = step_fn(state, run.frozen, batch)
+        run.state = state
+        done = position
+        pending.append((step, values))
+        if step < total:
+            # The device works on this step while the next batch is fetched and put there.
+            waiting = time.perf_counter()
+            host, position = fetched.next()
+            line.waited += time.perf_counter() - waiting
+            batch = sharding.to_device(run.session.mesh, host)
+        last = step == total
+        due = [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
+        save = last or _due(config["checkpoint_every"], step)
+        if due or save or step % config["log_every"] == 0:
+            _flush(run, metrics, line, pending)
+        if save:
+            run.checkpoints.save(step, state.params, carried(state), done)
+        if due:
+            results.update(_evaluate(run, metrics, step, due))
+    line.close()
+    return results
+
+
+class _Fetch:
+    """Host batches with the data position after each."""
+
+    def __init__(self, run: Run, batches: Any):
+        self._run, self._batches = run, batches
+
+    def next(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        batch = next(self._batches)
+        return batch, self._run.loader.state()
+
+
+def _due(every: int, step: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _compile(run: Run, batch: dict[str, jax.Array]):
+    config = run.config
+    loss = make_loss(
+        run.session.model, label_smoothing=config["label_smoothing"], chunk=config["loss_chunk"]
+    )
+    model = run.session.model
+    step = make_train_step(
+        loss,
+        run.tx,
+        run.schedule,
+        accumulate=config["grad_accum_steps"],
+        dropout=bool(model.img_config.dropout or model.llm_config.dropout),
+    )
+    everywhere = sharding.replicated(run.session.mesh)
+    state_shardings = jax.tree.map(lambda x: x.sharding, run.state)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, everywhere))
+    with Phase("compiling the training step"), sharding.use_mesh(run.session.mesh):
+        return jitted.lower(run.state, run.frozen, batch).compile()
+
+
+def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
+    """Reads the values of the steps since the last flush; the only wait for the device."""
+    values = jax.device_get([v for _, v in pending])
+    for (step, _), row in zip(pending, values, strict=True):
+        if not math.isfinite(row["loss"]) or not math.isfinite(row["l2_grads"]):
+            run.checkpoints.wait()
+            good = run.checkpoints.latest()
+            where = "there is none" if good is None else f"{run.checkpoints.folder}/step_{good}"
+            raise UserError(
+                f"The loss is {row['loss']} and the gradient norm {row['l2_grads']} at step "
+                f"{step}; stopped. Last good checkpoint: {where}. Try a lower "
+                "config.optimizer.lr, or float32 instead of float16."
+            )
+    step, row = pending[-1][0], {k: float(v) for k, v in values[-1].items()}
+    row["lr"] = run.config["optimizer"]["lr"] * row.pop("lr_factor")
+    rates = line.update(step, row["loss"], run.config["input"]["batch_size"])
+    for (s, _), v in zip(pending[:-1], values[:-1], strict=True):
+        metrics.write(s, {"loss": float(v["loss"])})
+    metrics.write(step, {**row, **rates})
+    pending.clear()
+
+
+def _evaluate(run: Run, metrics: Metrics, step: int, names: list[str]) -> dict[str, Result]:
+    results = {}
+    for name in names:
+        with Phase(f"evaluating {name} at step {step}"):
+            results[name] = result = run.evaluators[name].run(run.params())
+        metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
+        say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
+        store(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
+    return results
+
+
+def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
+    """Shows the first example as the model gets it, so that prompt mistakes are seen."""
+    needed = ("image", "text", "mask_ar", "mask_loss")
+    if missing := [k for k in needed if k not in batch]:
+        raise UserError(
+            f"config.input.pp yields {sorted(batch)} without {missing}; end it with "
+            "|for_training(…)|keep('image', 'text', 'mask_ar', 'mask_loss')."
+        )
+    for key in batch.keys() - set(needed):
+        del batch[key]
+    image, text, supervised = batch["image"][0], batch["text"][0], batch["mask_loss"][0] > 0
+    res = run.config["model"]["res"]
+    if image.shape[-3:] != (res, res, 3) or image.dtype != np.float32:
+        raise UserError(
+            f"config.input.pp yields images of shape {image.shape}, dtype {image.dtype}; "
+            f"config.model.res {res} needs float32 ({res}, {res}, 3)."
+        )
+    show = functools.partial(run.session.tokenizer.decode, stop_at_eos=False)
+    target = text[supervised].tolist()
+    ended = bool(target) and target[-1] == run.session.tokenizer.eos_id
+    say(
+        f"First example: image {image.shape} in [{image.min():.2f}, {image.max():.2f}]; "
+        f"prompt {show(text[: supervised.argmax()].tolist())!r} → target {show(target)!r}"
+        f"{' + eos' if ended else ' WITHOUT eos'}; {supervised.sum()} of {len(text)} tokens "
+        "supervised."
+    )
+
+
+def _say_skipped(run: Run) -> None:
+    report = run.loader.report()
+    for key in ("skipped", "dropped", "truncated"):
+        if report[key]:
+            say(f"NOTE: {report[key]} training examples were {key}, e.g. {report['examples'][:3]}")
+
+
+def _say_scores(
+    workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]
+) -> None:
+    rows = []
+    for name, result in last.items():
+        for key, after in result.scores.items():
+            before = first[name].scores.get(key) if name in first else None
+            before = _first_score(workdir, f"{name}/{key}") if before is None else before
+            rows.append((name, key, "" if before is None else f"{before:.4g}", f"{after:.4g}"))
+    if rows:
+        say(table(("evaluation", "score", "before", "after"), rows))
+
+
+def _first_score(workdir: pathlib.Path, key: str) -> float | None:
+    """A score that an earlier part of this run took before step 1."""
+    for line in (workdir / "metrics.jsonl").open():
+        row = json.loads(line)
+        if row["step"] == 0 and key in row:
+            return row[key]
+    return None

@@ -1,0 +1,162 @@
+"""What a run tells people: phases, the parameter table, a live line, and metric files."""
+
+import json
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def say(text: str) -> None:
+    """Prints a line once per run, whatever the number of processes."""
+    if jax.process_index() == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+class Phase:
+    """Announces a phase and how long it took: `with Phase("compiling"):`."""
+
+    def __init__(self, name: str):
+        """Nothing is said before the phase begins."""
+        self.name = name
+
+    def __enter__(self) -> None:
+        """Says that it begins."""
+        say(f"[{self.name}] …")
+        self.start = time.perf_counter()
+
+    def __exit__(self, kind, *_) -> None:
+        """Says that it ended, unless it failed."""
+        if kind is None:
+            say(f"[{self.name}] {time.perf_counter() - self.start:.1f} s")
+
+
+class Metrics:
+    """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only."""
+
+    def __init__(self, workdir: pathlib.Path, start_step: int):
+        """Opens the files; rows after `start_step`, from an interrupted run, are dropped."""
+        self._on = jax.process_index() == 0
+        if not self._on:
+            return
+        path = workdir / METRICS_FILE
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
+            part = path.with_suffix(".part")
+            part.write_text("".join(f"{line}\n" for line in kept))
+            part.replace(path)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tb"), purge_step=start_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one row."""
+        if not self._on:
+            return
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both."""
+        if self._on:
+            self._file.close()
+            self._board.close()
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")  # a line that an interruption cut
+
+
+class LiveLine:
+    """One line with step, loss, rate, ETA and the share of time spent waiting for input."""
+
+    def __init__(self, start: int, total: int):
+        """Shows a bar on a terminal; elsewhere one line per update."""
+        self._tty = sys.stderr.isatty() and jax.process_index() == 0
+        self._bar = tqdm(total=total, initial=start, disable=not self._tty, unit="step")
+        self._total, self._last = total, (start, time.perf_counter())
+        self.waited = 0.0
+
+    def update(self, step: int, loss: float, batch_size: int) -> dict[str, float]:
+        """Shows the state after `step` updates and returns the rates since the last call."""
+        last_step, last_time = self._last
+        now = time.perf_counter()
+        seconds = max(now - last_time, 1e-9)
+        per_second = (step - last_step) / seconds
+        wait = min(self.waited / seconds, 1.0)
+        self._last, self.waited = (step, now), 0.0
+        self._bar.set_postfix_str(f"loss {loss:.4f}, input wait {wait:.0%}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        if not self._tty:
+            eta = (self._total - step) / max(per_second, 1e-9)
+            say(
+                f"step {step}/{self._total}  loss {loss:.4f}  {per_second:.2f} steps/s  "
+                f"ETA {_hms(eta)}  input wait {wait:.0%}"
+            )
+        return {
+            "steps_per_second": per_second,
+            "examples_per_second": per_second * batch_size,
+            "input_wait": wait,
+        }
+
+    def close(self) -> None:
+        """Leaves the last line standing."""
+        self._bar.close()
+
+
+def _hms(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def parameter_table(
+    shapes: Mapping[str, tuple[int, ...]],
+    multipliers: Mapping[str, float],
+    dtypes: Mapping[str, Any],
+) -> str:
+    """One line per parameter: shape, dtype, and whether (and how fast) it trains."""
+    rows = []
+    for name, shape in shapes.items():
+        rate = multipliers.get(name)
+        trains = "frozen" if rate is None else "trains" if rate == 1 else f"trains at lr × {rate:g}"
+        rows.append((name, "×".join(map(str, shape)) or "scalar", str(dtypes[name]), trains))
+    total = {
+        kind: sum(_size(s) for n, s in shapes.items() if (n in multipliers) == kind)
+        for kind in (True, False)
+    }
+    text = table(("parameter", "shape", "dtype", ""), rows)
+    return f"{text}\n{total[True]:,} parameters train, {total[False]:,} are frozen."
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns under a header."""
+    widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+    head = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
+    return "\n".join([head.rstrip(), "-" * len(head), *(line.rstrip() for line in lines)])
+
+
+def free_space(path: pathlib.Path) -> int:
+    """Bytes free on the path's file system."""
+    return shutil.disk_usage(path).free

@@ -1,0 +1,68 @@
+"""Fine-tunes PaliGemma on your own images. Copy this file and change what is yours.
+
+Your data is a JSONL file, one line per example:
+
+    {"image": "photos/0001.jpg", "suffix": "A cow stands on a beach."}
+
+Image paths are relative to the JSONL file (or to `root`). Then:
+
+    python -m pgjax.train --config transfers/forkme.py --workdir runs/mine \\
+        --config.input.data.fname=mine.jsonl
+
+Arguments, as in `forkme.py:variant=tiny,steps=100`:
+    variant   3b, or tiny: a toy model that ships with pgjax and trains on any CPU
+    res       224, 448 or 896; 0 is the variant's own
+    steps     length of the run; 0 means 15 passes over the data
+"""
+
+from pgjax.recipes import parse_arg, transfer
+
+
+def get_config(arg=None):
+    """Captioning by default: the prompt `caption en`, the target from the line's `suffix`."""
+    arg = parse_arg(arg, variant="3b", res=0, steps=0)
+    data = {"name": "jsonl", "fname": ""}
+
+    c = transfer(
+        "forkme",
+        variant=arg.variant,
+        res=arg.res,
+        # Where the examples come from. The last tenth is kept for validation.
+        train={**data, "split": "train[:90%]"},
+        evals={
+            # Loss on held-out targets, to see overfitting.
+            "val": {"kind": "perplexity", "data": {**data, "split": "train[90%:]"}, "every": 100},
+            # Answers to held-out prompts, stored under WORKDIR/predictions to be read.
+            "answers": {
+                "kind": "answers",
+                "data": {**data, "split": "train[90%:]"},
+                "every": 500,
+                "max_new_tokens": 64,
+            },
+        },
+        # The prompt. To use one from each line, write "setdefault('prefix', 'caption en')", which
+        # this is: lines with their own `prefix` keep it.
+        prompt="setdefault('prefix', 'caption en')",
+        # The target; "" takes the line's `suffix` as it is. If lines hold several references in a
+        # list `captions`, "choice('captions', 'suffix')" draws one each time.
+        target="",
+        # Prompt and target together, in tokens. Longer ones are an error; "truncate" cuts them,
+        # "drop" leaves them out (both are counted and reported).
+        text_len=128,
+        on_truncate="error",
+        epochs=0 if arg.steps else 15,
+        steps=arg.steps,
+        batch_size=32,
+        # The rate that decides most; try 3e-6 to 3e-5 for 3b.
+        lr=1e-5 if arg.variant == "3b" else 1e-3,
+        weight_decay=3e-7,
+    )
+    # Every `fname` follows the first, so that one flag sets them all.
+    fname = c.input.data.get_ref("fname")
+    for spec in c.evals.values():
+        spec.data.fname = fname
+
+    # What trains: first match wins, False freezes. For instance, freeze the image tower:
+    # c.trainable = (("img/.*", False), (".*", True))
+    c.checkpoint_every = 200
+    return c
