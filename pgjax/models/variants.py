@@ -37,12 +37,12 @@ class GemmaConfig:
 SIGLIP = {
     "So400m/14": SiglipConfig(1152, 27, 4304, 16),
     "mid/14": SiglipConfig(384, 6, 1536, 6),
-    "tiny/8": SiglipConfig(128, 4, 384, 4, patch_size=(8, 8)),
+    "tiny/8": SiglipConfig(96, 3, 256, 4, patch_size=(8, 8)),
 }
 GEMMA = {
     "gemma_2b": GemmaConfig(2048, 18, 16384, 8, 1, 256, vocab_size=257_152),
     "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
-    "gemma_tiny": GemmaConfig(128, 4, 512, 4, 1, 32, vocab_size=1664),
+    "gemma_tiny": GemmaConfig(96, 3, 256, 4, 1, 24, vocab_size=1664),
 }
 
 

@@ -13,7 +13,7 @@ from pgjax.errors import UserError
 
 TESTS = Path(__file__).parents[1]
 FULL = TESTS.parents[1] / "shared" / "golden" / "image.npz"
-GOLDEN = np.load(FULL if FULL.exists() else TESTS / "golden" / "image_small.npz")
+GOLDEN = np.load(FULL if FULL.exists() else TESTS / "golden" / "image.npz")
 
 # golden name: (ops, largest difference in grey levels)
 OPS = {

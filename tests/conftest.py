@@ -1,0 +1,55 @@
+"""Shared set-up: CPU, strict numerics, and a compilation cache for the whole test session."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+TESTS = pathlib.Path(__file__).parent
+ROOT = TESTS.parent
+GOLDEN = TESTS / "golden"
+PHOTOS = TESTS / "photos"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_numerics(compilation_cache):
+    """No implicit dtype or rank promotion, and full float32 products."""
+    import jax
+
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("xla")
+
+
+@pytest.fixture(scope="session")
+def command(compilation_cache):
+    """Runs `python -m pgjax.X …` in a process of its own, as a user would."""
+
+    def run(*args, devices=1, check=True, timeout=240, **kwargs):
+        env = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONPATH": str(ROOT),
+            **kwargs.pop("env", {}),
+        }
+        done = subprocess.run(
+            [sys.executable, *map(str, args)],
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, **kwargs,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{args} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
