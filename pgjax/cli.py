@@ -16,7 +16,9 @@ flags.DEFINE_bool("debug", False, "Show the whole traceback of an error.")
 flags.DEFINE_string("coordinator", None, "host:port of process 0, for a run on several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
 flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-flags.DEFINE_bool("distributed", False, "Several hosts whose cluster tells who is who (TPU, Slurm).")
+flags.DEFINE_bool(
+    "distributed", False, "Several hosts whose cluster tells who is who (TPU, Slurm)."
+)
 
 
 def run(main: Callable[[], None]) -> None:

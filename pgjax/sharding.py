@@ -105,8 +105,7 @@ def to_device(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
     """Puts this process's rows [B_local,...] into global arrays [B,...], split over `data`."""
     sharding = batch_sharding(mesh)
     return {
-        k: jax.make_array_from_process_local_data(sharding, np.asarray(v))
-        for k, v in batch.items()
+        k: jax.make_array_from_process_local_data(sharding, np.asarray(v)) for k, v in batch.items()
     }
 
 

@@ -54,7 +54,9 @@ class Golden:
         self.model = make_model({"res": spec["res"], "img": img, "llm": spec["llm"]})
         self.flat = read_npz(folder / "params.npz")
         trees.check_same(
-            trees.flatten(jax.tree.map(lambda x: x.value, abstract_params(self.model), is_leaf=_boxed)),
+            trees.flatten(
+                jax.tree.map(lambda x: x.value, abstract_params(self.model), is_leaf=_boxed)
+            ),
             self.flat,
             what=str(folder / "params.npz"),
         )
@@ -90,12 +92,14 @@ def _rel(got, want) -> float:
 def forward(g: Golden) -> Iterator[Check]:
     """Image encoder, masks and logits."""
     f = g.load("forward.npz")
-    tokens, encoded = g.model.apply(
-        g.variables, f["image"], method=lambda m, x: m.img(x)
-    )
+    tokens, encoded = g.model.apply(g.variables, f["image"], method=lambda m, x: m.img(x))
     yield "image encoder", _diff(encoded, f["img_encoded"]), LOGITS
     yield "image tokens", _diff(tokens, f["zimg"]), LOGITS
-    yield "text embedding", _diff(g.model.apply(g.variables, f["text"], method=lambda m, t: m.llm.embed(t)), f["ztxt"]), LOGITS
+    yield (
+        "text embedding",
+        _diff(g.model.apply(g.variables, f["text"], method=lambda m, t: m.llm.embed(t)), f["ztxt"]),
+        LOGITS,
+    )
     hidden = g.run(None, f["image"], f["text"], f["mask_ar"])
     yield "text logits", _diff(g.run("logits", hidden), f["text_logits"]), LOGITS
 
@@ -138,7 +142,10 @@ def decode(g: Golden) -> Iterator[Check]:
         if key.endswith("/final_norm_scale"):
             sharp = key.split("/")[0]
             params = trees.unflatten({**g.flat, "llm/final_norm/scale": jnp.asarray(d[key])})
-            for name, stop in ((f"{sharp}/greedy", eos), (f"{sharp}/greedy_alteos", int(d["alt_eos_token"]))):
+            for name, stop in (
+                (f"{sharp}/greedy", eos),
+                (f"{sharp}/greedy_alteos", int(d["alt_eos_token"])),
+            ):
                 runs.append((name, params, d[f"{name}/tokens"], d[f"{name}/logp"], stop))
     for name, params, tokens, logp, stop in runs:
         got = _greedy(g, params, prompt, steps, stop, d["_mask"])
@@ -160,11 +167,17 @@ def _greedy(g: Golden, params, prompt, steps: int, eos: int, row_valid):
     return jax.jit(
         lambda params: generate(
             lambda: apply(
-                {"params": params}, *prompt.values(), method="prefill",
-                max_new_tokens=steps, cache_dtype=jnp.float32,
+                {"params": params},
+                *prompt.values(),
+                method="prefill",
+                max_new_tokens=steps,
+                cache_dtype=jnp.float32,
             ),
             lambda token, cache: apply({"params": params}, token, cache, method="extend"),
-            sampler=greedy, key=jax.random.key(0), max_new_tokens=steps, eos_id=eos,
+            sampler=greedy,
+            key=jax.random.key(0),
+            max_new_tokens=steps,
+            eos_id=eos,
             row_valid=jnp.asarray(row_valid),
         )
     )(params)
@@ -221,9 +234,7 @@ def _train(g: Golden, t: dict, rules, schedule, steps: int, **optimizer):
     multipliers = split_trainable(rules, names)
     trainable = {n: g.flat[n] for n in multipliers}
     frozen = {n: x for n, x in g.flat.items() if n not in multipliers}
-    tx = make_optimizer(
-        schedule=schedule, lr_multipliers=multipliers, names=names, **optimizer
-    )
+    tx = make_optimizer(schedule=schedule, lr_multipliers=multipliers, names=names, **optimizer)
     state = tx.init(trainable)
     step = jax.jit(jax.value_and_grad(_loss_fn(g, t, 0.0), has_aux=True))
     losses, grad_norms = [], []
@@ -242,13 +253,18 @@ def sgd(g: Golden) -> Iterator[Check]:
     for name in sorted({k.split("/")[0] for k in t if k.startswith("sgd_") and "/lr" in k}):
         rates = jnp.asarray(t[f"{name}/lr"])
         losses, _, after, params = _train(
-            g, t, [("llm/layers/attn/.*", True), (".*", False)], lambda i, r=rates: r[i],
-            len(rates), name="sgd", lr=1.0,
+            g,
+            t,
+            [("llm/layers/attn/.*", True), (".*", False)],
+            lambda i, r=rates: r[i],
+            len(rates),
+            name="sgd",
+            lr=1.0,
         )
         yield f"{name} losses", _rel(losses, t[f"{name}/losses"]), RELATIVE
         yield f"{name} loss after", _rel(after, t[f"{name}/loss_after"]), RELATIVE
         start = f"{name}/params/"
-        worst = max(_rel(params[k[len(start):]], v) for k, v in t.items() if k.startswith(start))
+        worst = max(_rel(params[k[len(start) :]], v) for k, v in t.items() if k.startswith(start))
         yield f"{name} parameters", worst, RELATIVE
 
 
@@ -273,8 +289,16 @@ def adam(g: Golden) -> Iterator[Check]:
         got = [schedule(jnp.int32(i)) for i in range(total + 1)]
         yield f"{name} schedule", _diff(got, t[f"{name}/sched"]), RELATIVE
         losses, norms, _, params = _train(
-            g, t, rules, schedule, len(t[f"{name}/loss"]), name="adam", lr=1e-3,
-            weight_decay=decay, decay_rules=decay_rules, grad_clip_norm=1.0,
+            g,
+            t,
+            rules,
+            schedule,
+            len(t[f"{name}/loss"]),
+            name="adam",
+            lr=1e-3,
+            weight_decay=decay,
+            decay_rules=decay_rules,
+            grad_clip_norm=1.0,
             args={"b2": 0.999},
         )
         yield f"{name} losses", _rel(losses, t[f"{name}/loss"]), RELATIVE
@@ -298,10 +322,15 @@ def text(g: Golden) -> Iterator[Check]:
     for key in ("tokenizer", "extended_tokenizer"):
         tok = Tokenizer.from_file(g.folder / spec[key])
         ids = {
-            "vocab_size": tok.vocab_size, "pad": tok.pad_id, "eos": tok.eos_id, "bos": tok.bos_id,
+            "vocab_size": tok.vocab_size,
+            "pad": tok.pad_id,
+            "eos": tok.eos_id,
+            "bos": tok.bos_id,
             "newline": list(tok.newline_ids),
-            "loc0": [tok.loc_id(0)], "loc1023": [tok.loc_id(1023)],
-            "seg0": [tok.seg_id(0)], "seg127": [tok.seg_id(127)],
+            "loc0": [tok.loc_id(0)],
+            "loc1023": [tok.loc_id(1023)],
+            "seg0": [tok.seg_id(0)],
+            "seg127": [tok.seg_id(127)],
             "pieces": [tok.piece(i) for i in range(tok.vocab_size)],
         }
         wrong = sum(ids[k] != spec[k] for k in ids)
@@ -324,7 +353,9 @@ def text(g: Golden) -> Iterator[Check]:
             wrong += tok.decode(case["train"]["text"]) != case["to_str_train_text"]
         yield f"{key} arrays", float(wrong), EXACT
         wrong = sum(tok.encode(c["text"]) != c["plain"] for c in spec["to_int"])
-        wrong += sum(tok.encode(c["text"], bos=True, eos=True) != c["bos_eos"] for c in spec["to_int"])
+        wrong += sum(
+            tok.encode(c["text"], bos=True, eos=True) != c["bos_eos"] for c in spec["to_int"]
+        )
         wrong += sum(tok.decode(c["plain"]) != c["back"] for c in spec["to_int"])
         for case in spec["to_str"]:
             wrong += tok.decode(case["ids"]) != case["stop"]
@@ -397,7 +428,9 @@ def main(argv: list[str] | None = None) -> int:
     for group, checks in GROUPS.items():
         for what, diff, tolerance in checks(golden):
             ok = diff <= tolerance
-            print(f"{'PASS' if ok else 'FAIL'}  {group:<16} {what:<34} {diff:9.2e}  (≤ {tolerance:g})")
+            print(
+                f"{'PASS' if ok else 'FAIL'}  {group:<16} {what:<34} {diff:9.2e}  (≤ {tolerance:g})"
+            )
             if not ok:
                 failed.append(f"{group}: {what}")
     for group in NOT_COVERED:

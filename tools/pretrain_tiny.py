@@ -24,24 +24,24 @@ from pgjax.recipes import transfer
 from pgjax.training.loop import train
 
 # Weighted towards the tasks whose answers say most about the image.
-TASKS = (
-    "detect", "caption", "detect_all", "color", "detect", "caption", "detect_all", "count",
-    "where", "exists", "size",
-)  # fmt: skip
+TASKS = ("detect", "caption", "detect_all", "color", "detect", "count")
+# (style, shapes at most, weight): a single shape teaches to see and to locate, more shapes teach
+# to tell apart. Learnt together they take a fraction of the time that full scenes alone take.
+PARTS = (("plain", 1, 0.3), ("rich", 1, 0.2), ("plain", 2, 0.1), ("rich", 2, 0.1), ("rich", 3, 0.3))
 
 
 def config(steps: int, init: pathlib.Path) -> ConfigDict:
     """The pretraining run."""
-    scenes = {"name": "scenes", "wording": "pt", "max_shapes": 3, "tasks": TASKS}
-    answers = {"kind": "answers", "metric": {"name": "by_task"}, "batch_size": 110, "every": 1000}
-    val = {"split": "pretrain_val", "num_examples": 330}
+    scenes = {"name": "scenes", "wording": "pt", "tasks": TASKS}
+    answers = {"kind": "answers", "metric": {"name": "by_task"}, "batch_size": 100, "every": 1000}
+    val = {**scenes, "style": "rich", "split": "pretrain_val", "num_examples": 300}
     c = transfer(
         "pretrain_tiny",
         variant="tiny",
         train={},
         evals={
-            style: {**answers, "data": {**scenes, **val, "style": style}}
-            for style in ("plain", "rich")
+            f"val{n}": {**answers, "data": {**val, "max_shapes": n}, "max_new_tokens": 20}
+            for n in (1, 3)
         },
         prompt="",
         target="",
@@ -51,13 +51,11 @@ def config(steps: int, init: pathlib.Path) -> ConfigDict:
         lr=2e-3,
     )
     c.init = str(init)
+    drawn = {**scenes, "split": "pretrain", "num_examples": 5_000_000}
     c.input.mixture = ConfigDict(
         {
-            style: {
-                "weight": 1.0,
-                "data": {**scenes, "style": style, "split": "pretrain", "num_examples": 5_000_000},
-            }
-            for style in ("plain", "rich")
+            f"{style}{n}": {"weight": weight, "data": {**drawn, "style": style, "max_shapes": n}}
+            for style, n, weight in PARTS
         }
     )
     c.model.remat = "none"
@@ -79,7 +77,7 @@ def start(path: pathlib.Path, spec: dict) -> None:
 
 
 def sincos_2d(side: int, width: int) -> np.ndarray:
-    """Position embeddings of a square grid: float32 [side², width] (Chen et al., arXiv:2104.02057)."""
+    """Position embeddings of a square grid: float32 [side², width] (arXiv:2104.02057)."""
     y, x = np.mgrid[:side, :side].reshape(2, -1, 1)
     frequency = 1 / 100 ** (np.arange(width // 4) / (width // 4))
     waves = [f(v * frequency) for v in (y, x) for f in (np.sin, np.cos)]

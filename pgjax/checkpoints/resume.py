@@ -127,6 +127,4 @@ def _first_line(e: Exception) -> str:
 
 def abstract_like(tree: Any) -> Any:
     """Shapes, dtypes and shardings of a tree of arrays, for `restore`."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

@@ -1,0 +1,1 @@
+"""Sources, preprocessing operations and the loader; numpy and Pillow."""

@@ -7,7 +7,9 @@ from pgjax.errors import UserError
 _PART = re.compile(r"(?P<base>[\w-]*)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
-def parse_split(text: str, length: int, bases: tuple[str, ...] = ("", "all", "train")) -> list[range]:
+def parse_split(
+    text: str, length: int, bases: tuple[str, ...] = ("", "all", "train")
+) -> list[range]:
     """Index ranges of a split expression, as TFDS reads them (percentages round to the nearest).
 
     Args:

@@ -136,9 +136,7 @@ class Answers(Evaluator):
         super().__init__(name, spec, session)
         metric = dict(spec.metric)
         self.metric = get_metric(metric.pop("name"), **metric)
-        self._fn = make_answer_fn(
-            session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler
-        )
+        self._fn = make_answer_fn(session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
 
     def rows(self, params, batch, index):
         """Yields the meta of each example with its prediction."""

@@ -12,7 +12,7 @@ from pgjax import sharding
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.errors import UserError
 from pgjax.inference.answer import INPUTS, make_answer_fn, texts
-from pgjax.inference.session import open_run
+from pgjax.inference.session import Session, open_run
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -81,11 +81,10 @@ def predict(
       UserError: what is missing in the run or the source.
     """
     session, params = open_run(run)
-    pp = answering_pipeline(session.config)
     batch_size = min(batch_size, max(len(source), 1))
     step = session.mesh.shape["data"]
     batch_size = -(-batch_size // step) * step  # a whole number of rows per device
-    loader = EvalLoader(Part(source, session.pipeline(pp), name="predict"), batch_size)
+    loader = EvalLoader(Part(source, Answering(session), name="predict"), batch_size)
     fn = make_answer_fn(session, max_new_tokens=max_new_tokens, sampler=sampler)
     for i, batch in enumerate(loader):
         inputs = sharding.to_device(session.mesh, {k: batch[k] for k in INPUTS})
@@ -103,19 +102,25 @@ def predict(
                 }
 
 
-def answering_pipeline(config: dict[str, Any]) -> str:
-    """The run's operations for answering: those of its first `answers` evaluation.
+class Answering:
+    """The run's preparation of images and prompts; its own prompt where an example has none."""
 
-    Raises:
-      UserError: the run's config has none.
-    """
-    for name in sorted(config["evals"]):
-        if config["evals"][name]["kind"] == "answers":
-            return config["evals"][name]["pp"]
-    raise UserError(
-        "The run's config has no evaluation of kind 'answers', whose pp tells how prompts are "
-        "made; add one to config.evals."
-    )
+    def __init__(self, session: Session):
+        """Parses the two pipelines.
+
+        Raises:
+          UserError: the run's config does not say how to answer.
+        """
+        spec = session.config["answering"]
+        if not spec["image"] or not spec["text"]:
+            raise UserError("The run's config.answering is empty, so prompts cannot be prepared.")
+        self.given = session.pipeline(f"{spec['image']}|{spec['text']}")
+        own = [spec["image"], spec["prompt"], spec["text"]]
+        self.own = session.pipeline("|".join(filter(None, own)))
+
+    def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Example -> model inputs."""
+        return (self.given if "prefix" in example else self.own)(example, rng=rng)
 
 
 def as_line(record: dict[str, Any]) -> str:

@@ -114,15 +114,19 @@ def _random(session: Session, targets: Mapping[str, jax.ShapeDtypeStruct]) -> Fl
 
 
 def _from_run(path: pathlib.Path, session: Session, targets) -> Flat:
-    """A run directory: its own base, overlaid by what it trained."""
-    base = dataclasses.replace(session, config=read_config(path))
-    trained = dict(base.config["_trained"])
-    flat = load_params(base, lambda name: str(targets[name].dtype))
+    """A run directory: what it trained, over the base it started from."""
+    config = read_config(path)
+    trained = set(config["_trained"])
     checkpoints = Checkpoints(path)
     step = checkpoints.latest()
     if step is None:
         raise UserError(f"Run directory {path} holds no whole checkpoint.")
-    return {**flat, **checkpoints.restore_params(step, {name: targets[name] for name in trained})}
+    expected = {n: t for n, t in targets.items() if n in trained}
+    params = checkpoints.restore_params(step, expected)
+    if len(params) < len(targets):
+        base = dataclasses.replace(session, config=config)
+        params = {**load_params(base, lambda name: str(targets[name].dtype)), **params}
+    return params
 
 
 def read_config(run: pathlib.Path) -> dict[str, Any]:

@@ -61,6 +61,9 @@ def default_config() -> ConfigDict:
     c.input.threads = 4
     c.input.prefetch = 4  # batches
 
+    # How `predict` prepares an image, a prompt (where none is given), and the text.
+    c.answering = ConfigDict({"image": "", "prompt": "", "text": ""})
+
     c.optimizer = ConfigDict()
     c.optimizer.name = "adam"
     c.optimizer.args = ConfigDict({"b2": 0.999})

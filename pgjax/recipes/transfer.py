@@ -90,19 +90,20 @@ def transfer(
     c.tokenizer = v["tokenizer"]
 
     image = f"resize({res}, antialias=True)|value_range(-1, 1)"
-    tail = f"on_truncate={on_truncate!r})|keep('image', 'text', 'mask_ar', 'mask_loss'"
-    learn = _pipe("decode", augment, image, prompt, target, f"for_training({text_len}, {tail})")
+    learn = f"for_training({text_len}, on_truncate={on_truncate!r})"
+    keep = "keep('image', 'text', 'mask_ar', 'mask_loss')"
     c.input.data = ConfigDict(train)
-    c.input.pp = learn
+    c.input.pp = _pipe("decode", augment, image, prompt, target, learn, keep)
     c.input.batch_size = batch_size
     c.total_epochs, c.total_steps = float(epochs), steps
 
-    # A prompt alone may fill the text length; the answer's room is max_new_tokens.
-    answer = _pipe("decode", image, prompt, target, f"for_answering({text_len})")
-    score = _pipe("decode", image, prompt, target, f"for_training({text_len}, {tail.split(')')[0]})")
+    answer = f"for_answering({text_len})"
+    c.answering = ConfigDict({"image": _pipe("decode", image), "prompt": prompt, "text": answer})
     for key, spec in evals.items():
-        pp = answer if spec["kind"] == "answers" else score
-        length = {"max_new_tokens": text_len} if spec["kind"] == "answers" else {}
+        answers = spec["kind"] == "answers"
+        # The target comes along for the metric; it does not enter the model.
+        pp = _pipe("decode", image, prompt, target, answer if answers else learn)
+        length = {"max_new_tokens": text_len} if answers else {}
         c.evals[key] = ConfigDict({"pp": pp, "batch_size": batch_size, **length, **spec})
 
     c.optimizer.lr = lr

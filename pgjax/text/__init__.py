@@ -1,0 +1,1 @@
+"""Tokenizer, model inputs from text, and boxes as text; no arrays of a device."""

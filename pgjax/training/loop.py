@@ -199,9 +199,7 @@ def _say_skipped(run: Run) -> None:
             say(f"NOTE: {report[key]} training examples were {key}, e.g. {report['examples'][:3]}")
 
 
-def _say_scores(
-    workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]
-) -> None:
+def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]) -> None:
     rows = []
     for name, result in last.items():
         for key, after in result.scores.items():

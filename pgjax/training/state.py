@@ -22,7 +22,10 @@ class TrainState:
 
 
 def create_state(
-    params: dict[str, jax.Array], tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, seed: int
+    params: dict[str, jax.Array],
+    tx: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    seed: int,
 ) -> TrainState:
     """A state at step 0; optimizer moments live where their parameters live."""
     everywhere = sharding.replicated(mesh)

@@ -1,0 +1,48 @@
+"""Installs pgjax: `pip install -e .`, or with an extra, `pip install -e '.[cuda12]'`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.*)"', (HERE / "pgjax/__init__.py").read_text())[1]
+JAX = "jax>=0.10.2"
+
+setup(
+    name="pgjax",
+    version=VERSION,
+    description="PaliGemma in JAX/Flax: fine-tune, evaluate and predict",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pgjax", "pgjax.*"]),
+    package_data={"pgjax.checkpoints": ["*.npz"], "pgjax.text": ["*.model"]},
+    # Lower bounds are the versions that the tests have run with.
+    install_requires=[
+        JAX,
+        "absl-py>=2.5",
+        "array_record>=0.8.6",
+        "etils[epath]>=1.15",
+        "flax>=0.12.8",
+        "fsspec>=2026.9",
+        "grain>=0.2.18",
+        "ml_collections>=1.1",
+        "ml_dtypes>=0.5",
+        "numpy>=2.4",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=13.0",
+        "sentencepiece>=0.2.3",
+        "tensorboardX>=2.6.5",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.70",
+    ],
+    extras_require={
+        "cuda12": [JAX.replace("jax", "jax[cuda12]")],
+        "cuda13": [JAX.replace("jax", "jax[cuda13]")],
+        "tpu": [JAX.replace("jax", "jax[tpu]")],
+        "test": ["pytest>=9.0", "ruff>=0.14"],
+    },
+)

@@ -1,0 +1,102 @@
+"""The layers of the design, and what must never enter a process."""
+
+import ast
+
+import pytest
+from conftest import PHOTOS, ROOT
+
+BASE = {"errors", "trees", "sharding"}
+PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
+# Who may import whom inside pgjax; every arrow points down.
+ALLOWED = {
+    "errors": set(),
+    "trees": {"errors"},
+    "sharding": {"errors", "trees"},
+    "models": {"errors", "trees"},
+    "text": {"errors"},
+    "decoding": {"errors"},
+    "checkpoints": BASE,
+    "data": {"errors", "text"},  # the text functions are what text ops are made of
+    "metrics": {"errors", "text"},  # box strings are parsed in one place
+    "recipes": {"errors"},
+    "inference": BASE | PARTS - {"metrics"},
+    "evaluation": BASE | PARTS | {"inference"},
+    "training": BASE | PARTS | {"inference", "evaluation"},
+    "cli": {"errors"},
+    "compilation": set(),
+    "train": {"cli", "compilation", "errors", "recipes", "training"},
+    "evaluate": {"cli", "compilation", "errors", "recipes", "evaluation", "inference"},
+    "predict": {"cli", "compilation", "errors", "data", "inference"},
+}
+HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python
+MODULES = sorted((ROOT / "pgjax").rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(path):
+    return path.relative_to(ROOT / "pgjax").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = part(path)
+    if own == "__init__":
+        return
+    for name in imports(path):
+        if name.startswith("pgjax."):
+            target = name.split(".")[1]
+            assert target == own or target in ALLOWED[own], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_forbidden_library(path):
+    names = {name.split(".")[0] for name in imports(path)}
+    assert not names & {"tensorflow", "torch", "java", "tensorflow_text"}
+    if part(path) in HOST_ONLY or path.stem.startswith("ops_"):
+        assert not names & {"jax", "flax", "optax"}, path
+    if part(path) == "recipes":
+        assert not names & {"jax", "numpy"}, path
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*(ROOT / "configs").glob("*.py"), *(ROOT / "transfers").glob("*.py")]),
+    ids=lambda p: p.name,
+)  # fmt: skip
+def test_configs_import_recipes_only(path):
+    assert {name.split(".")[0] for name in imports(path)} == {"pgjax"}
+    assert all(name.startswith("pgjax.recipes") for name in imports(path))
+
+
+FORBIDDEN = "bad = [m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'torch')]"
+
+
+def test_predict_does_not_import_training(command):
+    code = (
+        "import sys, pgjax.predict, pgjax.inference.predict, pgjax.data.sources\n"
+        f"{FORBIDDEN} + [m for m in sys.modules if m.startswith('pgjax.training')]\n"
+        "assert not bad, bad"
+    )
+    command("-c", code)
+
+
+@pytest.mark.slow
+def test_training_never_imports_tensorflow_or_torch(command, tmp_path):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train', '--config=transfers/forkme.py:variant=tiny,steps=1',"
+        f" '--config.input.data.fname={PHOTOS / 'photos.jsonl'}', '--config.input.batch_size=2',"
+        f" '--config.evals.answers.max_new_tokens=4', '--workdir={tmp_path / 'run'}']\n"
+        "runpy.run_module('pgjax.train', run_name='__main__')\n"
+        f"{FORBIDDEN}\nassert not bad, bad"
+    )
+    command("-c", code)
+    assert (tmp_path / "run" / "checkpoints" / "step_1").is_dir()
