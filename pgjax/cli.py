@@ -7,8 +7,10 @@ import traceback
 from collections.abc import Callable
 
 from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from pgjax.errors import UserError
+from pgjax.recipes import check_config
 
 FLAGS = flags.FLAGS
 
@@ -33,6 +35,21 @@ def run(main: Callable[[], None]) -> None:
         _fail("interrupted; what was saved is whole.", 130)
 
 
+def open_config(holder: flags.FlagHolder) -> ConfigDict:
+    """The checked value of a config-file flag.
+
+    Raises:
+      UserError: the file cannot be read, gives no config, or has keys that nobody reads.
+    """
+    if not isinstance(holder.value, ConfigDict):
+        path = config_flags.get_config_filename(FLAGS[holder.name])
+        raise UserError(
+            f"--{holder.name} {path} does not exist, or its get_config() gives no config."
+        )
+    check_config(holder.value)
+    return holder.value
+
+
 def _parse_flags() -> None:
     try:
         rest = FLAGS(sys.argv)
@@ -40,7 +57,7 @@ def _parse_flags() -> None:
         near = difflib.get_close_matches(e.flagname, list(FLAGS), 1)
         hint = f" Did you mean --{near[0]}?" if near else ""
         _fail(f"--{e.flagname} is not a flag of this command.{hint}", 2)
-    except (flags.Error, UserError, OSError, AttributeError, KeyError, TypeError, ValueError) as e:
+    except Exception as e:
         # A config file runs while its flag is parsed, so anything can come out of it.
         _fail(f"the flags cannot be read: {_one_line(e)}", 2)
     if rest[1:]:
@@ -67,9 +84,7 @@ def _fail(message: str, status: int = 1) -> None:
     if (debug or "--debug" in sys.argv) and sys.exc_info()[0] is not None:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr, flush=True)
-    if sys.stderr.isatty() is False:
-        sys.stdout.flush()
-    # Not sys.exit: after a failure a process must not wait for others that will never come.
-    if os.environ.get("JAX_COORDINATOR_ADDRESS") or FLAGS["coordinator"].value:
+    if FLAGS["coordinator"].value or FLAGS["distributed"].value:
+        # At a normal exit jax waits for the other processes, which wait for this one.
         os._exit(status)
     sys.exit(status)

@@ -8,7 +8,6 @@ from ml_collections import config_flags
 
 from pgjax import cli
 from pgjax.errors import UserError
-from pgjax.recipes import check_config
 
 _RUN = flags.DEFINE_string("run", None, "Run directory: its newest checkpoint and its evals.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Or a config: its init and its evals.")
@@ -30,8 +29,7 @@ def main() -> None:
         session, params = open_run(_RUN.value)
         out = pathlib.Path(_OUT.value or _RUN.value) / "evaluation"
     else:
-        check_config(_CONFIG.value)
-        config = _CONFIG.value.to_dict()
+        config = cli.open_config(_CONFIG).to_dict()
         if _CHECKPOINT.value is not None:
             config["init"] = _CHECKPOINT.value
         session = open_session(config)

@@ -7,7 +7,6 @@ from ml_collections import config_flags
 
 from pgjax import cli
 from pgjax.errors import UserError
-from pgjax.recipes import check_config
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its argument.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; an earlier run there goes on.")
@@ -18,9 +17,9 @@ def main() -> None:
     """Reads the flags and calls `pgjax.training.loop.train`."""
     if _CONFIG.value is None:
         raise UserError("--config is missing; for instance --config configs/quickstart.py.")
-    check_config(_CONFIG.value)
+    config = cli.open_config(_CONFIG)
     if _PRINT.value:
-        print(_CONFIG.value)
+        print(config)
         return
     if _WORKDIR.value is None:
         raise UserError("--workdir is missing; it is where checkpoints and metrics go.")
@@ -28,7 +27,7 @@ def main() -> None:
     from pgjax.training.loop import train
 
     cache_compilations()
-    train(_CONFIG.value.to_dict(), pathlib.Path(_WORKDIR.value).expanduser())
+    train(config.to_dict(), pathlib.Path(_WORKDIR.value).expanduser())
 
 
 if __name__ == "__main__":

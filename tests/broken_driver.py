@@ -12,10 +12,7 @@ import sys
 import tempfile
 
 import pgjax.compilation
-import pgjax.evaluate
 import pgjax.inference.predict
-import pgjax.predict
-import pgjax.train
 import pgjax.training.loop  # noqa: F401  (imported here, so that the forks need not)
 
 
@@ -29,13 +26,6 @@ def run(case):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (case["max_file"],) * 2)
             status = 1
             try:
-                # Flags are defined at import, once; the module is run again as the main one.
-                from absl import flags
-
-                for name in list(flags.FLAGS):
-                    if flags.FLAGS.find_module_defining_flag(name, "").startswith("pgjax."):
-                        delattr(flags.FLAGS, name)
-                sys.modules.pop("pgjax.cli", None)
                 sys.argv = [case["module"], *case["argv"]]
                 runpy.run_module(case["module"], run_name="__main__", alter_sys=True)
                 status = 0

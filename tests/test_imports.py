@@ -22,10 +22,10 @@ ALLOWED = {
     "inference": BASE | PARTS - {"metrics"},
     "evaluation": BASE | PARTS | {"inference"},
     "training": BASE | PARTS | {"inference", "evaluation"},
-    "cli": {"errors"},
+    "cli": {"errors", "recipes"},
     "compilation": set(),
-    "train": {"cli", "compilation", "errors", "recipes", "training"},
-    "evaluate": {"cli", "compilation", "errors", "recipes", "evaluation", "inference"},
+    "train": {"cli", "compilation", "errors", "training"},
+    "evaluate": {"cli", "compilation", "errors", "evaluation", "inference"},
     "predict": {"cli", "compilation", "errors", "data", "inference"},
 }
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python

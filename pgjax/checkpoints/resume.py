@@ -25,9 +25,17 @@ class Checkpoints:
           workdir: run directory.
           keep_last: how many of the newest stay.
           keep_every: checkpoints at multiples of this step stay too.
+
+        Raises:
+          UserError: the folder cannot be made.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every file it touches
+        # orbax logs every file it touches, and every failure that it raises later anyway.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"Run directory {workdir} cannot be written ({e}).") from None
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(

@@ -1,7 +1,6 @@
 """JSONL: one example a line, with its image as a path or inline."""
 
 import base64
-import binascii
 import json
 import os
 import pathlib
@@ -16,17 +15,13 @@ from pgjax.errors import DataError, UserError
 _CHUNK = 1 << 22
 
 
-def open_file(path: str) -> IO[bytes]:
-    """Opens a local file, or a remote one (`gs://`, `s3://`, `https://`, …) through fsspec."""
-    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
-
-
 class JsonlSource:
     """Random access to the examples of a JSONL file; only line offsets are kept in memory.
 
     A line is an object with `image` (a path, or a list of paths) or `image_base64` (a string, or
     a `data:` URL in `image`), and any other keys. An example has encoded bytes, or a list of
-    them, under `image`, and the other keys unchanged.
+    them, under `image`, and the other keys unchanged. File and images may be remote (`gs://`,
+    `s3://`, `https://`, …), through fsspec.
     """
 
     def __init__(
@@ -50,16 +45,19 @@ class JsonlSource:
         if not fname:
             raise UserError("jsonl: fname is not given; set config.input.data.fname=FILE.jsonl.")
         self.fname = str(fname)
-        self.root = str(root) if root else os.path.dirname(self.fname)
+        self.root = str(root) if root else self.fname[: self.fname.rfind("/") + 1]
         self.allow_outside_root = allow_outside_root
         try:
-            with open_file(self.fname) as f:
-                self._offsets, self._numbers = _index(f)
-        except (OSError, ValueError, ImportError) as e:
-            raise UserError(f"jsonl: {self.fname} cannot be read ({e}).") from None
-        if not len(self._offsets):
+            with _open(self.fname) as f:
+                self._ends, self._numbers = _index(f)
+        except Exception as e:  # fsspec's file systems have errors of their own
+            raise UserError(f"jsonl: {self.fname} cannot be read ({_reason(e)}).") from e
+        if not len(self._numbers):
             raise UserError(f"jsonl: {self.fname} holds no example.")
-        self._picked = Picked(parse_split(split, len(self._offsets)))
+        try:
+            self._picked = Picked(parse_split(split, len(self._numbers)))
+        except UserError as e:
+            raise UserError(f"jsonl: {self.fname}: {e}") from None
 
     def __len__(self) -> int:
         """Number of examples in the split."""
@@ -75,76 +73,101 @@ class JsonlSource:
         Raises:
           DataError: the line or its image cannot be used.
         """
-        with open_file(self.fname) as f:
-            f.seek(int(self._offsets[self._picked[index]]))
-            line = f.readline()
+        record = self._picked[index]
+        start = int(self._ends[record - 1]) if record else 0
+        line = _read(self.fname, start, int(self._ends[record]))
         try:
-            example = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as e:
-            raise DataError(f"not JSON ({e})") from None
+            example = json.loads(line.strip())
+        except json.JSONDecodeError as e:
+            raise DataError(f"the line is not JSON ({e.msg} at column {e.colno})") from None
+        except (ValueError, RecursionError) as e:
+            raise DataError(f"the line is not JSON ({e})") from None
         if not isinstance(example, dict):
-            raise DataError(f"a {type(example).__name__}, expected an object with an 'image'")
+            raise DataError(
+                f"the line holds a {type(example).__name__}, expected an object with an 'image'"
+            )
         if (inline := example.pop("image_base64", None)) is not None:
             image = _decode(inline)
         elif (value := example.get("image")) is None:
-            raise DataError(f"has no 'image', it has {sorted(example)}")
+            raise DataError(f"the example has no 'image', it has {sorted(example)}")
         elif isinstance(value, list):
-            image = [self._read(v) for v in value]
+            image = [self._image(v) for v in value]
         else:
-            image = self._read(value)
+            image = self._image(value)
         return {**example, "image": image}
 
-    def _read(self, value: Any) -> bytes:
+    def _image(self, value: Any) -> bytes:
         if not isinstance(value, str):
             raise DataError(f"'image' is a {type(value).__name__}, expected a path")
         if value.startswith("data:"):
-            return _decode(value.partition(",")[2])
+            header, _, data = value.partition(",")
+            if not header.endswith(";base64"):
+                raise DataError(f"'image' is a URL {header[:80]!r}…, expected data:…;base64,…")
+            return _decode(data)
         path = self._resolve(value)
         try:
-            with open_file(path) as f:
-                return f.read()
-        except (OSError, ValueError, ImportError) as e:
-            raise DataError(f"image {path} cannot be read ({e})") from None
+            return _read(path)
+        except Exception as e:
+            raise DataError(f"image {path} cannot be read ({_reason(e)})") from e
 
     def _resolve(self, value: str) -> str:
-        remote = "://" in value
-        joined = value if remote else os.path.join(self.root, value)
-        if not self.allow_outside_root:
-            inside = not remote and not os.path.isabs(value)
-            if "://" in self.root:
-                inside = inside and ".." not in pathlib.PurePosixPath(value).parts
-            elif inside:
-                root = os.path.realpath(self.root)
-                real = os.path.realpath(joined)
-                inside = os.path.commonpath([root, real]) == root
-            if not inside:
-                raise DataError(
-                    f"image {value!r} is outside {self.root or '.'!r}; allow_outside_root=True "
-                    "permits it"
-                )
-        return joined
+        path = value if "://" in value else os.path.join(self.root, value)
+        if not (self.allow_outside_root or _inside(self.root, value)):
+            raise DataError(
+                f"image {value!r} is absolute or leaves {self.root or 'the folder of the file'!r}; "
+                "allow_outside_root=True permits it"
+            )
+        return path
+
+
+def _inside(root: str, value: str) -> bool:
+    """Whether a relative path stays in the root, symbolic links resolved."""
+    if "://" in value or os.path.isabs(value):
+        return False
+    if "://" in root:
+        return ".." not in pathlib.PurePosixPath(value).parts
+    top = os.path.realpath(root)
+    return os.path.commonpath([top, os.path.realpath(os.path.join(top, value))]) == top
+
+
+def _open(path: str) -> IO[bytes]:
+    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+
+
+def _read(path: str, start: int = 0, end: int | None = None) -> bytes:
+    """Bytes [start, end) of a local or remote file; no more than these travel."""
+    if "://" in path:
+        filesystem, name = fsspec.url_to_fs(path)
+        return filesystem.cat_file(name, **({} if end is None else {"start": start, "end": end}))
+    with open(path, "rb") as f:
+        f.seek(start)
+        return f.read(-1 if end is None else end - start)
+
+
+def _reason(e: Exception) -> str:
+    return getattr(e, "strerror", None) or str(e) or type(e).__name__
 
 
 def _decode(text: Any) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, TypeError, ValueError) as e:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (AttributeError, ValueError) as e:
         raise DataError(f"the inline image is not base64 ({e})") from None
 
 
 def _index(f: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and numbers (from 1) of the lines that are not blank, 12 bytes a line."""
-    offsets: list[np.ndarray] = []
-    numbers: list[np.ndarray] = []
+    """Where the lines that are not blank end, and their numbers from 1: 12 bytes a line.
+
+    A line is read from where the one before ends; JSON ignores the blank lines between.
+    """
+    ends: list[np.ndarray] = [np.zeros(0, np.int64)]
+    numbers: list[np.ndarray] = [np.zeros(0, np.int32)]
     position, number = 0, 0
-    while chunk := f.readlines(_CHUNK):
-        lengths = np.fromiter(map(len, chunk), np.int64, len(chunk))
-        starts = position + np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        full = np.fromiter((not line.isspace() for line in chunk), bool, len(chunk))
-        offsets.append(starts[full].astype(np.int64))
+    while lines := f.readlines(_CHUNK):
+        stops = position + np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)))
+        full = np.fromiter((not line.isspace() for line in lines), bool, len(lines))
+        ends.append(stops[full])
         numbers.append((number + 1 + np.flatnonzero(full)).astype(np.int32))
-        position += int(lengths.sum())
-        number += len(chunk)
-    if not offsets:
-        return np.zeros(0, np.int64), np.zeros(0, np.int32)
-    return np.concatenate(offsets), np.concatenate(numbers)
+        position = int(stops[-1])
+        number += len(lines)
+    return np.concatenate(ends), np.concatenate(numbers)

@@ -7,19 +7,22 @@ A position whose example is bad or dropped is filled by the next good one in the
 nothing after it shifts.
 """
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from pgjax.data.sources import Source
 from pgjax.errors import DataError, UserError
 
 # What may enter the model. Everything else of an example stays on the host.
 ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
-_ENDLESS = 2**40  # positions; grain wants a length
+_ENDLESS = 2**40  # batches; grain wants a length
 _MOST_SKIPS = 100  # in a row; more means that nothing is right
 
 Pipeline = Callable[..., dict[str, Any]]
@@ -34,100 +37,6 @@ class Part:
     pipeline: Pipeline
     weight: float = 1.0
     name: str = ""
-
-
-@dataclasses.dataclass
-class _Failure:
-    """An error on its way out of a worker; exceptions may not survive the trip."""
-
-    message: str
-
-
-class _Reader:
-    """Reads one example of a part; errors name the place."""
-
-    def __init__(self, parts: Sequence[Part], seed: int):
-        self.parts, self.seed = list(parts), seed
-
-    def read(self, part: int, index: int, position: int) -> dict[str, Any]:
-        source, pipeline = self.parts[part].source, self.parts[part].pipeline
-        try:
-            rng = np.random.default_rng([self.seed, position])
-            return pipeline(source[index], rng=rng)
-        except DataError as e:
-            raise type(e)(f"{source.where(index)}: {e}") from e
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise DataError(f"{source.where(index)}: {type(e).__name__}: {e}") from e
-
-
-class _TrainSlots(_Reader):
-    """This process's rows of an endless run, from a given position."""
-
-    def __init__(self, parts, seed, shuffle, skip, first_row, share):
-        super().__init__(parts, seed)
-        self.skip, self.first_row, self.share = skip, first_row, share
-        orders = []
-        for i, part in enumerate(parts):
-            order = grain.MapDataset.range(len(part.source)).seed(seed + i)
-            order = (order.shuffle() if shuffle else order).repeat()
-            orders.append(order)
-        self.order = _mix(orders, [p.weight for p in parts])
-
-    def __len__(self) -> int:
-        return _ENDLESS
-
-    def __getitem__(self, i: int) -> dict[str, Any] | _Failure:
-        batch, start, each = self.share
-        i += self.first_row
-        position = i // each * batch + start + i % each
-        notes: dict[str, list[str]] = {"skipped": [], "dropped": []}
-        for attempt in range(_MOST_SKIPS):
-            part, index = self.order(position + attempt)
-            try:
-                example = self.read(part, index, position + attempt)
-            except DataError as e:
-                dropped = getattr(e, "drop", False)
-                if not dropped and not self.skip:
-                    return _Failure(str(e))
-                notes["dropped" if dropped else "skipped"].append(str(e))
-                last = e
-            else:
-                return {**example, "_notes": notes, "_where": self.parts[part].source.where(index)}
-        return _Failure(f"{_MOST_SKIPS} examples in a row cannot be used; the last one: {last}")
-
-
-def _mix(orders: list[grain.MapDataset], weights: list[float]) -> Callable[[int], tuple[int, int]]:
-    """Position -> (part, index), with parts interleaved in proportion to their weights."""
-    if min(weights) <= 0:
-        raise UserError(f"Mixture weights are {weights}, expected all of them above 0.")
-    if len(orders) == 1:
-        return _Single(orders[0])
-    tagged = [order.map(_Tag(i)) for i, order in enumerate(orders)]
-    return _Mixed(grain.MapDataset.mix(tagged, weights))
-
-
-@dataclasses.dataclass
-class _Tag:
-    part: int
-
-    def __call__(self, index: int) -> tuple[int, int]:
-        return self.part, index
-
-
-@dataclasses.dataclass
-class _Single:
-    order: grain.MapDataset
-
-    def __call__(self, position: int) -> tuple[int, int]:
-        return 0, self.order[position]
-
-
-@dataclasses.dataclass
-class _Mixed:
-    order: grain.MapDataset
-
-    def __call__(self, position: int) -> tuple[int, int]:
-        return self.order[position]
 
 
 class TrainLoader:
@@ -156,7 +65,7 @@ class TrainLoader:
           process_index: which share of every batch.
           process_count: into how many shares.
           workers: processes that read ahead; 0 for threads of this one.
-          threads: per process.
+          threads: that read ahead where there are no workers; each reads whole batches.
           prefetch: batches read ahead.
           shuffle: every epoch in another order.
           on_bad_example: `raise`, or `skip` and count.
@@ -164,13 +73,14 @@ class TrainLoader:
         Raises:
           UserError: arguments that do not fit.
         """
-        _check(batch_size, process_count, on_bad_example)
-        self._parts, self._seed, self._shuffle = list(parts), seed, shuffle
-        each = batch_size // process_count
-        self._share = (batch_size, process_index * each, each)
-        self._skip = on_bad_example == "skip"
-        self._read = (workers, threads, prefetch)
-        self._batches = 0
+        if seed < 0:
+            raise UserError(f"seed is {seed}, expected 0 or more.")
+        share = _Share.of(batch_size, process_index, process_count)
+        order = _order(parts, seed, shuffle)
+        skip = _skips(on_bad_example)
+        self._reader = _TrainBatches(list(parts), seed, skip, share, order)
+        self._options = (workers, threads, prefetch)
+        self._done = 0
         self._notes = _Notes()
         self.num_examples = sum(len(p.source) for p in parts)
         self.steps_per_epoch = self.num_examples / batch_size
@@ -181,59 +91,22 @@ class TrainLoader:
         Raises:
           DataError: a bad example, with its place.
         """
-        each = self._share[-1]
-        slots = _TrainSlots(
-            self._parts, self._seed, self._shuffle, self._skip, self._batches * each, self._share
-        )
-        for rows in _batches(slots, each, *self._read):
-            batch = _stack(self._notes.take(rows))
-            self._batches += 1
+        for batch, host in _read_ahead(self._reader, self._done, *self._options):
+            self._notes.add(host.notes)
+            self._done += 1
             yield batch
 
     def state(self) -> dict[str, int]:
         """The position after the last batch yielded."""
-        return {"batches": self._batches}
+        return {"batches": self._done}
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Continues after the position of `state()`; to be called before iterating."""
-        self._batches = int(state["batches"])
+        self._done = int(state["batches"])
 
     def report(self) -> dict[str, Any]:
         """Counts of examples skipped, dropped and truncated, and the first few places."""
         return self._notes.report()
-
-
-class _EvalSlots(_Reader):
-    """Every example once, in order, padded to whole batches."""
-
-    def __init__(self, part: Part, skip: bool, count: int, padded: int, share):
-        super().__init__([part], seed=0)
-        self.skip, self.count, self.padded, self.share = skip, count, padded, share
-
-    def __len__(self) -> int:
-        batch, _, each = self.share
-        return self.padded // batch * each
-
-    def __getitem__(self, i: int) -> dict[str, Any] | _Failure:
-        batch, start, each = self.share
-        position = i // each * batch + start + i % each
-        notes: dict[str, list[str]] = {"skipped": [], "dropped": []}
-        # A row that only pads, or whose example is bad, repeats some good example.
-        for attempt in range(min(_MOST_SKIPS, self.count)):
-            index = (position + attempt) % self.count
-            real = attempt == 0 and position < self.count
-            try:
-                example = self.read(0, index, index)
-            except DataError as e:
-                if not self.skip:
-                    return _Failure(str(e))
-                if real:
-                    notes["skipped"].append(str(e))
-                last = e
-            else:
-                where = self.parts[0].source.where(index)
-                return {**example, "_notes": notes, "_where": where, "_mask": real, "index": index}
-        return _Failure(f"{_MOST_SKIPS} examples in a row cannot be used; the last one: {last}")
 
 
 class EvalLoader:
@@ -257,109 +130,260 @@ class EvalLoader:
         Raises:
           UserError: arguments that do not fit.
         """
-        _check(batch_size, process_count, on_bad_example)
+        share = _Share.of(batch_size, process_index, process_count)
         count = len(part.source) if max_examples is None else min(max_examples, len(part.source))
         if count < 1:
             raise UserError(f"Evaluation set {part.name!r} has no example.")
-        self._length = -(-count // batch_size)
-        each = batch_size // process_count
-        share = (batch_size, process_index * each, each)
-        self._slots = _EvalSlots(
-            part, on_bad_example == "skip", count, self._length * batch_size, share
-        )
-        self._each, self._read = each, (workers, threads, prefetch)
+        self._reader = _EvalBatches([part], 0, _skips(on_bad_example), share, count)
+        self._options = (workers, threads, prefetch)
         self._notes = _Notes()
 
     def __len__(self) -> int:
         """Number of batches."""
-        return self._length
+        return len(self._reader)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields stacked arrays, `_mask` bool [B_local], and `meta`, a list of dicts.
 
+        Rows with a false `_mask` repeat some good example: they pad the last batch, or stand for
+        a bad or dropped example.
+
         Raises:
           DataError: a bad example, with its place.
         """
-        for rows in _batches(self._slots, self._each, *self._read):
-            rows = self._notes.take(rows)
-            batch = _stack(rows)
-            batch["_mask"] = np.array([row["_mask"] for row in rows])
-            batch["meta"] = [
-                {k: v for k, v in r.items() if k not in ARRAYS and not k.startswith("_")}
-                for r in rows
-            ]
-            yield batch
+        for batch, host in _read_ahead(self._reader, 0, *self._options):
+            self._notes.add(host.notes)
+            yield {**batch, "meta": host.meta}
 
     def report(self) -> dict[str, Any]:
         """Counts of examples skipped, dropped and truncated, and the first few places."""
         return self._notes.report()
 
 
+# ---- reading whole batches, in threads or worker processes ---------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """Rows [start, start + rows) of every `batch`."""
+
+    batch: int
+    start: int
+    rows: int
+
+    @classmethod
+    def of(cls, batch_size: int, process_index: int, process_count: int) -> "_Share":
+        if batch_size < 1 or batch_size % process_count:
+            raise UserError(
+                f"batch_size is {batch_size}, expected a positive multiple of the "
+                f"{process_count} processes."
+            )
+        rows = batch_size // process_count
+        return cls(batch_size, process_index * rows, rows)
+
+    def positions(self, i: int) -> range:
+        first = i * self.batch + self.start
+        return range(first, first + self.rows)
+
+
 class _Notes:
-    """Counts what the rows say about themselves."""
+    """Counts of what befell examples, and the first few places."""
 
     def __init__(self):
         self.counts = {"skipped": 0, "dropped": 0, "truncated": 0}
         self.examples: list[str] = []
 
-    def take(self, rows: list[Any]) -> list[dict[str, Any]]:
-        """Returns the rows without their notes, or raises what went wrong."""
-        for row in rows:
-            if isinstance(row, _Failure):
-                raise DataError(row.message)
-            for kind, messages in row.pop("_notes").items():
-                self.counts[kind] += len(messages)
-                self.examples += messages[: max(0, 5 - len(self.examples))]
-            if row.pop("_truncated", False):
-                self.counts["truncated"] += 1
-                if len(self.examples) < 5:
-                    self.examples.append(f"{row['_where']}: truncated")
-        return rows
+    def add(self, notes: list[tuple[str, str]]) -> None:
+        for kind, message in notes:
+            self.counts[kind] += 1
+            if len(self.examples) < 5:
+                self.examples.append(message)
 
     def report(self) -> dict[str, Any]:
         return {**self.counts, "examples": list(self.examples)}
 
 
-def _batches(slots, each: int, workers: int, threads: int, prefetch: int) -> Iterator[list[Any]]:
-    # Whole batches are the unit of reading ahead, so that workers cannot change the order.
-    data = grain.MapDataset.source(slots).batch(each, batch_fn=list)
-    if workers:
-        options = grain.MultiprocessingOptions(
-            num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
+class _Host:
+    """What travels beside the arrays. Not a dict, lest grain look for arrays in it."""
+
+    def __init__(self, notes: list[tuple[str, str]], meta: list[dict[str, Any]] | None = None):
+        self.notes, self.meta = notes, meta
+
+
+class _Failure:
+    """A message on its way out of a worker; exceptions would gain its traceback and notes."""
+
+    def __init__(self, message: str):
+        self.message = message
+
+
+Row = tuple[dict[str, Any], str]  # an example and its place
+
+
+@dataclasses.dataclass
+class _Batches:
+    """`[i]` reads and stacks this process's share of batch i, in any thread or process."""
+
+    parts: list[Part]
+    seed: int
+    skip: bool
+    share: _Share
+
+    def __getitem__(self, i: int) -> tuple[Batch, _Host] | _Failure:
+        try:
+            return self.batch(i)
+        except DataError as e:
+            return _Failure(str(e))
+
+    def batch(self, i: int) -> tuple[Batch, _Host]:
+        raise NotImplementedError
+
+    def read(self, part: int, index: int, position: int, notes: list) -> Row | None:
+        """An example; None, with a note, for one to be passed over."""
+        source, pipeline = self.parts[part].source, self.parts[part].pipeline
+        where = source.where(index)
+        try:
+            example = pipeline(source[index], rng=np.random.default_rng([self.seed, position]))
+        except DataError as e:
+            dropped = getattr(e, "drop", False)
+            if not (dropped or self.skip):
+                raise DataError(f"{where}: {e}") from e
+            notes.append(("dropped" if dropped else "skipped", f"{where}: {e}"))
+            return None
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as e:
+            message = f"{where}: {type(e).__name__}: {e}"
+            if not self.skip:
+                raise DataError(message) from e
+            notes.append(("skipped", message))
+            return None
+        if example.get("_truncated"):
+            notes.append(("truncated", f"{where}: truncated"))
+        return example, where
+
+    def first_good(self, places: Iterator[tuple[int, int, int]]) -> Row:
+        """The first usable example of some; they are not counted."""
+        notes: list[tuple[str, str]] = []
+        for place in itertools.islice(places, _MOST_SKIPS):
+            if row := self.read(*place, notes):
+                return row
+        raise DataError(
+            f"{len(notes)} examples in a row cannot be used; the last one: {notes[-1][1]}"
         )
-        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-        return iter(data.to_iter_dataset(read).mp_prefetch(options))
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
-    return iter(data.to_iter_dataset(read))
 
 
-def _stack(rows: list[dict[str, Any]]) -> Batch:
+@dataclasses.dataclass
+class _TrainBatches(_Batches):
+    order: grain.MapDataset
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def batch(self, i: int) -> tuple[Batch, _Host]:
+        notes: list[tuple[str, str]] = []
+        rows = [
+            self.read(*self.order[p], p, notes) or self.first_good(self.after(p))
+            for p in self.share.positions(i)
+        ]
+        return _stack(rows), _Host(notes)
+
+    def after(self, position: int) -> Iterator[tuple[int, int, int]]:
+        for p in itertools.count(position + 1):
+            yield *self.order[p], p
+
+
+@dataclasses.dataclass
+class _EvalBatches(_Batches):
+    count: int
+
+    def __len__(self) -> int:
+        return -(-self.count // self.share.batch)
+
+    def batch(self, i: int) -> tuple[Batch, _Host]:
+        notes: list[tuple[str, str]] = []
+        positions = self.share.positions(i)
+        rows = [self.read(0, p, p, notes) if p < self.count else None for p in positions]
+        mask = np.array([row is not None for row in rows])
+        if not mask.all():
+            others = ((0, p, p) for p in range(self.count))
+            filler = next(filter(None, rows), None) or self.first_good(others)
+            rows = [row or filler for row in rows]
+        meta = [
+            {k: v for k, v in example.items() if k not in ARRAYS and not k.startswith("_")}
+            | {"index": p}
+            for p, (example, _) in zip(positions, rows, strict=True)
+        ]
+        return {**_stack(rows), "_mask": mask}, _Host(notes, meta)
+
+
+def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
+    """Position -> (part, index), endless, with parts interleaved in proportion to their weights."""
+    weights = [part.weight for part in parts]
+    if min(weights) <= 0:
+        raise UserError(f"Mixture weights are {weights}, expected all of them above 0.")
+    orders = []
+    for i, part in enumerate(parts):
+        order = grain.MapDataset.range(len(part.source))
+        if shuffle:
+            order = order.shuffle(seed=int(np.random.SeedSequence([seed, i]).generate_state(1)[0]))
+        orders.append(order.repeat().map(_Tag(i)))
+    return grain.MapDataset.mix(orders, weights)
+
+
+@dataclasses.dataclass
+class _Tag:
+    part: int
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        return self.part, index
+
+
+def _read_ahead(
+    reader: _Batches, first: int, workers: int, threads: int, prefetch: int
+) -> Iterator[tuple[Batch, _Host]]:
+    """Batches from `first` on, in order; leaving the iteration ends threads and workers."""
+    # Whole batches are the unit, so that reading ahead cannot change the order.
+    data = grain.MapDataset.source(reader)[first:]
+    if workers:
+        if not flags.FLAGS.is_parsed():  # in a notebook or script; grain reads flags of its own
+            flags.FLAGS.mark_as_parsed()
+        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
+        dataset = data.to_iter_dataset(read).mp_prefetch(ahead)
+    else:
+        read = grain.ReadOptions(threads, max(prefetch, threads))
+        dataset = data.to_iter_dataset(read)
+    with contextlib.closing(iter(dataset)) as batches:
+        for batch in batches:
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+
+
+def _stack(rows: list[Row]) -> Batch:
     batch = {}
     for key in ARRAYS:
-        values = [row[key] for row in rows if key in row]
-        if not values:
+        if not any(key in example for example, _ in rows):
             continue
-        odd = next((r for r in rows if not isinstance(r.get(key), np.ndarray)), None)
-        if odd is not None:
+        kinds: dict[str, str] = {}
+        for example, where in rows:
+            value = example.get(key)
+            if not isinstance(value, np.ndarray):
+                raise DataError(
+                    f"{where}: the pipeline leaves a {type(value).__name__} under {key!r}, "
+                    "expected an array (decode? for_training?)."
+                )
+            kinds.setdefault(f"{value.dtype} {value.shape}", where)
+        if len(kinds) > 1:
+            (a, where_a), (b, where_b) = list(kinds.items())[:2]
             raise DataError(
-                f"{odd['_where']}: the pipeline leaves a {type(odd.get(key)).__name__} under "
-                f"{key!r}, expected an array (decode? for_training?)."
+                f"{key!r} is {a} at {where_a} but {b} at {where_b}; rows of a batch must agree "
+                "(resize images, fix the number of frames)."
             )
-        shapes = {v.shape: row["_where"] for v, row in zip(values, rows, strict=True)}
-        if len(shapes) > 1:
-            (a, where_a), (b, where_b) = list(shapes.items())[:2]
-            raise DataError(
-                f"{key!r} has shape {a} at {where_a} but {b} at {where_b}; rows of a batch must "
-                "agree (resize images, fix the number of frames)."
-            )
-        batch[key] = np.stack(values)
+        batch[key] = np.stack([example[key] for example, _ in rows])
     return batch
 
 
-def _check(batch_size: int, process_count: int, on_bad_example: str) -> None:
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"batch_size {batch_size} is not divisible by the {process_count} processes."
-        )
+def _skips(on_bad_example: str) -> bool:
     if on_bad_example not in ("raise", "skip"):
-        raise UserError(f"on_bad_example {on_bad_example!r}: expected 'raise' or 'skip'.")
+        raise UserError(f"on_bad_example is {on_bad_example!r}, expected 'raise' or 'skip'.")
+    return on_bad_example == "skip"

@@ -4,42 +4,48 @@ import re
 
 from pgjax.errors import UserError
 
-_PART = re.compile(r"(?P<base>[\w-]*)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_NAMES = ("all", "train")  # both stand for all records
+_BOUND = r"-?\d+(?:(?:\.\d+)?%)?"
+_PART = re.compile(rf"(?P<name>[\w-]*)(?:\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
 
 
-def parse_split(
-    text: str, length: int, bases: tuple[str, ...] = ("", "all", "train")
-) -> list[range]:
+def parse_split(text: str, length: int) -> list[range]:
     """Index ranges of a split expression, as TFDS reads them (percentages round to the nearest).
 
     Args:
       text: parts joined by `+`; a part is a name, a slice, or both.
       length: number of records.
-      bases: names that stand for all records.
 
     Raises:
-      UserError: not a split expression, an unknown name, or no record left.
+      UserError: not a split expression, an unknown name, bounds that the records do not reach,
+        or no record left.
     """
-    ranges = []
-    for part in text.replace(" ", "").split("+"):
-        match = _PART.fullmatch(part)
-        if not match or match["base"] not in bases:
-            raise UserError(
-                f"split {text!r}: {part!r} is not understood; expected a slice such as "
-                f"'train[:90%]' of {[b for b in bases if b]}."
-            )
-        bounds = (_bound(match["start"], length, 0), _bound(match["stop"], length, length))
-        ranges.append(range(*bounds))
+    ranges = [_parse_part(part, text, length) for part in str(text).replace(" ", "").split("+")]
     if not any(ranges):
         raise UserError(f"split {text!r} of {length} records is empty.")
     return [r for r in ranges if r]
 
 
+def _parse_part(part: str, text: str, length: int) -> range:
+    match = _PART.fullmatch(part)
+    if not part or not match or match["name"] not in ("", *_NAMES):
+        raise UserError(
+            f"split {text!r}: {part!r} is not understood; expected {' or '.join(_NAMES)}, with "
+            "or without a slice such as [:90%]."
+        )
+    start, stop = match["start"], match["stop"]
+    if start and stop and start.endswith("%") != stop.endswith("%"):
+        raise UserError(f"split {text!r}: {part!r} has one bound in percent, expected both.")
+    bounds = _bound(start, length, 0), _bound(stop, length, length)
+    if not all(-length <= b <= length for b in bounds):
+        raise UserError(f"split {text!r}: {part!r} goes beyond the {length} records.")
+    return range(*(b + length if b < 0 else b for b in bounds))
+
+
 def _bound(text: str | None, length: int, default: int) -> int:
     if text is None:
         return default
-    value = round(length * int(text[:-1]) / 100) if text.endswith("%") else int(text)
-    return min(max(value + length if value < 0 else value, 0), length)
+    return round(float(text[:-1]) * length / 100) if text.endswith("%") else int(text)
 
 
 class Picked:

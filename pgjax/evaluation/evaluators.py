@@ -72,15 +72,8 @@ class Evaluator:
         self.part = Part(make_source(dict(spec.data)), session.pipeline(spec.pp), name=name)
         self._fn: Callable | None = None
 
-    def run(
-        self, params: Flat, on_batch: Callable[[int, int], None] = lambda done, total: None
-    ) -> Result:
-        """Evaluates every example once.
-
-        Args:
-          params: flat parameters, all of them.
-          on_batch: called with (batches done, batches in all).
-        """
+    def run(self, params: Flat) -> Result:
+        """Evaluates every example once, given all parameters."""
         spec = self.spec
         loader = EvalLoader(
             self.part,
@@ -92,12 +85,10 @@ class Evaluator:
             max_examples=spec.max_examples,
         )
         mean, records = Mean(), []
-        total = len(loader)
         for i, batch in enumerate(loader):
             for record, scores in self.rows(params, batch, i):
                 mean.add(scores)
                 records.append({**record, "scores": scores})
-            on_batch(i + 1, total)
         gathered = gather_json({"mean": mean.to_json(), "records": records})
         total_mean = Mean()
         for part in gathered:

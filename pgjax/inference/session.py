@@ -9,7 +9,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
@@ -164,15 +163,3 @@ def open_run(run: pathlib.Path | str, dtype: str | None = None) -> tuple[Session
         return dtype or config["trainable_dtype" if name in trained else "frozen_dtype"]
 
     return session, load_params(start, dtype_of)
-
-
-def jnp_dtype(name: str, where: str) -> jnp.dtype:
-    """A floating dtype by name.
-
-    Raises:
-      UserError: unknown name.
-    """
-    allowed = ("float32", "bfloat16", "float16")
-    if name not in allowed:
-        raise UserError(f"{where} {name!r} is unknown; choose from {allowed}.")
-    return jnp.dtype(name)

@@ -131,7 +131,7 @@ supervised_xent.defvjp(_fwd, _bwd, symbolic_zeros=True)
 def _forward(
     hidden, embedding, targets, supervised, row_weight, smoothing, chunk, want_dh, want_de
 ):
-    b, t, d = hidden.shape
+    b, t, _ = hidden.shape
     vocab = embedding.shape[0]
     chunk = min(chunk, t)
     low = smoothing / (vocab - 1)

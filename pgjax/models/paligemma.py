@@ -14,7 +14,13 @@ import jax.numpy as jnp
 from pgjax.errors import UserError
 from pgjax.models.gemma import Gemma
 from pgjax.models.siglip import Siglip
-from pgjax.models.variants import GemmaConfig, SiglipConfig, gemma_config, siglip_config
+from pgjax.models.variants import (
+    GemmaConfig,
+    SiglipConfig,
+    float_dtype,
+    gemma_config,
+    siglip_config,
+)
 
 
 def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
@@ -216,17 +222,10 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
         img_config=img,
         llm_config=llm,
         num_patches=num_patches(spec["res"], img.patch_size),
-        img_dtype=_dtype(spec.get("img_dtype", "float32"), "model.img_dtype"),
-        llm_dtype=_dtype(spec.get("llm_dtype", "float32"), "model.llm_dtype"),
+        img_dtype=float_dtype(spec.get("img_dtype", "float32"), "model.img_dtype"),
+        llm_dtype=float_dtype(spec.get("llm_dtype", "float32"), "model.llm_dtype"),
         remat=spec.get("remat", "full"),
     )
-
-
-def _dtype(name: str, where: str) -> jnp.dtype:
-    allowed = ("float32", "bfloat16", "float16")
-    if name not in allowed:
-        raise UserError(f"{where} {name!r} is unknown; choose from {allowed}.")
-    return jnp.dtype(name)
 
 
 def abstract_params(model: PaliGemma) -> dict[str, Any]:

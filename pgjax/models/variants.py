@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from pgjax.errors import UserError
 
 
@@ -74,6 +76,18 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
             f"{config.num_kv_heads}, and head_dim {config.head_dim} even."
         )
     return config
+
+
+def float_dtype(name: str, where: str) -> jnp.dtype:
+    """A dtype of parameters or computation by name.
+
+    Raises:
+      UserError: unknown name; `where` is the config key it came from.
+    """
+    allowed = ("float32", "bfloat16", "float16")
+    if name not in allowed:
+        raise UserError(f"{where} {name!r} is unknown; choose from {allowed}.")
+    return jnp.dtype(name)
 
 
 def _build(cls: type, variants: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> Any:

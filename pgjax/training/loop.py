@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +19,7 @@ from pgjax.training.report import LiveLine, Metrics, Phase, say, table
 from pgjax.training.setup import Config, Run, carried, set_up
 from pgjax.training.step import make_train_step
 
+INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 
@@ -63,10 +63,9 @@ def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
         say(f"{run.workdir} is at its last step, {total}.")
         return _evaluate(run, metrics, total, list(run.evaluators))
     batches = iter(run.loader)
-    fetched = _Fetch(run, batches)
-    batch, position = fetched.next()
-    _say_first_batch(run, batch)
-    batch = sharding.to_device(run.session.mesh, batch)
+    host, position = next(batches), run.loader.state()
+    _say_first_batch(run, host)
+    batch = _to_device(run, host)
     step_fn = _compile(run, batch)
 
     line = LiveLine(start, total)
@@ -80,9 +79,9 @@ def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
         if step < total:
             # The device works on this step while the next batch is fetched and put there.
             waiting = time.perf_counter()
-            host, position = fetched.next()
+            host, position = next(batches), run.loader.state()
             line.waited += time.perf_counter() - waiting
-            batch = sharding.to_device(run.session.mesh, host)
+            batch = _to_device(run, host)
         last = step == total
         due = [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
         save = last or _due(config["checkpoint_every"], step)
@@ -96,15 +95,8 @@ def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
     return results
 
 
-class _Fetch:
-    """Host batches with the data position after each."""
-
-    def __init__(self, run: Run, batches: Any):
-        self._run, self._batches = run, batches
-
-    def next(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        batch = next(self._batches)
-        return batch, self._run.loader.state()
+def _to_device(run: Run, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return sharding.to_device(run.session.mesh, {k: host[k] for k in INPUTS})
 
 
 def _due(every: int, step: int) -> bool:
@@ -166,14 +158,11 @@ def _evaluate(run: Run, metrics: Metrics, step: int, names: list[str]) -> dict[s
 
 def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
     """Shows the first example as the model gets it, so that prompt mistakes are seen."""
-    needed = ("image", "text", "mask_ar", "mask_loss")
-    if missing := [k for k in needed if k not in batch]:
+    if missing := [k for k in INPUTS if k not in batch]:
         raise UserError(
             f"config.input.pp yields {sorted(batch)} without {missing}; end it with "
             "|for_training(…)|keep('image', 'text', 'mask_ar', 'mask_loss')."
         )
-    for key in batch.keys() - set(needed):
-        del batch[key]
     image, text, supervised = batch["image"][0], batch["text"][0], batch["mask_loss"][0] > 0
     res = run.config["model"]["res"]
     if image.shape[-3:] != (res, res, 3) or image.dtype != np.float32:

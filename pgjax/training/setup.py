@@ -21,11 +21,11 @@ from pgjax.inference.session import (
     TOKENIZER_FILE,
     Flat,
     Session,
-    jnp_dtype,
     load_params,
     open_session,
     read_config,
 )
+from pgjax.models.variants import float_dtype
 from pgjax.training.optimizer import make_optimizer, split_trainable
 from pgjax.training.report import Phase, parameter_table, say
 from pgjax.training.schedules import Schedule, make_schedule
@@ -101,7 +101,6 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
         state = create_state(trainable, tx, session.mesh, config["seed"])
         jax.block_until_ready(state)
 
-    _write_files(config, workdir, session, sorted(multipliers))
     checkpoints = Checkpoints(
         workdir, keep_last=config["keep_last"], keep_every=config["keep_every"]
     )
@@ -111,6 +110,7 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
             loader.restore(position)
         if step > total_steps:
             raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
+    _write_files(config, workdir, session, sorted(multipliers))
     return Run(
         config=config,
         workdir=workdir,
@@ -129,7 +129,7 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
 def _check(config: Config) -> None:
     batch, accumulate = config["input"]["batch_size"], config["grad_accum_steps"]
     for key in ("trainable_dtype", "frozen_dtype"):
-        jnp_dtype(config[key], f"config.{key}")
+        float_dtype(config[key], f"config.{key}")
     for key in ("log_every", "keep_last", "grad_accum_steps", "loss_chunk"):
         if config[key] < 1:
             raise UserError(f"config.{key} is {config[key]}, expected at least 1.")
@@ -203,7 +203,6 @@ def _write_files(config: Config, workdir: pathlib.Path, session: Session, traine
             say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
     if jax.process_index() == 0:
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
             for file, data in (
                 (path, json.dumps(resolved, indent=1).encode()),
                 (workdir / TOKENIZER_FILE, session.tokenizer.model_bytes),

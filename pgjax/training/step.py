@@ -21,7 +21,7 @@ def make_train_step(
     accumulate: int = 1,
     dropout: bool = False,
 ) -> Callable[[TrainState, Flat, Flat], tuple[TrainState, Metrics]]:
-    """Builds `step(state, frozen, batch) -> (state, metrics)`; only trainable leaves have gradients.
+    """Builds `step(state, frozen, batch) -> (state, metrics)`; frozen leaves have no gradient.
 
     Args:
       loss: from `pgjax.models.loss.make_loss`.
