@@ -7,9 +7,11 @@ A position whose example is bad or dropped is filled by the next good one in the
 nothing after it shifts.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,6 +93,9 @@ class TrainLoader:
         Raises:
           DataError: a bad example, with its place.
         """
+        return _closed_at_exit(self._iterate())
+
+    def _iterate(self) -> Iterator[Batch]:
         for batch, host in _read_ahead(self._reader, self._done, *self._options):
             self._notes.add(host.notes)
             self._done += 1
@@ -151,6 +156,9 @@ class EvalLoader:
         Raises:
           DataError: a bad example, with its place.
         """
+        return _closed_at_exit(self._iterate())
+
+    def _iterate(self) -> Iterator[Batch]:
         for batch, host in _read_ahead(self._reader, 0, *self._options):
             self._notes.add(host.notes)
             yield {**batch, "meta": host.meta}
@@ -357,6 +365,21 @@ def _read_ahead(
             if isinstance(batch, _Failure):
                 raise DataError(batch.message)
             yield batch
+
+
+_open: weakref.WeakSet = weakref.WeakSet()
+
+
+def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Ends the reading of an iterator left in a global while Python still has its modules."""
+    _open.add(batches)
+    return batches
+
+
+@atexit.register
+def _close_all() -> None:
+    for batches in list(_open):
+        batches.close()
 
 
 def _stack(rows: list[Row]) -> Batch:

@@ -18,7 +18,7 @@ def greedy(key: jax.Array, logits: jax.Array) -> jax.Array:
 
 def temperature(value: float = 1.0) -> Sampler:
     """A draw from softmax(logits / value)."""
-    if value <= 0:
+    if not value > 0:  # also nan
         raise UserError(f"sampler temperature({value}): the temperature must be positive.")
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
@@ -39,8 +39,8 @@ def make_sampler(text: str) -> Sampler:
     Raises:
       UserError: unknown name or bad argument.
     """
-    name, _, rest = text.partition("(")
-    if name not in SAMPLERS or (rest and not rest.endswith(")")):
+    name, opened, rest = text.partition("(")
+    if name not in SAMPLERS or bool(opened) != rest.endswith(")"):
         raise UserError(f"sampler {text!r} is unknown; choose from {list(SAMPLERS)}.")
     try:
         return SAMPLERS[name](*(float(x) for x in rest[:-1].split(",") if x.strip()))

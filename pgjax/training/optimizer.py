@@ -52,16 +52,19 @@ def split_trainable(
       UserError: an unmatched name, a dead rule, or nothing left to train.
     """
     values = trees.first_match(rules, names, what="config.trainable")
-    bad = {v for v in values.values() if not isinstance(v, bool | int | float) or v < 0}
-    if bad:
+    if bad := {repr(v) for v in values.values() if not _is_multiplier(v)}:
         raise UserError(
-            f"config.trainable: {sorted(map(repr, bad))} is neither a truth value nor a "
+            f"config.trainable: {sorted(bad)} is neither a truth value nor a "
             "learning-rate multiplier of at least 0."
         )
     multipliers = {name: float(v) for name, v in values.items() if v}
     if not multipliers:
         raise UserError("config.trainable freezes every parameter; nothing would be trained.")
     return multipliers
+
+
+def _is_multiplier(value: Any) -> bool:
+    return isinstance(value, bool | int | float) and 0 <= value < float("inf")
 
 
 def make_optimizer(

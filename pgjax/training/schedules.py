@@ -50,7 +50,7 @@ def make_schedule(
     if warmup_steps is not None and warmup_percent is not None:
         raise UserError("schedule: give warmup_steps or warmup_percent, not both.")
     warmup = warmup_steps or int(total_steps * (warmup_percent or 0.0))
-    if not 0 <= warmup + cooldown_steps <= total_steps:
+    if min(warmup, cooldown_steps) < 0 or warmup + cooldown_steps > total_steps:
         raise UserError(
             f"schedule: warm-up ({warmup}) and cool-down ({cooldown_steps}) steps must fit into "
             f"total_steps {total_steps}."

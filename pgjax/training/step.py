@@ -58,6 +58,8 @@ def make_train_step(
 
             indices = jnp.arange(accumulate, dtype=jnp.int32)
             (value, grads), _ = jax.lax.scan(add, (jnp.float32(0), zeros), (indices, parts))
+            # The optimizer's moments must keep their dtype.
+            grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
 
         params, opt_state, updates = apply_optimizer(tx, grads, state.opt_state, state.params)
         metrics = {

@@ -1,0 +1,249 @@
+"""Parameter files: round trips, broken files, and strict loading."""
+
+import pathlib
+import pickle
+import shutil
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from conftest import GOLDEN
+from etils import epath
+
+from pgjax import sharding
+from pgjax.checkpoints import npz, sources
+from pgjax.checkpoints.npz import read_npz, write_npz
+from pgjax.errors import UserError
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "img/head/kernel": RNG.normal(size=(3, 4)).astype(np.float32),
+    "llm/w": RNG.normal(size=(2, 5)).astype(np.float16),
+    "llm/b": RNG.normal(size=7).astype(ml_dtypes.bfloat16),
+    "llm/s": np.float32(3.5).reshape(()),
+}
+
+
+def same(got, want):
+    assert got.keys() == want.keys()
+    for name, x in want.items():
+        assert got[name].dtype == x.dtype and got[name].shape == x.shape, name
+        np.testing.assert_array_equal(got[name], x)
+
+
+@pytest.mark.parametrize("as_str", [False, True])
+def test_round_trip(tmp_path, as_str):
+    path = tmp_path / "x.npz"
+    write_npz(str(path) if as_str else path, ARRAYS)
+    same(read_npz(str(path) if as_str else path), ARRAYS)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_the_file_is_a_plain_npz_as_released_ones_are(tmp_path):
+    write_npz(tmp_path / "x.npz", ARRAYS)
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as f:
+        assert set(f.files) == {"params/" + name for name in ARRAYS}
+        assert f["params/llm/b"].dtype == np.dtype("V2")
+        np.testing.assert_array_equal(f["params/llm/w"], ARRAYS["llm/w"])
+
+
+def test_raw_void_is_bfloat16(tmp_path):
+    """bfloat16 is the upper half of a float32."""
+    bits = np.array([0x3F80, 0xC000, 0x4049], np.uint16)  # 1, -2, 3.140625
+    np.savez(tmp_path / "x.npz", **{"params/a": bits.view("V2")})
+    a = read_npz(tmp_path / "x.npz")["a"]
+    assert a.dtype == ml_dtypes.bfloat16
+    assert a.astype(np.float32).tolist() == [1.0, -2.0, 3.140625]
+
+
+def test_compressed_and_fortran_order(tmp_path):
+    x = np.asfortranarray(ARRAYS["img/head/kernel"])
+    np.savez_compressed(tmp_path / "x.npz", **{"params/a": x})
+    np.testing.assert_array_equal(read_npz(tmp_path / "x.npz")["a"], x)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(UserError, match=r"none\.npz does not exist"):
+        read_npz(tmp_path / "none.npz")
+    with pytest.raises(UserError, match="does not exist"):
+        read_npz(tmp_path)  # a folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated(tmp_path, share):
+    path = tmp_path / "x.npz"
+    write_npz(path, ARRAYS)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=r"x\.npz is not a readable .npz file.*truncated"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_flipped_bits_are_an_error_or_harmless(tmp_path, save):
+    """Whatever byte is damaged, no other exception, and never other numbers."""
+    path = tmp_path / "x.npz"
+    save(path, **{"params/a": np.arange(200, dtype=np.float32)})
+    data = path.read_bytes()
+    errors = 0
+    for position in RNG.choice(len(data), 150, replace=False):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << int(RNG.integers(8))
+        path.write_bytes(damaged)
+        try:
+            flat = read_npz(path)
+        except UserError:
+            errors += 1
+        else:
+            assert next(iter(flat.values())).tolist() == list(range(200)), position
+    assert errors > 75
+
+
+def test_not_an_npz(tmp_path):
+    path = tmp_path / "x.npz"
+    files = {
+        "text": b"hello",
+        "html": b"<!doctype html><title>Access to this model is restricted</title>",
+        "pickle": pickle.dumps({"params/a": 1}),
+    }
+    for data in files.values():
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="not a readable"):
+            read_npz(path)
+    with path.open("wb") as f:
+        np.save(f, np.zeros(3))
+    with pytest.raises(UserError, match="not a readable"):
+        read_npz(path)
+    np.savez(path, **{"params/a": np.array([{"an": "object"}])})
+    with pytest.raises(UserError, match="not a readable"):
+        read_npz(path)
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return pathlib.Path.touch, (tmp_path / "was_run",)
+
+    np.savez(tmp_path / "x.npz", **{"params/a": np.array([Evil()], dtype=object)})
+    with pytest.raises(UserError):
+        read_npz(tmp_path / "x.npz")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_wrong_keys(tmp_path):
+    np.savez(tmp_path / "x.npz", **{"params/a": np.zeros(1), "opt/a": np.zeros(1)})
+    with pytest.raises(UserError, match=r"every key under 'params/'.*'opt/a'"):
+        read_npz(tmp_path / "x.npz")
+    np.savez(tmp_path / "y.npz")
+    with pytest.raises(UserError, match="no key at all"):
+        read_npz(tmp_path / "y.npz")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    write_npz(path, {"a": ARRAYS["llm/w"]})
+    before = path.read_bytes()
+
+    def full_disk(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(npz.np, "savez", full_disk)
+    with pytest.raises(UserError, match=r"x\.npz could not be written.*No space left"):
+        write_npz(path, ARRAYS)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    write_npz(path, {"a": ARRAYS["llm/w"]})
+    before, seen, real = path.read_bytes(), [], np.savez
+
+    def look(file, **arrays):
+        real(file, **arrays)
+        seen.append(path.read_bytes() == before)
+
+    monkeypatch.setattr(npz.np, "savez", look)
+    write_npz(path, ARRAYS)
+    assert seen == [True]
+    same(read_npz(path), ARRAYS)
+
+
+def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    write_npz(path, {"a": ARRAYS["llm/w"]})
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(type(epath.Path(path)), "replace", fail)
+    with pytest.raises(UserError, match="could not be written"):
+        write_npz(path, ARRAYS)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_write_where_nothing_can_be(tmp_path):
+    with pytest.raises(UserError, match="could not be written"):
+        write_npz(tmp_path / "none" / "x.npz", ARRAYS)
+
+
+def targets(dtype="float32"):
+    where = sharding.replicated(sharding.make_mesh())
+    with np.load(GOLDEN / "params.npz") as arrays:
+        return {
+            name.removeprefix("params/"): jax.ShapeDtypeStruct(x.shape, dtype, sharding=where)
+            for name, x in arrays.items()
+        }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_load_golden(dtype):
+    want = targets(dtype)
+    got = sources.load_npz(GOLDEN / "params.npz", want)
+    assert list(got) == list(want)
+    with np.load(GOLDEN / "params.npz") as arrays:
+        for name, x in got.items():
+            assert isinstance(x, jax.Array) and x.dtype == dtype
+            assert x.sharding == want[name].sharding
+            expected = arrays["params/" + name].astype(jnp.dtype(dtype))
+            np.testing.assert_array_equal(np.asarray(x), expected)
+
+
+def test_loading_is_strict_and_lists_everything():
+    want = targets()
+    missing = want.pop("img/head/bias")
+    want["llm/lora"] = missing
+    norm = want["llm/final_norm/scale"]
+    want["llm/final_norm/scale"] = jax.ShapeDtypeStruct((65,), norm.dtype, sharding=norm.sharding)
+    with pytest.raises(UserError) as e:
+        sources.load_npz(GOLDEN / "params.npz", want)
+    lines = str(e.value).splitlines()
+    assert "params.npz does not fit the model (3 differences)" in lines[0]
+    assert lines[1:] == [
+        "  + img/head/bias 64 is left over",
+        "  ! llm/final_norm/scale has shape 64, expected 65",
+        "  - llm/lora 64 is missing",
+    ]
+
+
+def test_find(tmp_path, monkeypatch):
+    monkeypatch.delenv(sources.FOLDER_VARIABLE, raising=False)
+    with pytest.raises(UserError, match=r"'pt-224'.*\$PGJAX_CHECKPOINTS.*not set.*3b-pt-224.npz"):
+        sources.find("pt-224")
+    with pytest.raises(UserError, match=r"some/where\.npz does not exist"):
+        sources.find("some/where.npz")
+    with pytest.raises(UserError, match=r"here\.npz does not exist"):
+        sources.find("here.npz")
+    monkeypatch.setenv(sources.FOLDER_VARIABLE, str(tmp_path))
+    path = tmp_path / "paligemma-3b-pt-224.npz"
+    with pytest.raises(UserError, match=str(path)):
+        sources.find("pt-224")
+    shutil.copy(GOLDEN / "params.npz", path)
+    assert sources.find("pt-224") == path
+    assert sources.find(str(tmp_path)) == tmp_path
+    assert sources.find("tiny").name == "tiny.npz"

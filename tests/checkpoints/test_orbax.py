@@ -1,0 +1,192 @@
+"""Training checkpoints: what is kept, what comes back, and what an interruption leaves."""
+
+import gc
+import shutil
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgjax import sharding
+from pgjax.checkpoints.resume import Checkpoints, abstract_like
+from pgjax.errors import UserError
+
+
+def trees_at(step):
+    """Parameters and the rest of a state; every number tells the step."""
+    everywhere = sharding.replicated(sharding.make_mesh())
+    params = {
+        "llm/w": jnp.full((3, 4), step, jnp.float32),
+        "llm/layers/attn/w": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3) * step,
+    }
+    moments = {name: 10 * x for name, x in params.items()}
+    train = {
+        "opt_state": ({"count": jnp.int32(step), "mu": moments}, ()),
+        "step": jnp.int32(step),
+        "key": jnp.asarray([1, step], jnp.uint32),
+    }
+    return jax.device_put((params, train), everywhere)
+
+
+def save(checkpoints, step):
+    params, train = trees_at(step)
+    checkpoints.save(step, params, train, {"position": step * 100, "names": ["a", "b"]})
+
+
+def steps(workdir):
+    return sorted(int(p.name.split("_")[1]) for p in (workdir / "checkpoints").glob("step_*"))
+
+
+def same(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert g.dtype == w.dtype and g.sharding == w.sharding
+        np.testing.assert_array_equal(g, w)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run directory with a checkpoint of step 5."""
+    workdir = tmp_path_factory.mktemp("run")
+    checkpoints = Checkpoints(workdir)
+    save(checkpoints, 5)
+    checkpoints.close()
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "run")
+
+
+def test_everything_comes_back(saved):
+    checkpoints = Checkpoints(saved)
+    assert checkpoints.latest() == 5
+    params, train = trees_at(5)
+    got_params, got_train, data = checkpoints.restore(
+        5, abstract_like(params), abstract_like(train)
+    )
+    checkpoints.close()
+    same(got_params, params)
+    same(got_train, train)
+    assert data == {"position": 500, "names": ["a", "b"]}
+
+
+def test_parameters_alone_and_in_another_dtype(saved):
+    checkpoints = Checkpoints(saved)
+    params, _ = trees_at(5)
+    same(checkpoints.restore_params(5, abstract_like(params)), params)
+    half = jax.tree.map(lambda x: x.astype(jnp.float16), params)
+    same(checkpoints.restore_params(5, abstract_like(half)), half)
+    checkpoints.close()
+
+
+def test_nothing_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest() is None
+    params, _ = trees_at(1)
+    with pytest.raises(UserError, match="step_3 cannot be read"):
+        checkpoints.restore_params(3, abstract_like(params))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "keep_every", "left"),
+    [(1, None, [6]), (2, 0, [5, 6]), (1, 2, [2, 4, 6]), (2, 3, [3, 5, 6])],
+)
+def test_what_is_kept(tmp_path, keep_last, keep_every, left):
+    checkpoints = Checkpoints(tmp_path, keep_last=keep_last, keep_every=keep_every)
+    for step in range(1, 7):
+        save(checkpoints, step)
+    checkpoints.close()
+    assert steps(tmp_path) == left
+    again = Checkpoints(tmp_path, keep_last=keep_last, keep_every=keep_every)
+    params, train = trees_at(left[0])
+    got, _, data = again.restore(left[0], abstract_like(params), abstract_like(train))
+    again.close()
+    same(got, params)
+    assert data["position"] == left[0] * 100
+
+
+def test_an_interrupted_save_is_ignored_and_cleared(workdir):
+    """What a kill leaves is a folder under the temporary name, of a save that got half way."""
+    folder = workdir / "checkpoints"
+    tmp = folder / "step_9.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "step_5", tmp)
+    shutil.rmtree(tmp / "train")
+    checkpoints = Checkpoints(workdir)
+    assert checkpoints.latest() == 5
+    deadline = time.monotonic() + 10  # it is cleared in the background
+    while tmp.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [p.name for p in folder.iterdir()] == ["step_5"]
+    save(checkpoints, 9)  # the same step again
+    checkpoints.close()
+    assert steps(workdir) == [9]
+    params, train = trees_at(9)
+    got, *_ = Checkpoints(workdir).restore(9, abstract_like(params), abstract_like(train))
+    same(got, params)
+
+
+@pytest.fixture
+def leftovers(monkeypatch):
+    """orbax leaves coroutines behind when one of several reads fails; they complain as they go."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    yield
+    gc.collect()
+
+
+def wrong(params, change):
+    params = dict(params)
+    if change == "shape":
+        params["llm/w"] = jnp.zeros((4, 4))
+    elif change == "rank":
+        params["llm/w"] = jnp.zeros(12)
+    elif change == "missing":
+        del params["llm/w"]
+    else:
+        params["llm/new"] = jnp.zeros(3)
+    return params
+
+
+@pytest.mark.parametrize("change", ["shape", "rank", "missing", "extra"])
+def test_what_does_not_fit_is_an_error(saved, change, leftovers):
+    checkpoints = Checkpoints(saved)
+    abstract = abstract_like(wrong(trees_at(5)[0], change))
+    with pytest.raises(UserError, match=r"step_5 cannot be read, or does not fit this config \(.+"):
+        checkpoints.restore_params(5, abstract)
+    checkpoints.close()
+
+
+def test_a_damaged_checkpoint_is_an_error(workdir, leftovers):
+    for path in (workdir / "checkpoints" / "step_5" / "params").rglob("*"):
+        if path.is_file() and "metadata" not in path.name.lower():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    checkpoints = Checkpoints(workdir)
+    with pytest.raises(UserError, match="step_5 cannot be read"):
+        checkpoints.restore_params(5, abstract_like(trees_at(5)[0]))
+    checkpoints.close()
+
+
+def test_a_failed_save_names_the_last_good_one(workdir, monkeypatch):
+    checkpoints = Checkpoints(workdir)
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full_disk)
+    with pytest.raises(UserError, match=r"step 7 could not be saved.*No space.*step_5"):
+        save(checkpoints, 7)
+    checkpoints.close()
+    assert steps(workdir) == [5]
+
+
+def test_a_relative_workdir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Checkpoints("run")
+    save(checkpoints, 2)
+    checkpoints.close()
+    assert steps(tmp_path / "run") == [2]

@@ -1,0 +1,165 @@
+"""Generation with models whose logits are known, so that every token can be told by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pgjax.decoding.generate import generate
+from pgjax.decoding.samplers import greedy, make_sampler
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+EOS = 1
+VOCAB = 6
+# After each token comes, most probably: 2→3, 3→4, 4→1 (eos); 5→5 for ever; after eos 2 again.
+NEXT = np.array([2, 2, 3, 4, EOS, 5])
+LOGITS = np.random.default_rng(0).normal(size=(VOCAB, VOCAB)).astype(np.float32)
+LOGITS[np.arange(VOCAB), NEXT] = 5.0
+
+
+def run(first, steps, row_valid=None, logits=LOGITS, sampler=greedy, seed=0, eos=EOS):
+    """Generates from a first-order chain; also counts the calls of `extend`, and what it was fed.
+
+    The chain's cache is (number of calls, tokens that were fed [B,steps]).
+    """
+    first = np.asarray(first)
+    table = jnp.asarray(logits)
+    calls = []
+
+    def extend(token, cache):
+        count, fed = cache
+        jax.debug.callback(lambda n: calls.append(int(n)), count, ordered=True)
+        fed = jax.lax.dynamic_update_slice_in_dim(fed, token[:, None], count, axis=1)
+        return table[token], (count + 1, fed)
+
+    @quick_jit
+    def go(key, valid):
+        fed = jnp.full((len(first), steps), -1, jnp.int32)
+        return generate(
+            lambda: (table[first], (jnp.int32(0), fed)), extend, sampler=sampler, key=key,
+            max_new_tokens=steps, eos_id=eos, row_valid=valid,
+        )  # fmt: skip
+
+    valid = np.ones(len(first), bool) if row_valid is None else np.asarray(row_valid)
+    out = go(jax.random.key(seed), jnp.asarray(valid))
+    jax.effects_barrier()
+    return np.asarray(out.tokens), np.asarray(out.logprobs), len(calls)
+
+
+def logprob(before, token):
+    row = LOGITS[before].astype(np.float64)
+    return row[token] - np.log(np.exp(row).sum())
+
+
+def test_rows_stop_at_eos_and_stay_blank():
+    tokens, logprobs, calls = run([2, 5, 4], 6)
+    np.testing.assert_array_equal(tokens, [[3, 4, 1, 0, 0, 0], [5] * 6, [1, 0, 0, 0, 0, 0]])
+    want = np.zeros((3, 6))
+    for row, before in enumerate([2, 5, 4]):
+        for t in range(6):
+            if tokens[row, t]:
+                want[row, t] = logprob(before, tokens[row, t])
+                before = tokens[row, t]
+    np.testing.assert_allclose(logprobs, want, atol=1e-6)
+    assert (logprobs[0, :3] < 0).all()
+    assert calls == 5  # the last token needs no extend
+
+
+def test_stops_when_every_row_has_ended():
+    tokens, _, calls = run([2, 3], 50)
+    np.testing.assert_array_equal(tokens[:, :4], [[3, 4, 1, 0], [4, 1, 0, 0]])
+    assert not tokens[:, 3:].any()
+    assert calls == 2
+
+
+def test_rows_that_do_not_count_stay_blank_and_nobody_waits():
+    tokens, logprobs, calls = run([2, 5, 3], 20, row_valid=[True, False, True])
+    np.testing.assert_array_equal(tokens[:, :3], [[3, 4, 1], [0, 0, 0], [4, 1, 0]])
+    assert not tokens[1].any() and not logprobs[1].any()
+    assert calls == 2
+
+
+def test_no_row_counts():
+    tokens, logprobs, calls = run([2, 5], 5, row_valid=[False, False])
+    assert not tokens.any() and not logprobs.any() and calls == 0
+
+
+def test_one_token():
+    tokens, _, calls = run([2, 4], 1)
+    np.testing.assert_array_equal(tokens, [[3], [1]])
+    assert calls == 0
+
+
+def test_eos_is_the_one_that_was_asked_for():
+    tokens, _, _ = run([2], 5, eos=4)
+    np.testing.assert_array_equal(tokens, [[3, 4, 0, 0, 0]])
+
+
+def test_rows_are_independent():
+    alone = [run([first], 8)[0][0] for first in (2, 5)]
+    together = run([2, 5, 2], 8)[0]
+    np.testing.assert_array_equal(together, [alone[0], alone[1], alone[0]])
+
+
+def test_sampling_is_reproducible_by_seed():
+    kwargs = {
+        "logits": np.zeros((VOCAB, VOCAB), np.float32),
+        "sampler": make_sampler("temperature(1)"),
+    }
+    first, again, other = (run([2] * 20, 10, seed=seed, **kwargs)[0] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert len({tuple(row) for row in first}) > 10  # rows draw for themselves
+    live = first[(first[:, :2] != EOS).all(axis=1)]
+    assert (live[:, 0] != live[:, 1]).any()  # and so do positions
+
+
+def chi_square(counts, probabilities):
+    expected = counts.sum() * probabilities
+    return ((counts - expected) ** 2 / expected).sum()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_sampling_has_the_right_distribution(temperature):
+    logits = np.array([0.3, -1.0, 1.1], np.float32)
+    sampler = make_sampler(f"temperature({temperature})")
+    draws = sampler(jax.random.key(7), jnp.tile(jnp.asarray(logits), (20_000, 1)))
+    assert draws.dtype == jnp.int32
+    counts = np.bincount(np.asarray(draws), minlength=3)
+    weights = np.exp(logits.astype(np.float64) / temperature)
+    assert chi_square(counts, weights / weights.sum()) < 13.8  # p = 0.001, two degrees of freedom
+    assert chi_square(counts, np.full(3, 1 / 3)) > 100
+
+
+def test_sampled_chain_has_the_right_transitions():
+    """Second tokens follow the distribution that their own first token gives."""
+    logits = np.random.default_rng(5).normal(size=(3, 3)).astype(np.float32)
+    tokens, logprobs, _ = run(
+        [0] * 6000, 2, logits=logits, sampler=make_sampler("temperature"), eos=99
+    )
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    assert chi_square(np.bincount(tokens[:, 0], minlength=3), p[0]) < 13.8
+    for first in range(3):
+        seconds = tokens[tokens[:, 0] == first, 1]
+        assert chi_square(np.bincount(seconds, minlength=3), p[first]) < 13.8
+    np.testing.assert_allclose(logprobs[:, 1], np.log(p)[tokens[:, 0], tokens[:, 1]], atol=1e-5)
+
+
+def test_logprobs_are_of_the_unscaled_distribution():
+    tokens, logprobs, _ = run([2] * 50, 1, sampler=make_sampler("temperature(3)"))
+    assert len(set(tokens[:, 0])) > 1
+    np.testing.assert_allclose(logprobs[:, 0], [logprob(2, t) for t in tokens[:, 0]], atol=1e-6)
+
+
+def test_strict_about_nothing_to_see():
+    """Huge and infinite logits, as of forbidden tokens, give neither NaN nor a wrong token."""
+    logits = np.full((VOCAB, VOCAB), -np.inf, np.float32)
+    logits[np.arange(VOCAB), NEXT] = 1e30
+    for sampler in (greedy, make_sampler("temperature(0.7)")):
+        tokens, logprobs, _ = run([2], 4, logits=logits, sampler=sampler)
+        np.testing.assert_array_equal(tokens, [[3, 4, 1, 0]])
+        np.testing.assert_array_equal(logprobs, 0)

@@ -1,0 +1,123 @@
+"""Evaluators against brute force: no cache, no chunks, one example at a time."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import PHOTOS
+
+from pgjax import trees
+from pgjax.errors import UserError
+from pgjax.evaluation.evaluators import gather_json, make_evaluator
+from pgjax.evaluation.runner import evaluate
+from pgjax.evaluation.sheet import write_sheet
+from pgjax.inference.session import load_params, open_session
+from pgjax.recipes import transfer
+
+DATA = {"name": "jsonl", "fname": str(PHOTOS / "photos.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def session():
+    c = transfer(
+        "test", variant="tiny", train=DATA, prompt="", target="", text_len=24, steps=1,
+        batch_size=4, lr=1e-3,
+        evals={
+            "val": {"kind": "perplexity", "data": DATA, "batch_size": 5},
+            "answers": {"kind": "answers", "data": DATA, "batch_size": 5, "max_new_tokens": 4},
+        },
+    )  # fmt: skip
+    c.init = ""
+    return open_session(c.to_dict())
+
+
+@pytest.fixture(scope="module")
+def params(session):
+    return load_params(session, lambda name: "float32")
+
+
+def records():
+    return [json.loads(line) for line in (PHOTOS / "photos.jsonl").read_text().splitlines()]
+
+
+def logits(session, params, image, ids, num_prefix):
+    """Full forward pass of one unpadded sequence: [T] ids -> [T,V]."""
+    mask_ar = (np.arange(len(ids)) >= num_prefix).astype(np.int32)[None]
+    variables = {"params": trees.unflatten(params)}
+    hidden = session.model.apply(variables, image[None], jnp.asarray([ids], jnp.int32), mask_ar)
+    return np.asarray(session.model.apply(variables, hidden, method="logits"))[0]
+
+
+def prepared(session, record):
+    pipe = session.pipeline("decode|resize(64, antialias=True)|value_range(-1, 1)|keep('image')")
+    tok = session.tokenizer
+    prefix = [*tok.encode(record["prefix"], bos=True), *tok.newline_ids]
+    suffix = tok.encode(record["suffix"], eos=True)
+    return pipe({"image": (PHOTOS / record["image"]).read_bytes()})["image"], prefix, suffix
+
+
+def test_perplexity_is_the_mean_token_loss(session, params):
+    result = make_evaluator("val", session.config["evals"]["val"], session).run(params)
+    assert result.scores["examples"] == 12
+    sums, counts = [], []
+    for record in records()[:3]:
+        image, prefix, suffix = prepared(session, record)
+        out = logits(session, params, image, prefix + suffix, len(prefix))
+        logp = np.asarray(jax.nn.log_softmax(out[len(prefix) - 1 : -1]))
+        sums.append(-logp[np.arange(len(suffix)), suffix].sum())
+        counts.append(len(suffix))
+    for i in range(3):
+        scores = result.records[i]["scores"]
+        assert scores["_tokens"] == counts[i]
+        assert scores["loss"] == pytest.approx(sums[i] / counts[i], rel=1e-5)
+    total = sum(r["scores"]["_loss"] for r in result.records)
+    tokens = sum(r["scores"]["_tokens"] for r in result.records)
+    assert result.scores["perplexity"] == pytest.approx(np.exp(total / tokens), rel=1e-6)
+
+
+def test_answers_are_greedy(session, params):
+    result = make_evaluator("answers", session.config["evals"]["answers"], session).run(params)
+    assert [r["index"] for r in result.records] == list(range(12))
+    for record in result.records[:2]:
+        image, prefix, _ = prepared(
+            session, {**record, "image": records()[record["index"]]["image"]}
+        )
+        ids = list(prefix)
+        for _ in range(4):
+            ids.append(int(logits(session, params, image, ids, len(prefix))[-1].argmax()))
+            if ids[-1] == session.tokenizer.eos_id:
+                break
+        assert record["prediction"] == session.tokenizer.decode(ids[len(prefix) :])
+    assert result.scores["acc"] == np.mean([r["scores"]["acc"] for r in result.records])
+
+
+def test_runner_stores_predictions_and_scores(session, params, tmp_path):
+    scores = evaluate(session, params, session.config["evals"], ["answers"], tmp_path)
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == list(range(12))
+    evaluator = make_evaluator("answers", session.config["evals"]["answers"], session)
+    assert write_sheet(tmp_path / "sheet.png", evaluator, lines, 4).stat().st_size > 1000
+    with pytest.raises(UserError, match="'nope'.* has .*'answers', 'val'"):
+        evaluate(session, params, session.config["evals"], ["nope"], tmp_path)
+
+
+def test_specs_are_checked(session):
+    spec = session.config["evals"]["answers"]
+    for bad, message in (
+        ({"kind": "guess"}, "choose from"),
+        ({"batchsize": 3}, "read by nobody"),
+        ({"metric": {"name": "exact"}}, "exact"),
+        ({"sampler": "beem"}, "beem"),
+        ({"pp": "decode|resise(3)"}, "resise"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_evaluator("answers", {**spec, **bad}, session)
+    with pytest.raises(UserError, match="lacks"):
+        make_evaluator("answers", {"kind": "answers"}, session)
+
+
+def test_gather_json_of_one_process():
+    assert gather_json({"a": [1, "é"]}) == [{"a": [1, "é"]}]

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from pgjax.training.report import LiveLine, Metrics, Phase, parameter_table, table
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_rows_of_a_file(tmp_path):
+    metrics = Metrics(tmp_path, 0)
+    metrics.write(1, {"loss": 2.5})
+    metrics.write(2, {"loss": 1.5, "val/loss": 3.0})
+    assert len(rows(tmp_path)) == 2  # to be read while the run goes on
+    metrics.close()
+    assert rows(tmp_path) == [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.5, "val/loss": 3.0}]
+    assert list((tmp_path / "tb").glob("events*"))
+
+
+def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": i, "loss": float(i)}) for i in range(1, 6)]
+    path.write_text("\n".join([*lines, '{"step": 6, "lo']))  # killed while it wrote
+    metrics = Metrics(tmp_path, 3)
+    metrics.write(4, {"loss": 40.0})
+    metrics.close()
+    assert [(r["step"], r["loss"]) for r in rows(tmp_path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+    assert [p.name for p in tmp_path.glob("metrics*")] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "[1, 2]", '{"loss": 1}', "null", "3"])
+def test_lines_that_are_no_rows_are_dropped(tmp_path, line):
+    good = '{"step": 1, "loss": 2.0}'
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n")
+    Metrics(tmp_path, 5).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == good + "\n"
+
+
+def test_parameter_table():
+    shapes = {"img/kernel": (3, 4), "llm/w": (5, 1000), "llm/s": ()}
+    text = parameter_table(shapes, {"llm/w": 1.0, "llm/s": 0.1}, dict.fromkeys(shapes, "bfloat16"))
+    lines = text.splitlines()
+    assert [line.split() for line in lines[2:5]] == [
+        ["img/kernel", "3×4", "bfloat16", "frozen"],
+        ["llm/w", "5×1000", "bfloat16", "trains"],
+        ["llm/s", "scalar", "bfloat16", "trains", "at", "lr", "×", "0.1"],
+    ]
+    assert lines[-1] == "5,001 parameters train, 12 are frozen."
+
+
+def test_table_is_aligned():
+    assert table(("a", "long name"), [("word", "1"), ("x", "22")]).splitlines() == [
+        "a     long name",
+        "---------------",
+        "word  1",
+        "x     22",
+    ]
+    assert table(("a",), []).splitlines() == ["a", "-"]
+
+
+def test_phase_says_begin_and_end(capsys):
+    with Phase("loading"):
+        assert capsys.readouterr().out == "[loading] …\n"
+    assert capsys.readouterr().out.startswith("[loading] 0.0 s")
+    with pytest.raises(KeyError), Phase("failing"):
+        raise KeyError
+    assert capsys.readouterr().out == "[failing] …\n"
+
+
+def test_live_line(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("pgjax.training.report.time.perf_counter", lambda: now[0])
+    line = LiveLine(10, 4000)
+    now[0] += 5.0
+    line.waited = 2.0
+    assert line.update(20, 1.25, batch_size=8) == {
+        "steps_per_second": 2.0,
+        "examples_per_second": 16.0,
+        "input_wait": 0.4,
+    }
+    now[0] += 1.0
+    rates = line.update(30, 1.0, batch_size=8)
+    line.close()
+    assert rates["steps_per_second"] == 10.0 and rates["input_wait"] == 0.0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split("  ") == [
+        "step 20/4000", "loss 1.2500", "2.00 steps/s", "ETA 0:33:10", "input wait 40%",
+    ]  # fmt: skip
+    assert "ETA 0:06:37" in second
