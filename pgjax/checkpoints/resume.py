@@ -17,7 +17,12 @@ class Checkpoints:
     """The checkpoints of one run: what trains, the optimizer, step, key and data position."""
 
     def __init__(
-        self, workdir: os.PathLike | str, *, keep_last: int = 1, keep_every: int | None = None
+        self,
+        workdir: os.PathLike | str,
+        *,
+        keep_last: int = 1,
+        keep_every: int | None = None,
+        read_only: bool = False,
     ):
         """Opens the folder and clears away what an interrupted save left.
 
@@ -25,6 +30,7 @@ class Checkpoints:
           workdir: run directory.
           keep_last: how many of the newest stay.
           keep_every: checkpoints at multiples of this step stay too.
+          read_only: change nothing, for a run that may be training in another process.
 
         Raises:
           UserError: the folder cannot be made.
@@ -33,15 +39,18 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise UserError(f"Run directory {workdir} cannot be written ({e}).") from None
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep_last,
+                max_to_keep=None if read_only else keep_last,
                 keep_period=keep_every or None,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
                 step_prefix="step",
             ),
         )

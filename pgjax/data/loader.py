@@ -11,6 +11,10 @@ import atexit
 import contextlib
 import dataclasses
 import itertools
+import multiprocessing
+import os
+import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -186,6 +190,8 @@ class _Share:
                 f"batch_size is {batch_size}, expected a positive multiple of the "
                 f"{process_count} processes."
             )
+        if not 0 <= process_index < process_count:
+            raise UserError(f"process_index is {process_index}, expected 0 to {process_count - 1}.")
         rows = batch_size // process_count
         return cls(batch_size, process_index * rows, rows)
 
@@ -325,6 +331,10 @@ class _EvalBatches(_Batches):
 
 def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
     """Position -> (part, index), endless, with parts interleaved in proportion to their weights."""
+    if not parts:
+        raise UserError("The training data has no part, expected one source or a mixture.")
+    if empty := [part.name or i for i, part in enumerate(parts) if not len(part.source)]:
+        raise UserError(f"Training data {empty} has no example.")
     weights = [part.weight for part in parts]
     if min(weights) <= 0:
         raise UserError(f"Mixture weights are {weights}, expected all of them above 0.")
@@ -356,7 +366,7 @@ def _read_ahead(
             flags.FLAGS.mark_as_parsed()
         read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        dataset = data.to_iter_dataset(read).mp_prefetch(ahead)
+        dataset = data.to_iter_dataset(read).mp_prefetch(ahead, _set_up_worker)
     else:
         read = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(read)
@@ -380,6 +390,17 @@ def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
 def _close_all() -> None:
     for batches in list(_open):
         batches.close()
+
+
+def _set_up_worker(index: int, count: int) -> None:
+    """Leaves Ctrl-C to the main process, and ends when that does, even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # grain would wait forever for somebody to take its batches
 
 
 def _stack(rows: list[Row]) -> Batch:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
 from pgjax.checkpoints import sources
-from pgjax.checkpoints.resume import Checkpoints
+from pgjax.checkpoints.resume import FOLDER, Checkpoints
 from pgjax.data.pipeline import Pipeline
 from pgjax.errors import UserError
 from pgjax.models.paligemma import PaliGemma, abstract_params, init_params, make_model
@@ -116,8 +116,8 @@ def _from_run(path: pathlib.Path, session: Session, targets) -> Flat:
     """A run directory: what it trained, over the base it started from."""
     config = read_config(path)
     trained = set(config["_trained"])
-    checkpoints = Checkpoints(path)
-    step = checkpoints.latest()
+    checkpoints = Checkpoints(path, read_only=True) if (path / FOLDER).is_dir() else None
+    step = checkpoints and checkpoints.latest()
     if step is None:
         raise UserError(f"Run directory {path} holds no whole checkpoint.")
     expected = {n: t for n, t in targets.items() if n in trained}
