@@ -10,6 +10,7 @@ nothing after it shifts.
 import atexit
 import contextlib
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import os
@@ -29,6 +30,7 @@ from pgjax.errors import DataError, UserError
 # What may enter the model. Everything else of an example stays on the host.
 ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
 _ENDLESS = 2**40  # batches; grain wants a length
+_SMALL = 2**16  # examples; for fewer, grain's shuffle takes up to milliseconds each
 _MOST_SKIPS = 100  # in a row; more means that nothing is right
 
 Pipeline = Callable[..., dict[str, Any]]
@@ -338,21 +340,42 @@ def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
     weights = [part.weight for part in parts]
     if min(weights) <= 0:
         raise UserError(f"Mixture weights are {weights}, expected all of them above 0.")
-    orders = []
-    for i, part in enumerate(parts):
-        order = grain.MapDataset.range(len(part.source))
-        if shuffle:
-            order = order.shuffle(seed=int(np.random.SeedSequence([seed, i]).generate_state(1)[0]))
-        orders.append(order.repeat().map(_Tag(i)))
+    endless = grain.MapDataset.range(_ENDLESS)
+    orders = [
+        endless.map(_Order(i, len(part.source), seed if shuffle else None))
+        for i, part in enumerate(parts)
+    ]
     return grain.MapDataset.mix(orders, weights)
 
 
 @dataclasses.dataclass
-class _Tag:
-    part: int
+class _Order:
+    """Position in the run of one part -> (part, index): epoch after epoch, each shuffled."""
 
-    def __call__(self, index: int) -> tuple[int, int]:
-        return self.part, index
+    part: int
+    count: int
+    seed: int | None
+
+    def __call__(self, position: int) -> tuple[int, int]:
+        epoch, index = divmod(position, self.count)
+        if self.seed is None:
+            return self.part, index
+        key = (self.seed, self.part, epoch)
+        if self.count <= _SMALL:
+            return self.part, int(_permutation(key, self.count)[index])
+        return self.part, grain.experimental.index_shuffle(
+            index, max_index=self.count - 1, seed=_hash(key), rounds=4
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(key: tuple[int, int, int], count: int) -> np.ndarray:
+    return np.random.default_rng(key).permutation(count)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash(key: tuple[int, int, int]) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 def _read_ahead(

@@ -20,32 +20,38 @@ LOGITS = np.random.default_rng(0).normal(size=(VOCAB, VOCAB)).astype(np.float32)
 LOGITS[np.arange(VOCAB), NEXT] = 5.0
 
 
-def run(first, steps, row_valid=None, logits=LOGITS, sampler=greedy, seed=0, eos=EOS):
-    """Generates from a first-order chain; also counts the calls of `extend`, and what it was fed.
+@functools.cache
+def compiled(first, steps, table, sampler, eos):
+    """Generation from a first-order chain, and the list of its calls of `extend`.
 
-    The chain's cache is (number of calls, tokens that were fed [B,steps]).
+    The chain's cache is the number of calls.
     """
-    first = np.asarray(first)
-    table = jnp.asarray(logits)
+    first, table = np.array(first), jnp.asarray(np.array(table, np.float32))
     calls = []
 
-    def extend(token, cache):
-        count, fed = cache
+    def extend(token, count):
         jax.debug.callback(lambda n: calls.append(int(n)), count, ordered=True)
-        fed = jax.lax.dynamic_update_slice_in_dim(fed, token[:, None], count, axis=1)
-        return table[token], (count + 1, fed)
+        return table[token], count + 1
 
     @quick_jit
     def go(key, valid):
-        fed = jnp.full((len(first), steps), -1, jnp.int32)
         return generate(
-            lambda: (table[first], (jnp.int32(0), fed)), extend, sampler=sampler, key=key,
+            lambda: (table[first], jnp.int32(0)), extend, sampler=sampler, key=key,
             max_new_tokens=steps, eos_id=eos, row_valid=valid,
         )  # fmt: skip
 
+    return go, calls
+
+
+def run(first, steps, row_valid=None, logits=LOGITS, sampler=greedy, seed=0, eos=EOS):
+    """(tokens, logprobs, how often `extend` was called)."""
+    table = tuple(map(tuple, logits.tolist()))
+    go, calls = compiled(tuple(first), steps, table, sampler, eos)
+    calls.clear()
     valid = np.ones(len(first), bool) if row_valid is None else np.asarray(row_valid)
     out = go(jax.random.key(seed), jnp.asarray(valid))
     jax.effects_barrier()
+    assert calls == list(range(len(calls)))  # in order, each with the cache of the one before
     return np.asarray(out.tokens), np.asarray(out.logprobs), len(calls)
 
 
@@ -99,9 +105,12 @@ def test_eos_is_the_one_that_was_asked_for():
 
 
 def test_rows_are_independent():
-    alone = [run([first], 8)[0][0] for first in (2, 5)]
-    together = run([2, 5, 2], 8)[0]
-    np.testing.assert_array_equal(together, [alone[0], alone[1], alone[0]])
+    tokens, logprobs, _ = run([2, 5, 4], 6)
+    for row in range(3):
+        valid = np.arange(3) == row
+        alone, alone_logprobs, _ = run([2, 5, 4], 6, row_valid=valid)
+        np.testing.assert_array_equal(alone, tokens * valid[:, None])
+        np.testing.assert_array_equal(alone_logprobs, logprobs * valid[:, None])
 
 
 def test_sampling_is_reproducible_by_seed():

@@ -12,8 +12,8 @@ from pgjax import trees
 from pgjax.errors import UserError
 from pgjax.models.paligemma import make_model, num_patches
 
-LENGTHS = (3, 6, 1, 3)
-WIDTH = 6
+LENGTHS = (1, 6, 1, 6)
+WIDTH = 7
 STEPS = 4
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
 
-QUICK = ("forward", "masks", "text", "images")
+QUICK = ("masks", "text", "images")
 
 
 @pytest.fixture

@@ -42,17 +42,24 @@ def from_all_logits(hidden, table, targets, supervised, weight, smoothing):
     return jnp.sum(weight * xent.sum(axis=1) / count), xent
 
 
+def value_and_gradients(loss):
+    """((loss, token losses), gradients of hidden states and embedding)."""
+    return quick_jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(*inputs())
+
+
+@functools.cache
+def reference(smoothing):
+    return value_and_gradients(lambda *args: from_all_logits(*args, smoothing))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("chunk", [1, 3, T, 50])
 def test_equals_the_loss_from_all_logits(chunk, smoothing):
     """Loss, token losses, and gradients of hidden states and embedding."""
-    args = inputs()
-
-    def compare(loss):
-        return quick_jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(*args)
-
-    (want, want_tokens), want_grads = compare(lambda *args: from_all_logits(*args, smoothing))
-    (got, got_tokens), got_grads = compare(lambda *args: supervised_xent(*args, smoothing, chunk))
+    (want, want_tokens), want_grads = reference(smoothing)
+    (got, got_tokens), got_grads = value_and_gradients(
+        lambda *args: supervised_xent(*args, smoothing, chunk)
+    )
     assert got.dtype == got_tokens.dtype == jnp.float32
     np.testing.assert_allclose(got, want, rtol=1e-5)
     np.testing.assert_allclose(got_tokens, want_tokens, rtol=1e-5, atol=1e-5)

@@ -1,12 +1,18 @@
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import GOLDEN
 
 from pgjax.errors import UserError
-from pgjax.training.schedules import make_schedule
+from pgjax.training import schedules
+
+
+def make_schedule(**kwargs):
+    return jax.jit(schedules.make_schedule(**kwargs))
+
 
 with np.load(GOLDEN / "train.npz") as arrays:
     TRAIN = dict(arrays)
