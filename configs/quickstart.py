@@ -14,8 +14,8 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Caption, count, colour and detection questions about drawn scenes."""
-    arg = parse_arg(arg, scratch=False, steps=1200)
-    scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 3}
+    arg = parse_arg(arg, scratch=False, steps=900)
+    scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 2}
     c = transfer(
         "quickstart",
         variant="tiny",
@@ -38,6 +38,7 @@ def get_config(arg=None):
     if arg.scratch:
         c.init = ""
     c.frozen_dtype = "float32"
+    c.model.remat = "none"
     c.log_every = 50
     c.checkpoint_every = 300
     c.eval_first = True
