@@ -202,11 +202,6 @@ def test_parse_arg(arg, changed):
     assert {k: type(v) for k, v in got.items()} == {k: type(v) for k, v in DEFAULTS.items()}
 
 
-BARE_NUMBER = pytest.mark.xfail(
-    strict=True, reason="parse_arg takes a bare key of a number's as True, so `steps` is 1 step"
-)
-
-
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
@@ -218,8 +213,8 @@ BARE_NUMBER = pytest.mark.xfail(
         ("lr=", r"expected lr=<float>"),
         ("scratch=maybe", r"expected scratch=<bool>"),
         ("variant", r"expected variant=<str>"),
-        pytest.param("res", r"expected res=<int>", marks=BARE_NUMBER),
-        pytest.param("lr", r"expected lr=<float>", marks=BARE_NUMBER),
+        ("res", r"expected res=<int>"),
+        ("lr", r"expected lr=<float>"),
     ],
 )
 def test_parse_arg_errors(arg, message):

@@ -130,7 +130,7 @@ def _keys(config: ConfigDict, prefix: str = "") -> set[str]:
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """Parses a config file's argument, `key=value,flag,…`, as in `forkme.py:variant=tiny`.
 
-    A value takes the type of its default; a bare key is True.
+    A value takes the type of its default; a bare key means True.
 
     Raises:
       UserError: an unknown key, or a value of another type.
@@ -144,10 +144,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
             )
         default = defaults[key]
         try:
-            if not eq or isinstance(default, bool):
+            if isinstance(default, bool):
                 out[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[
                     value.lower()
                 ]
+            elif not eq:
+                raise ValueError
             else:
                 out[key] = type(default)(value)
         except (KeyError, ValueError, TypeError):
