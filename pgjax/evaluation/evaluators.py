@@ -95,9 +95,9 @@ class Evaluator:
             total_mean.merge(part["mean"])
         records = sorted((r for part in gathered for r in part["records"]), key=_index)
         scores = {**total_mean.result(), "examples": len(records)}
-        skipped = sum(gather_json(loader.report()["skipped"]))
-        if skipped:
-            scores["skipped"] = skipped
+        for key in ("skipped", "dropped"):
+            if count := sum(gather_json(loader.report()[key])):
+                scores[key] = count
         return Result(self.finish(scores), records)
 
     def rows(

@@ -10,6 +10,7 @@ import numpy as np
 
 from pgjax import sharding
 from pgjax.data.loader import EvalLoader, Part
+from pgjax.decoding.samplers import make_sampler
 from pgjax.errors import UserError
 from pgjax.inference.answer import INPUTS, make_answer_fn, texts
 from pgjax.inference.session import Session, open_run
@@ -80,6 +81,7 @@ def predict(
     Raises:
       UserError: what is missing in the run or the source.
     """
+    make_sampler(sampler)  # a typo is said before anything is loaded
     session, params = open_run(run)
     batch_size = min(batch_size, max(len(source), 1))
     step = session.mesh.shape["data"]

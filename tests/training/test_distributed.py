@@ -27,7 +27,7 @@ FLAGS = (
 def results(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
-    scores = [v for row in rows for k, v in sorted(row.items()) if k.startswith("val/")]
+    scores = [row[k] for row in rows for k in ("val/loss", "val/examples") if k in row]
     answers = (workdir / "predictions" / "answers_6.jsonl").read_text()
     return losses, scores, answers
 

@@ -91,11 +91,14 @@ def whole(command, tmp_path_factory):
 
 def test_killed_three_times_is_bit_identical(whole, command, compilation_cache, tmp_path):
     workdir = tmp_path / "run"
-    kill_when(at_step(3), workdir, compilation_cache)
-    assert not list((workdir / "checkpoints").glob("step_*"))
-    kill_when(while_saving, workdir, compilation_cache)
-    left = [p.name for p in (workdir / "checkpoints").iterdir()]
-    assert any("tmp" in name for name in left), f"the kill missed the save: {left}"
+    kill_when(at_step(1), workdir, compilation_cache)
+    for _ in range(2):  # on a busy machine the save may end before the kill; then the next one
+        kill_when(while_saving, workdir, compilation_cache)
+        left = [p.name for p in (workdir / "checkpoints").iterdir()]
+        if any("tmp" in name for name in left):
+            break
+    else:
+        pytest.fail(f"the kill missed the save: {left}")
     kill_when(at_step(21), workdir, compilation_cache)
     done = command(*FLAGS, f"--workdir={workdir}")
     assert "[restoring" in done.stdout
