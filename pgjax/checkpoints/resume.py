@@ -2,8 +2,6 @@
 
 import logging
 import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,7 +37,6 @@ class Checkpoints:
         """
         # orbax logs every file it touches, and every failure that it raises later anyway.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        sys.excepthook = _without_closed_loops(sys.excepthook)
         self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
         try:
             if not read_only:
@@ -139,16 +136,6 @@ class Checkpoints:
                 f"{what} could not be saved under {self.folder} ({_first_line(e)}); the last "
                 f"good one: {kept}."
             ) from e
-
-
-def _without_closed_loops(hook: Callable) -> Callable:
-    """After a failed save, storage threads report to an event loop that is gone; not news."""
-
-    def quiet(kind, value, trace):
-        if not (kind is RuntimeError and str(value) == "Event loop is closed"):
-            hook(kind, value, trace)
-
-    return quiet
 
 
 def _first_line(e: Exception) -> str:
