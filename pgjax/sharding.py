@@ -5,6 +5,7 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,12 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
     """Makes the models' activation constraints refer to this mesh while tracing."""
-    with mesh, nn.logical_axis_rules(ACTIVATION_RULES):
-        yield
+    with warnings.catch_warnings():
+        # Under jax.set_mesh flax would also constrain parameters inside its scanned layers, where
+        # their names and ranks disagree.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with mesh, nn.logical_axis_rules(ACTIVATION_RULES):
+            yield
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
