@@ -1,5 +1,4 @@
 import concurrent.futures
-import importlib.util
 import pickle
 import subprocess
 import sys
@@ -15,10 +14,6 @@ from pgjax.data.pipeline import Pipeline
 from pgjax.data.sources import make_source
 from pgjax.data.tfds_source import TfdsSource
 from pgjax.errors import UserError
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow_datasets") is None, reason="needs tensorflow-datasets"
-)
 
 
 @pytest.fixture(scope="module")
