@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from typing import Any
 
 import jax
@@ -35,8 +36,7 @@ class Checkpoints:
         Raises:
           UserError: the folder cannot be made.
         """
-        # orbax logs every file it touches, and every failure that it raises later anyway.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _speak_once()
         self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
         try:
             if not read_only:
@@ -136,6 +136,20 @@ class Checkpoints:
                 f"{what} could not be saved under {self.folder} ({_first_line(e)}); the last "
                 f"good one: {kept}."
             ) from e
+
+
+def _speak_once() -> None:
+    """Silences what orbax and its threads say beside the exception that they raise anyway."""
+    for name in ("absl", "asyncio"):  # every file touched; every write after the first failure
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unless_loop_closed
+
+
+def _unless_loop_closed(unraisable) -> None:
+    """A write that fails after the first one has nobody left to tell."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _first_line(e: Exception) -> str:

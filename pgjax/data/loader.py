@@ -32,6 +32,9 @@ ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
 _ENDLESS = 2**40  # batches; grain wants a length
 _SMALL = 2**16  # examples; for fewer, grain's shuffle takes up to milliseconds each
 _MOST_SKIPS = 100  # in a row; more means that nothing is right
+# Workers send batches through pipes: shared memory would outlive a killed run, and containers
+# often have 64 MB of it.
+_NO_SHARED_MEMORY = grain.experimental.DatasetOptions(min_shm_size=2**62)
 
 Pipeline = Callable[..., dict[str, Any]]
 Batch = dict[str, Any]
@@ -389,7 +392,10 @@ def _read_ahead(
             flags.FLAGS.mark_as_parsed()
         read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        dataset = data.to_iter_dataset(read).mp_prefetch(ahead, _set_up_worker)
+        piped = grain.experimental.WithOptionsIterDataset(
+            data.to_iter_dataset(read), _NO_SHARED_MEMORY
+        )
+        dataset = piped.mp_prefetch(ahead, _set_up_worker)
     else:
         read = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(read)

@@ -18,8 +18,8 @@ if __name__ == "__main__":
     batches = iter(t.train(t.Numbers(10), 5, t.noise, workers=2))
     for _ in range(6):  # both workers are up
         next(batches)
-    print(*(p.pid for p in multiprocessing.active_children()), flush=True)
     try:
+        print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         while True:
             next(batches)
     except KeyboardInterrupt:
@@ -54,8 +54,9 @@ def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does
     else:
         program.kill()
-    # What an interrupted program prints depends on the library frame that the signal hits.
-    program.communicate(timeout=60)
+    _, error = program.communicate(timeout=60)
+    if sent == "interrupt":
+        assert program.returncode == 0 and not error, error
     end = time.monotonic() + 20
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.1)
