@@ -11,7 +11,8 @@ QUICK = ("masks", "text", "images")
 
 
 @pytest.fixture
-def tool():
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
     spec = importlib.util.spec_from_file_location(
         "check_golden", ROOT / "tools" / "check_golden.py"
     )

@@ -1,0 +1,1 @@
+"""The groups of `check_golden.py`: each yields (what, difference, tolerance)."""
