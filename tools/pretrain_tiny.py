@@ -14,6 +14,7 @@ import sys
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from pretrain_tower import pretrain_tower
 
 from pgjax import trees
 from pgjax.checkpoints.npz import write_npz
@@ -25,10 +26,10 @@ from pgjax.text.tokenizer import Tokenizer
 from pgjax.training.loop import train
 
 # Weighted towards the tasks whose answers say most about the image.
-TASKS = ("detect", "caption", "detect_all", "color", "detect", "count")
+TASKS = ("caption", "shape", "detect", "color", "caption", "detect_all", "count")
 # (style, shapes at most, weight): a single shape teaches to see and to locate, more shapes teach
 # to tell apart. Learnt together they take a fraction of the time that full scenes alone take.
-PARTS = (("plain", 1, 0.3), ("rich", 1, 0.2), ("rich", 2, 0.3), ("rich", 3, 0.2))
+PARTS = (("plain", 1, 0.2), ("rich", 1, 0.25), ("rich", 2, 0.4), ("rich", 3, 0.15))
 
 
 def config(steps: int, init: pathlib.Path) -> ConfigDict:
@@ -42,7 +43,7 @@ def config(steps: int, init: pathlib.Path) -> ConfigDict:
         train={},
         evals={
             f"val{n}": {**answers, "data": {**val, "max_shapes": n}, "max_new_tokens": 20}
-            for n in (1, 3)
+            for n in (1, 2)
         },
         prompt="",
         target="",
@@ -68,8 +69,8 @@ def config(steps: int, init: pathlib.Path) -> ConfigDict:
     return c
 
 
-def start(path: pathlib.Path, spec: dict) -> None:
-    """Random weights, except that positions begin as positions.
+def start(path: pathlib.Path, spec: dict, tower_steps: int) -> None:
+    """Random weights, except that positions begin as positions, and the image tower has learnt.
 
     Image positions start as 2-D sine and cosine embeddings, and the location tokens on a smooth
     curve, so that neighbours are alike from the beginning instead of 1024 unrelated words.
@@ -82,6 +83,9 @@ def start(path: pathlib.Path, spec: dict) -> None:
     frequencies = 1 / 100 ** (np.arange(width // 4) / (width // 4))
     positions = np.concatenate([waves(y, frequencies), waves(x, frequencies)], axis=1)
     flat["img/pos_embedding"] = positions[None]
+    tower = {k.removeprefix("img/"): v for k, v in flat.items() if k.startswith("img/")}
+    learnt = pretrain_tower(model.bind({}).img, tower, steps=tower_steps)
+    flat |= {f"img/{name}": x for name, x in learnt.items()}
 
     table = flat["llm/embedder/input_embedding"]
     tokenizer = Tokenizer.tiny()
@@ -103,14 +107,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=7500)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--tower_steps", type=int, default=4000)
     args = parser.parse_args()
     try:
         args.workdir.mkdir(parents=True, exist_ok=True)
         init = args.workdir / "init.npz"
         run = config(args.steps, init).to_dict()
         if not init.exists():
-            start(init, run["model"])
+            start(init, run["model"], args.tower_steps)
         train(run, args.workdir)
         _, params = open_run(args.workdir)
         write_npz(args.out, {name: np.asarray(x, np.float16) for name, x in params.items()})

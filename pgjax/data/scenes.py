@@ -6,8 +6,7 @@ image sizes that are multiples of 32) and exactly one `<locYYYY>` token, a multi
 
 Two styles and two wordings let a tiny model be pretrained on one kind of scene and fine-tuned on
 another, as PaliGemma's users do: `plain` with `pt` (terse prompts such as `color of square`), and
-`rich` (textures, gradients, noise, smaller shapes) with `quickstart` (`answer en what color is the
-square?`).
+`rich` (textures, gradients, noise) with `quickstart` (`answer en what color is the square?`).
 """
 
 import dataclasses
@@ -42,34 +41,26 @@ OUTLINES = {
     "circle": None,
     "square": ((0, 0), (1, 0), (1, 1), (0, 1)),
     "triangle": ((0.5, 0), (1, 1), (0, 1)),
-    "diamond": ((0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)),
-    "star": tuple(
-        zip(
-            (0.5, 0.618, 1, 0.691, 0.809, 0.5, 0.191, 0.309, 0, 0.382),
-            (0, 0.382, 0.382, 0.618, 1, 0.764, 1, 0.618, 0.382, 0.382),
-            strict=True,
-        )
-    ),
     "cross": tuple(
         zip(
-            (0.3, 0.7, 0.7, 1, 1, 0.7, 0.7, 0.3, 0.3, 0, 0, 0.3),
-            (0, 0, 0.3, 0.3, 0.7, 0.7, 1, 1, 0.7, 0.7, 0.3, 0.3),
+            (0.35, 0.65, 0.65, 1, 1, 0.65, 0.65, 0.35, 0.35, 0, 0, 0.35),
+            (0, 0, 0.35, 0.35, 0.65, 0.65, 1, 1, 0.65, 0.65, 0.35, 0.35),
             strict=True,
         )
     ),
 }
 
 # Side lengths in cells (two pixels each at 64 px) that each word stands for.
-SIDES = {
-    "plain": {"small": (7, 8), "large": (12, 13, 14)},
-    "rich": {"small": (6, 7, 8), "large": (11, 12, 13)},
-}
+SIDES = {"small": (7, 8, 9), "large": (13, 14, 15)}
+
+STYLES = ("plain", "rich")
 
 WORDINGS = {
     "pt": {
         "caption": "caption",
         "count": "count {kind}",
         "color": "color of {kind}",
+        "shape": "shape of {color}",
         "size": "size of {color} {kind}",
         "where": "where {color} {kind}",
         "exists": "exists {color} {kind}",
@@ -80,6 +71,7 @@ WORDINGS = {
         "caption": "caption en",
         "count": "answer en how many {kinds} are there?",
         "color": "answer en what color is the {kind}?",
+        "shape": "answer en what shape is {color}?",
         "size": "answer en what size is the {color} {kind}?",
         "where": "answer en where is the {color} {kind}?",
         "exists": "answer en is there any {color} {kind}?",
@@ -135,7 +127,7 @@ class SceneSource:
 
     def __post_init__(self):
         object.__setattr__(self, "tasks", tuple(self.tasks))
-        _check("style", [self.style], SIDES)
+        _check("style", [self.style], STYLES)
         _check("wording", [self.wording], WORDINGS)
         _check("task", self.tasks, TASKS)
         if not self.tasks:
@@ -168,6 +160,10 @@ class SceneSource:
         Raises:
           IndexError: `i` outside 0 … len - 1.
         """
+        return self.draw(i)[0]
+
+    def draw(self, i: int) -> tuple[dict, list[Shape]]:
+        """Example `i`, as indexing returns it, and all shapes of its scene, from left to right."""
         i = operator.index(i)
         if not 0 <= i < self.num_examples:
             raise IndexError(f"{self.where(i)} of {self.num_examples} examples.")
@@ -177,7 +173,7 @@ class SceneSource:
         background, colors = _background(rng, self.size, self.style)
         question = None
         while question is None:  # Some scenes do not allow the task's question.
-            shapes = _shapes(rng, colors, SIDES[self.style], self.max_shapes)
+            shapes = _shapes(rng, colors, self.max_shapes)
             question = TASKS[task](rng, shapes)
         words, answer, targets = question
 
@@ -189,7 +185,7 @@ class SceneSource:
             suffix = _caption(answer, self.wording)
         else:
             suffix = format_boxes(boxes, labels) if targets else answer
-        return {
+        example = {
             "image": _render(rng, background, shapes, self.style),
             "prefix": prefix,
             "suffix": suffix,
@@ -199,6 +195,7 @@ class SceneSource:
             "task": task,
             "id": self.where(i),
         }
+        return example, shapes
 
 
 # ------------------------------------------------------------------------------------ questions
@@ -225,6 +222,12 @@ def _ask_color(rng, shapes):
     kinds = [shape.kind for shape in shapes]
     shape = _pick(rng, [shape for shape in shapes if kinds.count(shape.kind) == 1])
     return shape and ({"kind": shape.kind}, shape.color, [])
+
+
+def _ask_shape(rng, shapes):
+    colors = [shape.color for shape in shapes]
+    shape = _pick(rng, [shape for shape in shapes if colors.count(shape.color) == 1])
+    return shape and ({"color": shape.color}, shape.kind, [])
 
 
 def _ask_size(rng, shapes):
@@ -269,6 +272,7 @@ TASKS = {
     "caption": _ask_caption,
     "count": _ask_count,
     "color": _ask_color,
+    "shape": _ask_shape,
     "size": _ask_size,
     "where": _ask_where,
     "exists": _ask_exists,
@@ -298,15 +302,15 @@ def _plural(kind):
 # -------------------------------------------------------------------------------------- drawing
 
 
-def _shapes(rng, colors, sides, max_shapes):
+def _shapes(rng, colors, max_shapes):
     """Draws 1 to `max_shapes` shapes, none touching another; returns them from left to right."""
     shapes = []
     for _ in range(rng.integers(1, max_shapes, endpoint=True)):
         # Repeating a kind often enough makes counting worth asking.
         repeat = shapes and rng.random() < 0.4
         kind = shapes[-1].kind if repeat else _pick(rng, list(OUTLINES))
-        size = _pick(rng, list(sides))
-        side = _pick(rng, sides[size])
+        size = _pick(rng, list(SIDES))
+        side = _pick(rng, SIDES[size])
         for y0, x0 in rng.integers(1, CELLS - side, size=(20, 2)).tolist():
             box = (y0, x0, y0 + side, x0 + side)
             if all(_apart(box, other.box) for other in shapes):
@@ -361,7 +365,7 @@ def _render(rng, background, shapes, style):
         if style == "rich":
             color += rng.uniform(-14, 14, size=3).astype(np.float32)
         patch = image[y0:y1, x0:x1]
-        patch += _coverage(shape.kind, y1 - y0) * (color - patch)
+        patch += coverage(shape.kind, y1 - y0) * (color - patch)
     if style == "rich":
         grain = int(rng.integers(1, 14))
         image += rng.integers(-grain, grain, size=image.shape, dtype=np.int8, endpoint=True)
@@ -369,8 +373,8 @@ def _render(rng, background, shapes, style):
 
 
 @functools.lru_cache(maxsize=1024)
-def _coverage(kind, side):
-    """How much of each pixel the shape covers, float32 [side, side, 1] in 0..1."""
+def coverage(kind, side):
+    """How much of each pixel a shape of `side` pixels covers, float32 [side, side, 1] in 0..1."""
     canvas = Image.new("L", (side * SUPERSAMPLE,) * 2)
     draw = ImageDraw.Draw(canvas)
     last = side * SUPERSAMPLE - 1
