@@ -111,12 +111,21 @@ class TrainLoader:
             yield batch
 
     def state(self) -> dict[str, int]:
-        """The position after the last batch yielded."""
-        return {"batches": self._done}
+        """The position after the last batch yielded, in examples over all processes."""
+        return {"examples": self._done * self._reader.share.batch}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Continues after the position of `state()`; to be called before iterating."""
-        self._done = int(state["batches"])
+        """Continues after the position of `state()`; to be called before iterating.
+
+        Raises:
+          UserError: with another batch size, the position lies inside a batch.
+        """
+        self._done, inside = divmod(int(state["examples"]), self._reader.share.batch)
+        if inside:
+            raise UserError(
+                f"The run stopped after {state['examples']} examples, which is no whole number of "
+                f"batches of {self._reader.share.batch}; resume with the batch size it had."
+            )
 
     def report(self) -> dict[str, Any]:
         """Counts of examples skipped, dropped and truncated, and the first few places."""

@@ -157,13 +157,23 @@ def test_random_numbers_are_those_of_the_position():
 def test_state_and_restore():
     whole = take(train(Numbers(11), 4, noise), 8)
     first = train(Numbers(11), 4, noise)
-    assert first.state() == {"batches": 0}
+    assert first.state() == {"examples": 0}
     for done in range(8):
         again = train(Numbers(11), 4, noise, threads=done % 3)
         again.restore(first.state())
         assert_equal(take(again, 8 - done), whole[done:])
-        assert again.state() == {"batches": 8}
+        assert again.state() == {"examples": 32}
         assert_equal(take(first, 1), whole[done : done + 1])  # a new iterator goes on, too
+
+
+def test_restore_with_another_batch_size():
+    """The order does not depend on it; a position inside a batch is refused."""
+    order = numbers(take(train(Numbers(11), 4, same), 6))
+    again = train(Numbers(11), 6, same)
+    again.restore({"examples": 12})
+    assert numbers(take(again, 2)) == order[12:24]
+    with pytest.raises(UserError, match="after 16 examples.*batches of 6"):
+        again.restore({"examples": 16})
 
 
 def test_sizes():
@@ -189,7 +199,7 @@ def test_mixture():
     assert len(set(large)) == len(large) == 40
 
     resumed = TrainLoader(parts, 8, seed=0)
-    resumed.restore({"batches": 7})
+    resumed.restore({"examples": 56})
     assert numbers(take(resumed, 13)) == order[56:]
 
 
@@ -443,16 +453,16 @@ def test_threads_end_with_the_iteration():
 def test_worker_processes_give_the_same_batches():
     expected = take(train(Numbers(11, bad={4}), 4, noise, on_bad_example="skip"), 7)
     loader = train(Numbers(11, bad={4}), 4, noise, on_bad_example="skip", workers=2)
-    loader.restore({"batches": 1})
+    loader.restore({"examples": 4})
     found = take(loader, 6)
     assert_equal(found, expected[1:])
     assert type(found[0]["text"]) is np.ndarray  # not a view of shared memory
     assert not multiprocessing.active_children()
     reference = train(Numbers(11, bad={4}), 4, noise, on_bad_example="skip")
-    reference.restore({"batches": 1})
+    reference.restore({"examples": 4})
     take(reference, 6)
     assert loader.report() == reference.report()
-    assert loader.state() == {"batches": 7}
+    assert loader.state() == {"examples": 28}
 
 
 def test_worker_processes_in_evaluation_and_their_errors():
