@@ -35,6 +35,21 @@ def alive(pid):
         return False
 
 
+def press_ctrl_c(program):
+    """As a terminal does: (how often, what was said).
+
+    Python drops an interrupt that falls into a finalizer, so it may take a second one.
+    """
+    for presses in range(1, 4):
+        os.killpg(program.pid, signal.SIGINT)
+        try:
+            return presses, program.communicate(timeout=20)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    program.kill()
+    raise AssertionError("three interrupts did nothing")
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize("sent", ["interrupt", "kill"])
 def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
@@ -51,12 +66,11 @@ def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
     workers = [int(pid) for pid in program.stdout.readline().split()]
     assert len(workers) == 2
     if sent == "interrupt":
-        os.killpg(program.pid, signal.SIGINT)  # as a terminal does
+        presses, error = press_ctrl_c(program)
+        assert program.returncode == 0 and (not error or presses > 1), error
     else:
         program.kill()
-    _, error = program.communicate(timeout=60)
-    if sent == "interrupt":
-        assert program.returncode == 0 and not error, error
+        program.communicate(timeout=60)
     end = time.monotonic() + 20
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.1)
