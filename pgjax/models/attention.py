@@ -13,6 +13,7 @@ def attend(
     v: jax.Array,
     mask: jax.Array | None = None,
     scale: float | None = None,
+    softcap: float = 0.0,
 ) -> jax.Array:
     """Softmax attention in float32, through the device's fused kernel where it has one.
 
@@ -22,23 +23,32 @@ def attend(
       v: [B,S,K,H].
       mask: bool [B,T,S], True where a query may attend; None for everywhere.
       scale: of the logits; None for H^-½.
+      softcap: c > 0 bounds the scaled logits to c·tanh(logits/c), before the mask.
 
     Returns:
       [B,T,N,H] in q's dtype.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if q.dtype == jnp.float16:  # the library's path does not compile on CPU, and a T4 fuses none
-        return _attend_unfused(q, k, v, mask, scale)
+    # The library has no soft cap, and its path does not compile for float16 on CPU (a T4 fuses
+    # none anyway).
+    if softcap or q.dtype == jnp.float16:
+        return _attend_unfused(q, k, v, mask, scale, softcap)
     # The library promotes to float32 implicitly inside, which strict numerics forbid.
     with jax.numpy_dtype_promotion("standard"):
         mask = None if mask is None else mask[:, None]
         return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale)
 
 
-def _attend_unfused(q, k, v, mask, scale):
+def soft_cap(x: jax.Array, cap: float) -> jax.Array:
+    """c·tanh(x/c), or x where c is 0."""
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
+def _attend_unfused(q, k, v, mask, scale, softcap):
     b, t, n, h = q.shape
     q = q.reshape(b, t, k.shape[2], -1, h)
     logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32) * scale
+    logits = soft_cap(logits, softcap)
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)

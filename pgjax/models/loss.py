@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax import trees
+from pgjax.models.attention import soft_cap
 from pgjax.models.paligemma import PaliGemma
 
 Flat = dict[str, jax.Array]
@@ -44,8 +45,9 @@ def make_loss(
             rngs=None if key is None else {"dropout": key},
         )
         table = params["llm"]["embedder"]["input_embedding"]
+        softcap = model.llm_config.final_softcap
         return supervised_xent(
-            hidden, table, targets, supervised, row_weight, label_smoothing, chunk
+            hidden, table, targets, supervised, row_weight, label_smoothing, chunk, softcap
         )
 
     return loss
@@ -67,7 +69,7 @@ def shift(
     return text[:, :-1], mask_ar[:, :-1], text[:, 1:], mask_loss[:, 1:] > 0
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def supervised_xent(
     hidden: jax.Array,
     embedding: jax.Array,
@@ -76,6 +78,7 @@ def supervised_xent(
     row_weight: jax.Array,
     label_smoothing: float,
     chunk: int,
+    softcap: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted mean over rows of the mean cross-entropy over a row's supervised tokens.
 
@@ -91,31 +94,32 @@ def supervised_xent(
       row_weight: float32 [B], for a mean over rows 1/B each.
       label_smoothing: ε.
       chunk: columns of [B,T] whose logits are alive at a time.
+      softcap: c > 0 bounds the logits to c·tanh(logits/c).
 
     Returns:
       (float32 scalar loss, float32 [B,T] cross-entropy per token, 0 where not supervised; the
       second is for reporting and carries no gradient).
     """
+    static = (label_smoothing, chunk, softcap)
     loss, token_xent, _, _ = _forward(
-        hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk, False, False
+        hidden, embedding, targets, supervised, row_weight, *static, False, False
     )
     return loss, token_xent
 
 
-def _fwd(hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk):
+def _fwd(hidden, embedding, targets, supervised, row_weight, *static):
     # A frozen embedding is not perturbed, and then its [V,D] gradient is never made.
     loss, token_xent, d_hidden, d_embedding = _forward(
         *(x.value for x in (hidden, embedding, targets, supervised, row_weight)),
-        label_smoothing,
-        chunk,
+        *static,
         hidden.perturbed,
         embedding.perturbed,
     )
     return (loss, token_xent), (d_hidden, d_embedding)
 
 
-def _bwd(label_smoothing, chunk, residuals, cotangents):
-    del label_smoothing, chunk
+def _bwd(label_smoothing, chunk, softcap, residuals, cotangents):
+    del label_smoothing, chunk, softcap
     scale = cotangents[0]
     if isinstance(scale, jax.custom_derivatives.SymbolicZero):
         return None, None, None, None, None
@@ -129,7 +133,7 @@ supervised_xent.defvjp(_fwd, _bwd, symbolic_zeros=True)
 
 
 def _forward(
-    hidden, embedding, targets, supervised, row_weight, smoothing, chunk, want_dh, want_de
+    hidden, embedding, targets, supervised, row_weight, smoothing, chunk, softcap, want_dh, want_de
 ):
     b, t, _ = hidden.shape
     vocab = embedding.shape[0]
@@ -154,6 +158,7 @@ def _forward(
         y = jax.lax.dynamic_slice_in_dim(packed_y, start, chunk, axis=1)
         live = (start + jnp.arange(chunk, dtype=jnp.int32))[None] < count[:, None]
         logits = jnp.einsum("BCD,VD->BCV", h, table, preferred_element_type=jnp.float32)
+        logits = soft_cap(logits, softcap)
         lse = jax.nn.logsumexp(logits, axis=-1)
         picked = jnp.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
         ce = high * (lse - picked)
@@ -166,7 +171,10 @@ def _forward(
             scale = jnp.where(live, weight[:, None], 0.0)[:, :, None]
             at_target = jnp.arange(vocab, dtype=jnp.int32)[None, None] == y[:, :, None]
             p = jnp.exp(logits - lse[:, :, None])
-            dlogits = (scale * (p - low - jnp.where(at_target, high, 0.0))).astype(h.dtype)
+            dlogits = scale * (p - low - jnp.where(at_target, high, 0.0))
+            if softcap:  # d c·tanh(x/c) / dx = 1 - tanh²(x/c)
+                dlogits *= 1.0 - jnp.square(logits / softcap)
+            dlogits = dlogits.astype(h.dtype)
             if want_dh:
                 chunk_dh = jnp.einsum("BCV,VD->BCD", dlogits, table)
                 dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)

@@ -34,6 +34,24 @@ class GemmaConfig:
     vocab_size: int
     norm_eps: float = 1e-6
     dropout: float = 0.0
+    # What Gemma 2 adds: norms after attention and MLP too, logits c·tanh(x/c) where c > 0, and a
+    # scale of the queries other than head_dim^-½ (None).
+    post_norms: bool = False
+    attn_softcap: float = 0.0
+    final_softcap: float = 0.0
+    query_scale: float | None = None
+
+
+def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
+    """The decoder of PaliGemma 2 (arXiv:2412.03555): full attention in every layer."""
+    return GemmaConfig(
+        *sizes,
+        vocab_size=257_152,
+        post_norms=True,
+        attn_softcap=50.0,
+        final_softcap=30.0,
+        query_scale=query_scale,
+    )
 
 
 SIGLIP = {
@@ -43,6 +61,9 @@ SIGLIP = {
 }
 GEMMA = {
     "gemma_2b": GemmaConfig(2048, 18, 16384, 8, 1, 256, vocab_size=257_152),
+    "gemma2_2b": _gemma2(2304, 26, 9216, 8, 4, 256),
+    "gemma2_9b": _gemma2(3584, 42, 14336, 16, 8, 256),
+    "gemma2_27b": _gemma2(4608, 46, 36864, 32, 16, 128, query_scale=(4608 / 32) ** -0.5),
     "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
     "gemma_tiny": GemmaConfig(96, 3, 256, 4, 1, 24, vocab_size=1664),
 }
