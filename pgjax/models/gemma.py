@@ -1,4 +1,4 @@
-"""Gemma decoder (Gemma Team, arXiv:2403.08295), with an explicit key/value cache.
+"""Gemma decoders (arXiv:2403.08295, arXiv:2408.00118), with an explicit key/value cache.
 
 Einsum letters: B rows, T new tokens, S attended tokens, D width, N query heads, K key/value
 heads, H head size, F hidden size of the MLP, V vocabulary, C = 2 (key and value; gate and up).
@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.models.attention import attend
+from pgjax.models.attention import attend, soft_cap
+from pgjax.models.quantized import weight
 from pgjax.models.remat import scan_layers
 from pgjax.models.variants import GemmaConfig
 
@@ -38,8 +39,8 @@ class Einsum(nn.Module):
         """Applies `eqn` to x and w; w is cast to x's dtype, which is the compute dtype."""
         batch = tuple(set(range(len(self.shape))) - {*self.in_axis, *self.out_axis})
         init = _fan_in(self.in_axis, self.out_axis, batch)
-        w = self.param("w", _param(init, *self.axes), self.shape)
-        return jnp.einsum(eqn, x, w.astype(x.dtype))
+        w = weight(self, "w", _param(init, *self.axes), self.shape, x.dtype)
+        return jnp.einsum(eqn, x, w)
 
 
 class RMSNorm(nn.Module):
@@ -111,7 +112,7 @@ class Attention(nn.Module):
                 for name, new in (("k", key), ("v", value))
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
-        y = attend(q, key, value, mask, scale=h**-0.5)
+        y = attend(q, key, value, mask, c.query_scale, c.attn_softcap)
         return out_einsum("BTNH,NHD->BTD", y), cache
 
 
@@ -124,21 +125,18 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B,T,D] -> [B,T,D]."""
         d = x.shape[-1]
-        gating = self.param(
-            "gating_einsum",
-            _param(_fan_in((1,), (2,), (0,)), None, "embed", "mlp"),
-            (2, d, self.mlp_dim),
-        )
-        linear = self.param(
-            "linear", _param(_fan_in((0,), (1,)), "mlp", "embed"), (self.mlp_dim, d)
-        )
-        gate, up = jnp.einsum("BTD,CDF->CBTF", x, gating.astype(x.dtype))
+        f = self.mlp_dim
+        gating_init = _param(_fan_in((1,), (2,), (0,)), None, "embed", "mlp")
+        gating = weight(self, "gating_einsum", gating_init, (2, d, f), x.dtype)
+        linear_init = _param(_fan_in((0,), (1,)), "mlp", "embed")
+        linear = weight(self, "linear", linear_init, (f, d), x.dtype)
+        gate, up = jnp.einsum("BTD,CDF->CBTF", x, gating)
         hidden = nn.gelu(gate, approximate=True) * up
-        return jnp.einsum("BTF,FD->BTD", hidden, linear.astype(x.dtype))
+        return jnp.einsum("BTF,FD->BTD", hidden, linear)
 
 
 class Block(nn.Module):
-    """Pre-norm decoder layer."""
+    """Pre-norm decoder layer; with post-norms, what it adds is normed as well."""
 
     config: GemmaConfig
 
@@ -158,9 +156,13 @@ class Block(nn.Module):
         drop = nn.Dropout(c.dropout)
         y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
         y, cache = Attention(c, name="attn")(y, cache, positions, mask, start)
+        if c.post_norms:
+            y = RMSNorm(c.norm_eps, name="post_attention_norm")(y)
         x = x + drop(y, deterministic)
         y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
         y = FeedForward(c.mlp_dim, name="mlp")(y)
+        if c.post_norms:
+            y = RMSNorm(c.norm_eps, name="post_ffw_norm")(y)
         return x + drop(y, deterministic), cache
 
 
@@ -230,4 +232,4 @@ class Gemma(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""
-        return self.embedder.decode(x)
+        return soft_cap(self.embedder.decode(x), self.config.final_softcap)
