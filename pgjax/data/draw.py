@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#3cb44b")
 PAGE, FRAME, INK, SOFT = "#ffffff", "#d0d5dd", "#101828", "#667085"
@@ -67,6 +67,15 @@ def draw_boxes(
             draw.rectangle((left, top, left + width, top + height), fill=color)
             draw.text((left + 3, top + height / 2), label, "white", font, anchor="lm")
     return np.asarray(picture)
+
+
+def draw_masks(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Tints a copy of uint8 [H, W, 3] where bool masks [H, W] are, in the colours of boxes."""
+    picture = image.astype(np.float32)
+    for i, mask in enumerate(masks):
+        tint = np.array(ImageColor.getrgb(PALETTE[i % len(PALETTE)]), np.float32)
+        picture[mask] = 0.5 * (picture[mask] + tint)
+    return picture.astype(np.uint8)
 
 
 def contact_sheet(items: Sequence[SheetItem | tuple], columns: int, scale: int) -> Image.Image:

@@ -42,9 +42,28 @@ def test_format_refuses(box):
         format_boxes([(0, 0, 1, 1)], ["a", "b"])
 
 
-def test_segmentation_tokens_are_passed_over():
-    text = "<loc0001><loc0002><loc0003><loc0004>" + "<seg012>" * 16 + " cat ; "
-    assert parse_boxes(text) == [Box(1 / 1024, 2 / 1024, 3 / 1024, 4 / 1024, "cat")]
+CODES = tuple(range(0, 128, 8))
+
+
+def test_codes_of_a_mask():
+    text = "<loc0001><loc0002><loc0003><loc0004>"
+    codes = "".join(f"<seg{code:03d}>" for code in CODES)
+    box = (1 / 1024, 2 / 1024, 3 / 1024, 4 / 1024, "cat")
+    assert parse_boxes(f"{text}{codes} cat ; ") == [Box(*box, CODES)]
+    assert format_boxes([box[:4]] * 2, ["cat", "dog"], [CODES, CODES]) == (
+        f"{text}{codes} cat ; {text}{codes} dog"
+    )
+    # A mask that does not have 16 codes of 128 is none; the box counts all the same.
+    for bad in ("<seg012>" * 15, "<seg012>" * 17, "<seg012>" * 15 + "<seg128>"):
+        assert parse_boxes(f"{text}{bad} cat") == [Box(*box)]
+
+
+@pytest.mark.parametrize("codes", [[CODES[:15]], [(*CODES[:15], 128)], [(*CODES[:15], -1)]])
+def test_format_refuses_codes(codes):
+    with pytest.raises(DataError, match=r"expected 16 in 0\.\.127"):
+        format_boxes([(0, 0, 1, 1)], ["cat"], codes)
+    with pytest.raises(DataError, match="1 boxes and 2 masks"):
+        format_boxes([(0, 0, 1, 1)], ["cat"], [CODES, CODES])
 
 
 @pytest.mark.parametrize(
