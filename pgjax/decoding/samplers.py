@@ -1,4 +1,4 @@
-"""How the next token is chosen from its logits."""
+"""How the next token of one row is chosen from its logits."""
 
 from collections.abc import Callable
 
@@ -7,42 +7,56 @@ import jax.numpy as jnp
 
 from pgjax.errors import UserError
 
-Sampler = Callable[[jax.Array, jax.Array], jax.Array]  # (key, float32 [B,V]) -> int32 [B]
+Sampler = Callable[[jax.Array, jax.Array], jax.Array]  # (key, float32 [V]) -> int32
 
 
 def greedy(key: jax.Array, logits: jax.Array) -> jax.Array:
     """The most probable token; the key is not used."""
     del key
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return jnp.argmax(logits).astype(jnp.int32)
 
 
 def temperature(value: float = 1.0) -> Sampler:
     """A draw from softmax(logits / value)."""
-    if not value > 0:  # also nan
-        raise UserError(f"sampler temperature({value}): the temperature must be positive.")
+    _check(value > 0, f"temperature({value}): the temperature must be positive")
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
-        return jax.random.categorical(key, logits / value, axis=-1).astype(jnp.int32)
+        return jax.random.categorical(key, logits / value).astype(jnp.int32)
 
     return sample
 
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "greedy": lambda: greedy,
-    "temperature": temperature,
-}
+def top_k(k: float, value: float = 1.0) -> Sampler:
+    """A draw among the k most probable tokens, at a temperature."""
+    _check(k >= 1 and k == int(k), f"top_k({k}, {value}): k must be a whole number from 1")
+    _check(value > 0, f"top_k({k}, {value}): the temperature must be positive")
+
+    def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
+        best, ids = jax.lax.top_k(logits, min(int(k), logits.shape[-1]))
+        return ids[jax.random.categorical(key, best / value)].astype(jnp.int32)
+
+    return sample
 
 
-def make_sampler(text: str) -> Sampler:
-    """Builds a sampler from `greedy` or `temperature(0.7)`.
+def nucleus(p: float, value: float = 1.0) -> Sampler:
+    """A draw among the fewest tokens that hold a share p of the probability (arXiv:1904.09751).
 
-    Raises:
-      UserError: unknown name or bad argument.
+    The temperature comes first, then the choice of these tokens.
     """
-    name, opened, rest = text.partition("(")
-    if name not in SAMPLERS or bool(opened) != rest.endswith(")"):
-        raise UserError(f"sampler {text!r} is unknown; choose from {list(SAMPLERS)}.")
-    try:
-        return SAMPLERS[name](*(float(x) for x in rest[:-1].split(",") if x.strip()))
-    except (ValueError, TypeError):
-        raise UserError(f"sampler {text!r}: its arguments must be numbers it takes.") from None
+    _check(0 < p <= 1, f"nucleus({p}, {value}): p must be in 0..1, not 0")
+    _check(value > 0, f"nucleus({p}, {value}): the temperature must be positive")
+
+    def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
+        ids = jnp.argsort(-logits)
+        ordered = logits[ids] / value
+        probs = jax.nn.softmax(ordered)
+        before = jnp.cumsum(probs) - probs
+        choice = jax.random.categorical(key, jnp.where(before < p, ordered, -jnp.inf))
+        return ids[choice].astype(jnp.int32)
+
+    return sample
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:  # also for nan
+        raise UserError(f"sampler {message}.")

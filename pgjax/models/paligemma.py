@@ -55,6 +55,11 @@ class Cache:
     length: jax.Array  # int32 [B], valid tokens so far = position of the next one
     column: jax.Array  # int32 scalar, where the next token is written
 
+    def take(self, rows: jax.Array) -> "Cache":
+        """The cache of the given rows, int32 [M]."""
+        layers = {name: jnp.take(x, rows, axis=1) for name, x in self.layers.items()}
+        return Cache(layers, self.valid[rows], self.length[rows], self.column)
+
 
 class PaliGemma(nn.Module):
     """SigLIP, a linear head, and Gemma; parameters under `img` and `llm`."""

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgjax.decoding.generate import generate
-from pgjax.decoding.samplers import greedy, make_sampler
+from pgjax.decoding.decoders import make_sampler
+from pgjax.decoding.generate import advance, begin, generate, plain_rules
+from pgjax.decoding.samplers import greedy
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -35,9 +36,10 @@ def compiled(first, steps, table, sampler, eos):
 
     @quick_jit
     def go(key, valid):
+        rules = plain_rules(len(first), len(table), limit=steps, eos_id=eos, key=key)
         return generate(
-            lambda: (table[first], jnp.int32(0)), extend, sampler=sampler, key=key,
-            max_new_tokens=steps, eos_id=eos, row_valid=valid,
+            lambda: (table[first], jnp.int32(0)), extend, rules._replace(row_valid=valid),
+            sampler=sampler, max_new_tokens=steps,
         )  # fmt: skip
 
     return go, calls
@@ -135,7 +137,8 @@ def chi_square(counts, probabilities):
 def test_sampling_has_the_right_distribution(temperature):
     logits = np.array([0.3, -1.0, 1.1], np.float32)
     sampler = make_sampler(f"temperature({temperature})")
-    draws = sampler(jax.random.key(7), jnp.tile(jnp.asarray(logits), (20_000, 1)))
+    keys = jax.random.split(jax.random.key(7), 20_000)
+    draws = jax.vmap(sampler, (0, None))(keys, jnp.asarray(logits))
     assert draws.dtype == jnp.int32
     counts = np.bincount(np.asarray(draws), minlength=3)
     weights = np.exp(logits.astype(np.float64) / temperature)
@@ -172,3 +175,56 @@ def test_strict_about_nothing_to_see():
         tokens, logprobs, _ = run([2], 4, logits=logits, sampler=sampler)
         np.testing.assert_array_equal(tokens, [[3, 4, 1, 0]])
         np.testing.assert_array_equal(logprobs, 0)
+
+
+def test_a_limit_below_the_compiled_length():
+    """The same program gives shorter answers."""
+    rules = plain_rules(2, VOCAB, limit=2, eos_id=EOS)
+    table = jnp.asarray(LOGITS)
+    out = quick_jit(
+        lambda: generate(
+            lambda: (table[jnp.array([2, 5])], 0),
+            lambda t, c: (table[t], c),
+            rules,
+            sampler=greedy,
+            max_new_tokens=6,
+        )
+    )()
+    np.testing.assert_array_equal(out.tokens, [[3, 4, 0, 0, 0, 0], [5, 5, 0, 0, 0, 0]])
+
+
+def test_forbidden_tokens_and_further_stops():
+    table = jnp.asarray(LOGITS)
+    rules = plain_rules(2, VOCAB, limit=5, eos_id=EOS)
+
+    def run_with(**changes):
+        return generate(
+            lambda: (table[jnp.array([2, 5])], 0), lambda t, c: (table[t], c),
+            rules._replace(**changes), sampler=greedy, max_new_tokens=5,
+        )  # fmt: skip
+
+    ids = jnp.arange(VOCAB)
+    out = run_with(allowed=ids != 4)
+    assert not (np.asarray(out.tokens) == 4).any()
+    second = np.where(np.arange(VOCAB) == 4, -np.inf, LOGITS[3]).argmax()
+    assert out.tokens[0, 1] == second
+    # The log-probability is that of the model, forbidden tokens included.
+    np.testing.assert_allclose(out.logprobs[0, 1], logprob(3, second), atol=1e-6)
+    out = run_with(stops=(ids == EOS) | (ids == 3))
+    np.testing.assert_array_equal(out.tokens[0], [3, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_in_parts_it_is_the_same(every):
+    sampler = make_sampler("temperature(1.5)")
+    rules = plain_rules(4, VOCAB, limit=9, eos_id=EOS, key=jax.random.key(3))
+    table = jnp.asarray(LOGITS)
+    model = (lambda: (table[jnp.array([2, 5, 0, 3])], 0), lambda t, c: (table[t], c))
+    whole = generate(*model, rules, sampler=sampler, max_new_tokens=12)
+    state = begin(model[0], rules, sampler=sampler, max_new_tokens=12)
+    for until in range(every, 13, every):
+        state = advance(model[1], rules, state, sampler=sampler, until=until)
+        assert not np.asarray(state.out.tokens)[:, max(until, 1) :].any()
+    np.testing.assert_array_equal(state.out.tokens, whole.tokens)
+    np.testing.assert_array_equal(state.out.logprobs, whole.logprobs)
+    assert (np.asarray(whole.tokens)[:, 9:] == 0).all()
