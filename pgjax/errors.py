@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to read."""
+"""What a user is meant to read: the one exception, and notes."""
+
+import sys
 
 
 class UserError(Exception):
@@ -11,3 +13,8 @@ class UserError(Exception):
 
 class DataError(UserError):
     """A record that cannot be used; `on_bad_example=skip` may pass over it."""
+
+
+def note(text: str) -> None:
+    """Says on the error stream what is no mistake, but must not happen silently."""
+    print(f"NOTE: {text}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test leaves this machine
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent

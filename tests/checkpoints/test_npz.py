@@ -1,5 +1,6 @@
 """Parameter files: round trips, broken files, and strict loading."""
 
+import json
 import pathlib
 import pickle
 import shutil
@@ -13,8 +14,10 @@ from conftest import GOLDEN
 from etils import epath
 
 from pgjax import sharding
+from pgjax.checkpoints import load as load_module
 from pgjax.checkpoints import npz, sources
-from pgjax.checkpoints.npz import read_npz, write_npz
+from pgjax.checkpoints.load import load, resample_positions
+from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
 from pgjax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -62,6 +65,32 @@ def test_compressed_and_fortran_order(tmp_path):
     x = np.asfortranarray(ARRAYS["img/head/kernel"])
     np.savez_compressed(tmp_path / "x.npz", **{"params/a": x})
     np.testing.assert_array_equal(read_npz(tmp_path / "x.npz")["a"], x)
+
+
+def test_rows_are_read_alone(tmp_path):
+    """Any slice, and the bytes of nothing else."""
+    path = tmp_path / "x.npz"
+    write_npz(path, ARRAYS)
+    for name, tensor in npz.open_npz(path).items():
+        want = ARRAYS[name]
+        assert (tensor.shape, tensor.dtype) == (want.shape, want.dtype)
+        if want.ndim:
+            for start, stop in ((0, 1), (1, None), (0, 2), (-1, None)):
+                np.testing.assert_array_equal(tensor.read(start, stop), want[start:stop])
+    w = npz.open_npz(path)["llm/w"]
+    data = bytearray(path.read_bytes())
+    data[w.offset] ^= 1  # in row 0
+    path.write_bytes(data)
+    np.testing.assert_array_equal(w.read(1, 2), ARRAYS["llm/w"][1:2])
+    w.read(0, 1)
+    with pytest.raises(UserError, match="wrong checksum"):
+        w.read(1, 2)  # now all rows were read in order
+
+
+def test_tensors_can_be_written_as_they_are_read(tmp_path):
+    write_npz(tmp_path / "x.npz", ARRAYS)
+    write_npz(tmp_path / "y.npz", npz.open_npz(tmp_path / "x.npz"))
+    assert (tmp_path / "y.npz").read_bytes() == (tmp_path / "x.npz").read_bytes()
 
 
 def test_missing(tmp_path):
@@ -146,11 +175,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_npz(path, {"a": ARRAYS["llm/w"]})
     before = path.read_bytes()
 
-    def full_disk(file, **arrays):
+    def full_disk(file, array, **_):
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(npz.np, "savez", full_disk)
+    monkeypatch.setattr(npz.np.lib.format, "write_array", full_disk)
     with pytest.raises(UserError, match=r"x\.npz could not be written.*No space left"):
         write_npz(path, ARRAYS)
     assert path.read_bytes() == before
@@ -160,15 +189,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
     path = tmp_path / "x.npz"
     write_npz(path, {"a": ARRAYS["llm/w"]})
-    before, seen, real = path.read_bytes(), [], np.savez
+    before, seen, real = path.read_bytes(), [], np.lib.format.write_array
 
-    def look(file, **arrays):
-        real(file, **arrays)
+    def look(file, array, **options):
+        real(file, array, **options)
         seen.append(path.read_bytes() == before)
 
-    monkeypatch.setattr(npz.np, "savez", look)
+    monkeypatch.setattr(npz.np.lib.format, "write_array", look)
     write_npz(path, ARRAYS)
-    assert seen == [True]
+    assert seen == [True] * len(ARRAYS)
     same(read_npz(path), ARRAYS)
 
 
@@ -204,7 +233,7 @@ def targets(dtype="float32"):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_load_golden(dtype):
     want = targets(dtype)
-    got = sources.load_npz(GOLDEN / "params.npz", want)
+    got = load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
     assert list(got) == list(want)
     with np.load(GOLDEN / "params.npz") as arrays:
         for name, x in got.items():
@@ -221,7 +250,7 @@ def test_loading_is_strict_and_lists_everything():
     norm = want["llm/final_norm/scale"]
     want["llm/final_norm/scale"] = jax.ShapeDtypeStruct((65,), norm.dtype, sharding=norm.sharding)
     with pytest.raises(UserError) as e:
-        sources.load_npz(GOLDEN / "params.npz", want)
+        load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
     lines = str(e.value).splitlines()
     assert "params.npz does not fit the model (3 differences)" in lines[0]
     assert lines[1:] == [
@@ -233,17 +262,77 @@ def test_loading_is_strict_and_lists_everything():
 
 def test_find(tmp_path, monkeypatch):
     monkeypatch.delenv(sources.FOLDER_VARIABLE, raising=False)
-    with pytest.raises(UserError, match=r"'pt-224'.*\$PGJAX_CHECKPOINTS.*not set.*3b-pt-224.npz"):
+    with pytest.raises(UserError, match=r"'pt-224'.*pt-224\.npz into a.*\$PGJAX_CHECK"):
         sources.find("pt-224")
+    with pytest.raises(UserError, match=r"'pt-225' is neither.*Did you mean 'pt-224'"):
+        sources.find("pt-225")
     with pytest.raises(UserError, match=r"some/where\.npz does not exist"):
         sources.find("some/where.npz")
     with pytest.raises(UserError, match=r"here\.npz does not exist"):
         sources.find("here.npz")
     monkeypatch.setenv(sources.FOLDER_VARIABLE, str(tmp_path))
     path = tmp_path / "paligemma-3b-pt-224.npz"
-    with pytest.raises(UserError, match=str(path)):
-        sources.find("pt-224")
     shutil.copy(GOLDEN / "params.npz", path)
     assert sources.find("pt-224") == path
+    (tmp_path / "paligemma-3b-mix-448.b16.npz").touch()
+    assert sources.find("mix-448.bf16").name == "paligemma-3b-mix-448.b16.npz"
+    (tmp_path / "paligemma2-3b-pt-224").mkdir()
+    assert sources.find("paligemma2-3b-pt-224").is_dir()
     assert sources.find(str(tmp_path)) == tmp_path
     assert sources.find("tiny").name == "tiny.npz"
+
+
+@pytest.mark.parametrize("side", [3, 5, 7, 8, 12])
+def test_positions_of_another_resolution(side):
+    """The reference resamples with scipy."""
+    with np.load(GOLDEN / "params.npz") as arrays:
+        x = arrays["params/img/pos_embedding"]
+    with np.load(GOLDEN / "forward.npz") as arrays:
+        want = arrays[f"posemb_resample_{side}"]
+    np.testing.assert_allclose(resample_positions(x, side), want, atol=1e-6)
+
+
+def test_loading_at_another_resolution_says_so(capsys):
+    want = targets()
+    name = "img/pos_embedding"
+    shape = (1, 64, want[name].shape[-1])
+    want[name] = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=want[name].sharding)
+    got = load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
+    assert got[name].shape == shape
+    assert "params.npz was trained on 4x4 image tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 5000, 2**30])
+def test_large_tensors_go_in_slices(monkeypatch, slice_bytes):
+    monkeypatch.setattr(load_module, "SLICE_BYTES", slice_bytes)
+    opened, read = open_npz(GOLDEN / "params.npz"), []
+    name = "llm/layers/mlp/gating_einsum"
+
+    class Spy:
+        shape, dtype = opened[name].shape, opened[name].dtype
+
+        def read(self, start=0, stop=None):
+            read.append((start, stop))
+            return opened[name].read(start, stop)
+
+    want = {name: targets("bfloat16")[name]}
+    got = load({name: Spy()}, want, what="it")[name]
+    np.testing.assert_array_equal(got, opened[name].read().astype(ml_dtypes.bfloat16))
+    layers = opened[name].shape[0]
+    assert len(read) == (1 if slice_bytes > 10**6 else layers)
+
+
+def test_sizes_are_read_from_the_shapes():
+    manifest = json.loads((GOLDEN / "manifest.json").read_text())["model"]
+    spec = sources.open_checkpoint(str(GOLDEN / "params.npz")).spec
+    assert spec["res"] == manifest["res"]
+    for tower in ("img", "llm"):
+        for key, value in spec[tower].items():
+            value = list(value) if isinstance(value, tuple) else value
+            assert manifest[tower][key] == value, key
+
+
+def test_an_npz_of_something_else(tmp_path):
+    write_npz(tmp_path / "x.npz", ARRAYS)
+    with pytest.raises(UserError, match=r"x\.npz is no PaliGemma: 'img/embedding/kernel'"):
+        sources.open_checkpoint(str(tmp_path / "x.npz"))

@@ -1,0 +1,191 @@
+"""Writes a Hugging Face folder that transformers loads without the network."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from pgjax.checkpoints.huggingface import CONFIG, INDEX, WEIGHTS, Entry, Part, key_table
+from pgjax.checkpoints.tensors import Tensor
+from pgjax.errors import UserError
+
+PADDING = 64  # rows that the released files add to the embedding
+SHARD_BYTES = 2 * 2**30  # what is in host memory while writing
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+def write_folder(
+    folder: pathlib.Path,
+    tensors: Mapping[str, Tensor],
+    spec: Mapping[str, Any],
+    *,
+    dtype: str | None = None,
+    tokenizer: bytes | None = None,
+) -> None:
+    """Writes weights, configuration, tokenizer and processor; the folder appears whole or not.
+
+    Args:
+      folder: must not exist.
+      tensors: under pgjax's names, read one layer at a time.
+      spec: explicit sizes (see `pgjax.models.variants.explicit`).
+      dtype: float32, float16 or bfloat16; None for that of the tensors.
+      tokenizer: a serialized SentencePiece model with the location and segmentation tokens; None
+        leaves tokenizer and processor out.
+
+    Raises:
+      UserError: the folder exists, or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already; give a new folder.")
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        name = dtype or str(tensors["llm/final_norm/scale"].dtype)
+        _write_weights(part, tensors, spec, np.dtype(DTYPES[name]))
+        _write_json(part / CONFIG, model_config(spec, name))
+        _write_json(part / "generation_config.json", _SPECIAL_IDS)
+        if tokenizer is not None:
+            _write_processor(part, spec, tokenizer)
+        part.replace(folder)
+    except OSError as e:
+        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(f"{folder} could not be written ({e}).") from None
+
+
+def _write_weights(folder: pathlib.Path, tensors, spec, dtype: np.dtype) -> None:
+    from safetensors.numpy import save_file
+
+    jobs = [
+        (p, lambda e=entry, i=i, j=j: _slice(tensors[e.ours], e, i, j))
+        for entry in key_table(spec)
+        for i, layer in enumerate(entry.layers)
+        for j, p in enumerate(layer)
+    ]
+    shards: list[list] = []
+    filled = SHARD_BYTES
+    for job in jobs:
+        size = int(np.prod(job[0].their_shape)) * dtype.itemsize
+        if filled + size > SHARD_BYTES:
+            shards, filled = [*shards, []], 0
+        shards[-1].append(job)
+        filled += size
+    weight_map, total = {}, 0
+    for n, shard in enumerate(shards, 1):
+        single = len(shards) == 1
+        file = WEIGHTS if single else f"model-{n:05d}-of-{len(shards):05d}.safetensors"
+        arrays = {p.theirs: _converted(p, read(), dtype) for p, read in shard}
+        save_file(arrays, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(arrays, file)
+        total += sum(x.nbytes for x in arrays.values())
+    if len(shards) > 1:
+        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _slice(tensor: Tensor, entry: Entry, layer: int, part: int) -> np.ndarray:
+    """What one tensor there holds, in our axes."""
+    x = tensor.read(layer, layer + 1)[0] if entry.stacked else tensor.read()
+    return x[part] if entry.parts else x
+
+
+def _converted(part: Part, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    x = part.write(x.astype(dtype, copy=False))
+    if part.is_embedding:  # as the released files have it: `<image>`, then rows nobody asks for
+        x = np.pad(x, ((0, PADDING), (0, 0)))
+    return x
+
+
+def model_config(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """The `config.json` of a model; `spec_from_config` reads it back."""
+    img, llm = spec["img"], spec["llm"]
+    patch = img["patch_size"][0]
+    tokens = (spec["res"] // patch) ** 2
+    text = {
+        "model_type": "gemma",
+        "hidden_size": llm["width"],
+        "intermediate_size": llm["mlp_dim"],
+        "num_hidden_layers": llm["depth"],
+        "num_attention_heads": llm["num_heads"],
+        "num_key_value_heads": llm["num_kv_heads"],
+        "head_dim": llm["head_dim"],
+        "rms_norm_eps": llm["norm_eps"],
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "vocab_size": llm["vocab_size"] + PADDING,
+        "num_image_tokens": tokens,
+        "torch_dtype": dtype,
+    }
+    if llm.get("post_norms"):
+        scale = llm["query_scale"] or llm["head_dim"] ** -0.5
+        text |= {
+            "model_type": "gemma2",
+            "attn_logit_softcapping": llm["attn_softcap"] or None,
+            "final_logit_softcapping": llm["final_softcap"] or None,
+            "query_pre_attn_scalar": round(scale**-2),
+            # Every layer of PaliGemma 2 attends to everything.
+            "layer_types": ["full_attention"] * llm["depth"],
+        }
+    return {
+        "architectures": ["PaliGemmaForConditionalGeneration"],
+        "model_type": "paligemma",
+        **_SPECIAL_IDS,
+        "image_token_index": llm["vocab_size"],
+        "hidden_size": llm["width"],
+        "projection_dim": llm["width"],
+        "torch_dtype": dtype,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": img["width"],
+            "intermediate_size": img["mlp_dim"],
+            "num_hidden_layers": img["depth"],
+            "num_attention_heads": img["num_heads"],
+            "patch_size": patch,
+            "image_size": spec["res"],
+            "num_image_tokens": tokens,
+            "projection_dim": llm["width"],
+            "vision_use_head": False,
+        },
+    }
+
+
+_SPECIAL_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+
+
+def _write_processor(folder: pathlib.Path, spec: Mapping[str, Any], tokenizer: bytes) -> None:
+    res, patch = spec["res"], spec["img"]["patch_size"][0]
+    (folder / "tokenizer.model").write_bytes(tokenizer)
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "GemmaTokenizer",
+            "processor_class": "PaliGemmaProcessor",
+            "add_bos_token": True,
+            "add_eos_token": False,
+            **{f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")},
+        },
+    )
+    _write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "SiglipImageProcessor",
+            "processor_class": "PaliGemmaProcessor",
+            "image_seq_length": (res // patch) ** 2,
+            "size": {"height": res, "width": res},
+            "do_resize": True,
+            "resample": 2,  # bilinear, as in training here
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        },
+    )
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

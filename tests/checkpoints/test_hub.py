@@ -1,0 +1,107 @@
+"""Downloads from a hub on loopback: the gate, redirects, a broken line, a wrong checksum."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import GOLDEN, ROOT
+from hub_server import Hub
+
+REPO = "google/paligemma-3b-pt-224"
+CODE = (
+    "import sys; from pgjax.checkpoints.sources import open_checkpoint\n"
+    "from pgjax.errors import UserError\n"
+    "try:\n c = open_checkpoint(sys.argv[1])\n"
+    "except UserError as e: sys.exit(f'error: {e}')\n"
+    "print(c.spec['res'], len(c.tensors), c.path)"
+)
+
+
+def files(dtype="main"):
+    folder = GOLDEN / "hf"
+    names = ("config.json", "model.safetensors", "preprocessor_config.json")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Opens a released name in a process of its own, against a hub."""
+
+    def run(hub, name="pt-224", token=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PGJAX_"))}
+        env |= {
+            "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "5", "NO_PROXY": "*",
+        }  # fmt: skip
+        if token:
+            env["HF_TOKEN"] = token
+        return subprocess.run(
+            [sys.executable, "-c", CODE, name], env=env, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+def test_downloads_once_then_reads_the_cache(fetch):
+    with Hub({REPO: files()}) as hub:
+        done = fetch(hub)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        assert f"downloading {REPO} (main)" in done.stderr
+        hub.log.clear()
+        again = fetch(hub)
+        assert again.stdout == done.stdout
+        assert not [path for _, path, _ in hub.log if "/cdn/" in path]
+
+
+def test_the_branch_of_a_precision(fetch):
+    with Hub({REPO: files()}) as hub:
+        fetch(hub, "pt-224.bf16")
+        assert any("/bfloat16" in path for _, path, _ in hub.log)
+
+
+def test_a_gate_is_explained_and_opens_with_a_token(fetch):
+    with Hub({REPO: files()}, gated=[REPO]) as hub:
+        done = fetch(hub)
+        assert done.returncode == 1
+        assert f"1. Accept it with your account at https://huggingface.co/{REPO}" in done.stderr
+        assert "2. Run `hf auth login`, or set HF_TOKEN" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert fetch(hub, token="good").returncode == 0
+
+
+def test_a_dropped_connection_goes_on_where_it_stopped(fetch):
+    large = {"large.json": b" " * 25_000_000}  # the hub's client keeps 10 MB at a time
+    with Hub({REPO: files() | large}, drop=large) as hub:
+        done = fetch(hub)
+        if done.returncode:
+            assert "run again to go on where it stopped" in done.stderr
+            done = fetch(hub)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        ranges = [r for _, path, r in hub.log if "/cdn/large.json" in path and r]
+        assert "bytes=10485760-" in ranges, ranges
+
+
+def test_a_wrong_checksum_is_noticed_and_the_file_removed(fetch):
+    with Hub({REPO: files()}, damage=["model.safetensors"]) as hub:
+        done = fetch(hub)
+        assert done.returncode == 1
+        assert "model.safetensors" in done.stderr and "SHA-256" in done.stderr, done.stderr
+        hub.damage.clear()
+        assert fetch(hub).returncode == 0
+
+
+def test_the_npz_repository_where_there_is_no_other(fetch):
+    data = (GOLDEN / "params.npz").read_bytes()
+    with Hub({f"{REPO}-jax": {"paligemma-3b-pt-224.npz": data}}) as hub:
+        done = fetch(hub)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        assert done.stdout.strip().endswith(".npz")
+
+
+def test_nothing_there(fetch):
+    with Hub({}) as hub:
+        done = fetch(hub)
+        assert done.returncode == 1
+        assert "$PGJAX_CHECKPOINTS" in done.stderr and "Traceback" not in done.stderr

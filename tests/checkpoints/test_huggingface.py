@@ -1,0 +1,272 @@
+"""Hugging Face folders: both ways, damaged ones, and live against transformers."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import GOLDEN
+
+from pgjax import trees
+from pgjax.checkpoints import hf_export
+from pgjax.checkpoints.hf_export import write_folder
+from pgjax.checkpoints.huggingface import open_folder
+from pgjax.checkpoints.npz import open_npz, write_npz
+from pgjax.errors import UserError
+from pgjax.models.paligemma import make_model
+
+HF = GOLDEN / "hf"
+TOKENIZER = (GOLDEN / "paligemma_tokenizer.model").read_bytes()
+
+
+def golden(name="params.npz"):
+    return open_npz(GOLDEN / name)
+
+
+def spec():
+    return open_folder(HF)[1]
+
+
+def same_bits(got, want):
+    assert got.keys() == want.keys()
+    for name, x in want.items():
+        a, b = got[name].read(), x.read()
+        assert (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes()), name
+
+
+def test_reads_the_released_layout():
+    """The reference's own conversion of the same parameters."""
+    tensors, sizes = open_folder(HF)
+    same_bits(tensors, golden())
+    assert sizes["llm"]["vocab_size"] == 1664 and sizes["res"] == 56  # 64 rows were padding
+
+
+def test_one_layer_is_read_alone():
+    tensors, _ = open_folder(HF)
+    want = golden()
+    for name in ("llm/layers/mlp/gating_einsum", "img/Transformer/encoderblock/LayerNorm_0/bias"):
+        np.testing.assert_array_equal(tensors[name].read(1, 2), want[name].read()[1:2])
+    table = "llm/embedder/input_embedding"
+    np.testing.assert_array_equal(tensors[table].read(1600, None), want[table].read()[1600:])
+
+
+@pytest.mark.parametrize("shard", [2**31, 150_000])
+@pytest.mark.parametrize(
+    ("source", "dtype"),
+    [("params.npz", None), ("params.npz", "float16"), ("params.bf16.npz", None)],
+)
+def test_npz_to_folder_to_npz(tmp_path, monkeypatch, source, dtype, shard):
+    monkeypatch.setattr(hf_export, "SHARD_BYTES", shard)
+    before = golden(source)
+    if dtype:
+        write_npz(tmp_path / "h.npz", {k: x.read().astype(dtype) for k, x in before.items()})
+        before = open_npz(tmp_path / "h.npz")
+    write_folder(tmp_path / "hf", before, spec(), tokenizer=TOKENIZER)
+    files = [p.name for p in (tmp_path / "hf").glob("*.safetensors")]
+    assert len(files) == 1 if shard > 10**9 else len(files) > 2
+    tensors, sizes = open_folder(tmp_path / "hf")
+    assert sizes == spec()
+    write_npz(tmp_path / "back.npz", tensors)
+    same_bits(open_npz(tmp_path / "back.npz"), before)
+
+
+def rename(path, change):
+    """Rewrites a safetensors file with other names or contents."""
+    from safetensors.numpy import load_file, save_file
+
+    save_file(change(load_file(path)), path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(HF, tmp_path / "hf")
+
+
+@pytest.mark.parametrize("style", ["4.52", "5"])
+def test_names_that_newer_transformers_write(folder, style):
+    def new(name):
+        if style == "4.52":
+            return f"model.{name.replace('language_model.model.', 'language_model.')}"
+        return name.replace("vision_tower.vision_model.", "vision_tower.")
+
+    rename(folder / "model.safetensors", lambda flat: {new(k): x for k, x in flat.items()})
+    same_bits(open_folder(folder)[0], golden())
+
+
+def test_a_repeated_output_layer_is_passed_over_and_another_one_refused(folder):
+    def tied(flat):
+        return {**flat, "lm_head.weight": flat["language_model.model.embed_tokens.weight"].copy()}
+
+    rename(folder / "model.safetensors", tied)
+    same_bits(open_folder(folder)[0], golden())
+
+    def untied(flat):
+        flat["lm_head.weight"] = flat["lm_head.weight"] + np.float32(1)
+        return flat
+
+    rename(folder / "model.safetensors", untied)
+    with pytest.raises(UserError, match=r"lm_head\.weight is not the embedding"):
+        open_folder(folder)
+
+
+def test_everything_missing_or_left_over_is_listed(folder):
+    def change(flat):
+        del flat["language_model.model.norm.weight"]
+        name = "multi_modal_projector.linear.bias"
+        flat |= {"adapter.weight": np.zeros(3, np.float32), name: np.zeros(5, np.float32)}
+        return flat
+
+    rename(folder / "model.safetensors", change)
+    with pytest.raises(UserError) as e:
+        open_folder(folder)
+    assert str(e.value).splitlines()[1:] == [
+        "  + adapter.weight 3 is left over",
+        "  - language_model.model.norm.weight 64 is missing",
+        "  ! multi_modal_projector.linear.bias has shape 5, expected 64",
+    ]
+
+
+def test_more_rows_than_padding_are_refused(folder):
+    def change(flat):
+        name = "language_model.model.embed_tokens.weight"
+        return {**flat, name: np.pad(flat[name], ((0, 1), (0, 0)))}
+
+    rename(folder / "model.safetensors", change)
+    with pytest.raises(UserError, match="embed_tokens.weight has shape 1729x64, expected 1664x64"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(model_type="llava"), "model_type 'llava', expected 'paligemma'"),
+        (lambda c: c["text_config"].update(model_type="gemma3"), "'gemma3', expected gemma or"),
+        (lambda c: c["vision_config"].update(vision_use_head=True), "vision_use_head is true"),
+    ],
+)
+def test_models_that_pgjax_does_not_have(folder, change, message):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        open_folder(folder)
+
+
+def test_broken_folders(folder, tmp_path):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:5000])
+    with pytest.raises(UserError, match=r"model\.safetensors is not a readable safetensors file"):
+        open_folder(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"holds neither model\.safetensors nor"):
+        open_folder(folder)
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"model-00001-of-00002\.safetensors is missing"):
+        open_folder(folder)
+    (folder / "config.json").write_text("{oops")
+    with pytest.raises(UserError, match=r"config\.json:1: not JSON"):
+        open_folder(folder)
+    with pytest.raises(UserError, match="not a Hugging Face folder"):
+        open_folder(tmp_path)
+    with pytest.raises(UserError, match="exists already"):
+        write_folder(folder, golden(), {})
+
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(UserError, match="could not be written.*No space left"):
+        write_folder(tmp_path / "hf", golden(), spec(), tokenizer=TOKENIZER)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- live, where torch and transformers are installed --------------------------------------------
+
+
+def transformers():
+    pytest.importorskip("torch")
+    return pytest.importorskip("transformers")
+
+
+def variables(tensors):
+    return {"params": trees.unflatten({k: jnp.asarray(x.read()) for k, x in tensors.items()})}
+
+
+def random_gemma2(seed=0):
+    """A small PaliGemma 2 with random weights: (tensors, spec)."""
+    from pgjax.checkpoints.tensors import InMemory
+    from pgjax.models.paligemma import init_params
+
+    sizes = spec()
+    sizes["llm"] |= {
+        "post_norms": True, "attn_softcap": 1.0, "final_softcap": 3.0, "query_scale": 24**-0.5,
+    }  # fmt: skip
+    flat = trees.flatten(init_params(make_model(sizes), jax.random.key(seed)))
+    rng = np.random.default_rng(seed)
+    return {
+        k: InMemory(np.asarray(x) + rng.normal(size=x.shape).astype(np.float32) * 0.05)
+        for k, x in flat.items()
+    }, sizes
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ["gemma", "gemma2"])
+def test_transformers_agrees(tmp_path, kind):
+    """Logits of prompts with padding to 5e-5, and the same greedy tokens."""
+    hf = transformers()
+    import torch
+
+    tensors, sizes = (golden(), spec()) if kind == "gemma" else random_gemma2()
+    write_folder(tmp_path / "hf", tensors, sizes, tokenizer=TOKENIZER)
+    theirs = hf.PaliGemmaForConditionalGeneration.from_pretrained(
+        tmp_path / "hf", dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    processor = hf.AutoProcessor.from_pretrained(tmp_path / "hf")
+    model, params = make_model(sizes), variables(tensors)
+
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8)
+    inputs = processor(text="<image>caption en <loc0012>", images=image, return_tensors="pt")
+    text = inputs["input_ids"][0, 16:].numpy().astype(np.int32)
+    from pgjax.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(TOKENIZER)
+    ours = tokenizer.encode("caption en <loc0012>", bos=True) + list(tokenizer.newline_ids)
+    assert text.tolist() == ours
+    pixels = image.astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(
+        inputs["pixel_values"][0].numpy().transpose(1, 2, 0), pixels, atol=1e-5
+    )
+
+    arrays = (
+        jnp.asarray(pixels[None]),
+        jnp.asarray(text[None]),
+        jnp.zeros((1, len(text)), jnp.int32),
+    )
+    hidden = model.apply(params, *arrays)
+    got = np.asarray(model.apply(params, hidden, method="logits"))
+    with torch.no_grad():
+        want = theirs(**inputs).logits[:, 16:, :1664].numpy()
+        generated = theirs.generate(**inputs, max_new_tokens=8, do_sample=False)
+    # Between prompts the mask of the prefix differs only by what comes later; compare the last.
+    np.testing.assert_allclose(got[:, -1], want[:, -1], atol=5e-5)
+
+    logits, cache = model.apply(
+        params, *arrays, jnp.ones((1, len(text)), bool),
+        max_new_tokens=8, cache_dtype="float32", method="prefill",
+    )  # fmt: skip
+    tokens = []
+    for _ in range(8):
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] == 1:
+            break
+        logits, cache = model.apply(
+            params, jnp.asarray(tokens[-1:], jnp.int32), cache, method="extend"
+        )
+    assert generated[0, 16 + len(text) :].tolist() == tokens
