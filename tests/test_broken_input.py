@@ -116,7 +116,7 @@ def cases(tmp):
                             r"at step \d+; stopped\. Last good checkpoint"),
         "no space left": (train, [photos], r"checkpoint.*could not be saved", 300_000),
         "not a run": ("pgjax.predict", [f"--run={tmp}", f"--image={PHOTOS}"],
-                      r"not a run directory"),
+                      r"neither a run directory nor"),
         "nothing to predict": ("pgjax.predict", [f"--run={tmp}", f"--image={tmp}/none"],
                                r"none does not exist"),
         "unknown sampler": ("pgjax.predict", [f"--run={tmp}", f"--image={PHOTOS}",

@@ -26,7 +26,7 @@ ALLOWED = {
     "compilation": set(),
     "train": {"cli", "compilation", "errors", "training"},
     "evaluate": {"cli", "compilation", "errors", "evaluation", "inference"},
-    "predict": {"cli", "compilation", "errors", "data", "inference"},
+    "predict": {"checkpoints", "cli", "compilation", "data", "decoding", "errors", "inference"},
 }
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python
 MODULES = sorted((ROOT / "pgjax").rglob("*.py"))

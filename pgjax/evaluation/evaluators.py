@@ -132,8 +132,8 @@ class Answers(Evaluator):
     def rows(self, params, batch, index):
         """Yields the meta of each example with its prediction."""
         inputs = self._inputs(batch, INPUTS)
-        key = jax.random.fold_in(jax.random.key(self.spec.seed), index)
-        answers = texts(self.session, self._fn(params, inputs, key))
+        first = index * self.spec.batch_size
+        answers = texts(self.session, self._fn(params, inputs, self.spec.seed, first))
         answers = answers[local_rows(len(answers))]
         for answer, meta, valid in zip(answers, batch["meta"], batch["_mask"], strict=True):
             if valid:

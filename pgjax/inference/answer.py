@@ -1,60 +1,171 @@
 """Batches of images and prompts in, texts out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pgjax import sharding, trees
-from pgjax.decoding.generate import Generated, generate
-from pgjax.decoding.samplers import make_sampler
+from pgjax.decoding.decoders import make_decoder, make_sampler
+from pgjax.decoding.generate import Generated, Rules, advance, begin
+from pgjax.errors import UserError
 from pgjax.inference.session import Flat, Session
+from pgjax.models.paligemma import Cache
+from pgjax.text.tokenizer import Tokenizer
 
 INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask")
 
+AnswerFn = Callable[..., Any]
+
 
 def make_answer_fn(
-    session: Session, *, max_new_tokens: int, sampler: str = "greedy", cache_dtype: str = "float32"
-) -> Callable[[Flat, Flat, jax.Array], Generated]:
+    session: Session,
+    *,
+    max_new_tokens: int,
+    sampler: str = "greedy",
+    cache_dtype: str | None = None,
+    stop: tuple[str, ...] = (),
+    allowed: tuple[str, ...] | None = None,
+    forbidden: tuple[str, ...] = (),
+) -> AnswerFn:
     """One compiled program from prompts to tokens.
 
     Args:
       session: from `open_session`.
       max_new_tokens: T, eos included.
-      sampler: `greedy` or `temperature(0.7)`.
-      cache_dtype: of the keys and values.
+      sampler: see `pgjax.decoding.decoders.make_decoder`.
+      cache_dtype: of the keys and values; None for that of the decoder.
+      stop: texts of one token each that end an answer, as eos does.
+      allowed: texts whose tokens alone may be chosen, and eos; None for all.
+      forbidden: texts whose tokens may not be chosen.
 
     Returns:
-      `(params, batch, key) -> Generated` with tokens [B,T] on every device.
-    """
-    model = session.model
-    choose = make_sampler(sampler)
+      `(params, batch, seed, first=0, limit=T) -> Generated` with tokens [B,T] on every device.
+      Row r draws with the key of (seed, first + r), whatever else is in its batch.
 
-    def answer(params: Flat, batch: Flat, key: jax.Array) -> Generated:
-        variables = {"params": trees.unflatten(params)}
-        return generate(
-            lambda: model.apply(
-                variables,
-                *(batch[k] for k in INPUTS[:4]),
-                max_new_tokens=max_new_tokens,
-                cache_dtype=cache_dtype,
-                method="prefill",
-            ),
-            lambda token, cache: model.apply(variables, token, cache, method="extend"),
-            sampler=choose,
-            key=key,
-            max_new_tokens=max_new_tokens,
-            eos_id=session.tokenizer.eos_id,
-            row_valid=batch["_mask"],
-        )
+    Raises:
+      UserError: an unknown sampler, or a stop text of several tokens.
+    """
+    decode = make_decoder(sampler)
+    masks = token_masks(session.tokenizer, stop, allowed, forbidden)
+
+    def answer(params: Flat, batch: Flat, seed: jax.Array, first: jax.Array, limit: jax.Array):
+        prefill, extend = _functions(session, params, batch, max_new_tokens, cache_dtype)
+        rules = _rules(batch, seed, first, limit, *masks)
+        return decode(prefill, extend, Cache.take, rules, max_new_tokens=max_new_tokens)
 
     jitted = jax.jit(answer, out_shardings=sharding.replicated(session.mesh))
 
-    def call(params: Flat, batch: Flat, key: jax.Array) -> Generated:
+    def call(
+        params: Flat, batch: Flat, seed: int, first: int = 0, limit: int = max_new_tokens
+    ) -> Generated:
         with sharding.use_mesh(session.mesh):
-            return jitted(params, batch, key)
+            return jitted(params, batch, *map(np.int32, (seed, first, limit)))
 
     return call
+
+
+def make_stream_fn(
+    session: Session,
+    *,
+    max_new_tokens: int,
+    sampler: str = "greedy",
+    cache_dtype: str | None = None,
+    stop: tuple[str, ...] = (),
+    allowed: tuple[str, ...] | None = None,
+    forbidden: tuple[str, ...] = (),
+) -> Callable[..., Iterator[Generated]]:
+    """Like `make_answer_fn`, but what there is comes after every few tokens.
+
+    Returns:
+      `(params, batch, seed, every=4, limit=T)`, an iterator of `Generated`, each with all tokens
+      so far; the last one equals what `make_answer_fn` gives.
+
+    Raises:
+      UserError: a sampler that does not choose token by token, such as a beam search.
+    """
+    choose = make_sampler(sampler)
+    masks = token_masks(session.tokenizer, stop, allowed, forbidden)
+
+    @jax.jit
+    def start(params, batch, seed, limit):
+        prefill, _ = _functions(session, params, batch, max_new_tokens, cache_dtype)
+        rules = _rules(batch, seed, jnp.int32(0), limit, *masks)
+        return rules, begin(prefill, rules, sampler=choose, max_new_tokens=max_new_tokens)
+
+    def go_on(params, rules, state, until):
+        _, extend = _functions(session, params, None, max_new_tokens, cache_dtype)
+        return advance(extend, rules, state, sampler=choose, until=until)
+
+    go_on = jax.jit(go_on, donate_argnums=2)
+
+    def call(
+        params: Flat, batch: Flat, seed: int, every: int = 4, limit: int = max_new_tokens
+    ) -> Iterator[Generated]:
+        with sharding.use_mesh(session.mesh):
+            rules, state = start(params, batch, np.int32(seed), np.int32(limit))
+        for until in [*range(every, limit, every), limit]:
+            with sharding.use_mesh(session.mesh):
+                state = go_on(params, rules, state, np.int32(until))
+            yield jax.device_get(state.out)
+            if bool(state.ended.all()):
+                return
+
+    return call
+
+
+def _functions(session, params, batch, max_new_tokens, cache_dtype):
+    """Prefill and extend of the session's model."""
+    model, variables = session.model, {"params": trees.unflatten(params)}
+    dtype = cache_dtype or model.llm_dtype
+
+    def prefill():
+        inputs = (batch[k] for k in INPUTS[:4])
+        options = {"max_new_tokens": max_new_tokens, "cache_dtype": dtype}
+        return model.apply(variables, *inputs, method="prefill", **options)
+
+    def extend(token, cache):
+        return model.apply(variables, token, cache, method="extend")
+
+    return prefill, extend
+
+
+def _rules(batch, seed, first, limit, stops, allowed) -> Rules:
+    rows = first + jnp.arange(batch["_mask"].shape[0], dtype=jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops))
+
+
+def token_masks(
+    tokenizer: Tokenizer,
+    stop: tuple[str, ...],
+    allowed: tuple[str, ...] | None,
+    forbidden: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens that end an answer, and tokens that may be chosen: bool [V] each.
+
+    Raises:
+      UserError: a stop text that is not one token, or nothing left to choose.
+    """
+    stops = np.zeros(tokenizer.vocab_size, bool)
+    stops[tokenizer.eos_id] = True
+    for text in stop:
+        ids = tokenizer.encode(text)
+        if len(ids) != 1:
+            raise UserError(f"stop {text!r} is {len(ids)} tokens, expected one.")
+        stops[ids] = True
+    may = np.full(tokenizer.vocab_size, allowed is None)
+    may[tokenizer.eos_id] = True
+    for texts, value in ((allowed or (), True), (forbidden, False)):
+        for text in texts:
+            may[tokenizer.encode(text)] = value
+            if len(inside := tokenizer.encode(f" {text}")) == 1:  # the same word in a sentence
+                may[inside] = value
+    if not may.any():
+        raise UserError("allowed and forbidden leave no token to choose.")
+    return stops, may
 
 
 def texts(session: Session, generated: Generated) -> list[str]:

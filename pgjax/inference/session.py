@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
 from pgjax.checkpoints import sources
+from pgjax.checkpoints.load import load
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
 from pgjax.data.pipeline import Pipeline
 from pgjax.errors import UserError
@@ -21,7 +22,6 @@ from pgjax.text.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.model"
-GEMMA_TOKENIZER = "paligemma_tokenizer.model"
 
 Flat = dict[str, jax.Array]
 
@@ -43,7 +43,7 @@ class Session:
 
 
 def open_tokenizer(name: str) -> Tokenizer:
-    """`tiny`, `gemma` (from $PGJAX_CHECKPOINTS) or the path of a `tokenizer.model`.
+    """`tiny`, `gemma` (found or downloaded) or the path of a `tokenizer.model`.
 
     Raises:
       UserError: not found, or not a tokenizer.
@@ -51,7 +51,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name == "tiny":
         return Tokenizer.tiny()
     if name == "gemma":
-        return Tokenizer.from_file(sources.find_released(GEMMA_TOKENIZER, "tokenizer 'gemma'"))
+        return Tokenizer.from_file(sources.find_tokenizer())
     return Tokenizer.from_file(name)
 
 
@@ -97,10 +97,10 @@ def load_params(session: Session, dtype_of: Callable[[str], str]) -> Flat:
     source = session.config["init"]
     if not source:
         return _random(session, targets)
-    path = sources.find(source)
-    if path.is_dir():
+    if (path := pathlib.Path(source)).is_dir() and is_run(path):
         return _from_run(path, session, targets)
-    return sources.load_npz(path, targets)
+    checkpoint = sources.open_checkpoint(source)
+    return load(checkpoint.tensors, targets, what=f"Checkpoint {checkpoint.path}")
 
 
 def _random(session: Session, targets: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:
@@ -126,6 +126,14 @@ def _from_run(path: pathlib.Path, session: Session, targets) -> Flat:
         base = dataclasses.replace(session, config=config)
         params = {**load_params(base, lambda name: str(targets[name].dtype)), **params}
     return params
+
+
+def is_run(path: pathlib.Path) -> bool:
+    """Whether a folder is a run directory, and not one of Hugging Face's."""
+    try:
+        return "_trained" in json.loads((path / CONFIG_FILE).read_text())
+    except (OSError, json.JSONDecodeError):
+        return (path / FOLDER).is_dir()
 
 
 def read_config(run: pathlib.Path) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""Opens any checkpoint for answering: `pgjax.load`."""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pgjax import trees
+from pgjax.checkpoints.load import load as load_tensors
+from pgjax.checkpoints.load import resampled
+from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
+from pgjax.errors import UserError
+from pgjax.inference.model import Model
+from pgjax.inference.quantize import is_quantized, quantized
+from pgjax.inference.session import (
+    CONFIG_FILE,
+    Flat,
+    Session,
+    is_run,
+    open_run,
+    open_session,
+    open_tokenizer,
+)
+
+PROMPT_LENGTH = 512  # tokens of a prompt, at most
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    quantize: str | None = None,
+    res: int | None = None,
+    dtype: str | None = None,
+    tokenizer: str | None = None,
+) -> Model:
+    """Loads a checkpoint, ready to be asked.
+
+    Args:
+      source: a released name (`mix-224`, see `predict --list`), `tiny`, the path of an `.npz` or
+        of a Hugging Face folder, or a run directory.
+      quantize: nf4 or int8, for the decoder's matrices in 4 or 8 bits; they are quantized layer
+        by layer as they are read.
+      res: image size in pixels, where it is not to be that of the checkpoint; position
+        embeddings are resampled then.
+      dtype: of the matrices: float32, bfloat16 or float16; None for that of the file.
+      tokenizer: path of a `tokenizer.model`; None for the one that fits.
+
+    Raises:
+      UserError: not found, not readable, or parts that do not go together.
+    """
+    source = os.fspath(source)
+    path = pathlib.Path(source).expanduser()
+    if path.is_dir() and is_run(path):
+        if res or tokenizer:
+            raise UserError(f"{source} is a run directory, which has its own res and tokenizer.")
+        session, params = open_run(path, dtype)
+        return Model(session, quantized(params, session, quantize) if quantize else params)
+    if path.is_dir() and not (path / CONFIG_FILE).exists():
+        raise UserError(
+            f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
+        )
+    checkpoint = open_checkpoint(source)
+    name = tokenizer or _tokenizer_of(source, checkpoint)
+    config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
+    session = open_session(config, open_tokenizer(name))
+    return Model(session, _params(session, checkpoint, dtype, quantize))
+
+
+def _tokenizer_of(source: str, checkpoint: Checkpoint) -> str:
+    return "tiny" if source == "tiny" else str(checkpoint.tokenizer or "gemma")
+
+
+def _params(
+    session: Session, checkpoint: Checkpoint, dtype: str | None, quantize: str | None
+) -> Flat:
+    targets = {
+        name: jax.ShapeDtypeStruct(
+            shape, _dtype_of(checkpoint, name, dtype), sharding=session.shardings[name]
+        )
+        for name, shape in session.shapes.items()
+    }
+    what, tensors = f"Checkpoint {checkpoint.path}", checkpoint.tensors
+    if not quantize:
+        return load_tensors(tensors, targets, what=what)
+    tensors = resampled(tensors, targets, what)
+    trees.check_same(targets, tensors, what=what)
+    small = {name for name in targets if is_quantized(name, targets[name].shape)}
+    rest = {name: target for name, target in targets.items() if name not in small}
+    params = load_tensors({name: tensors[name] for name in rest}, rest, what=what)
+    return params | quantized({name: tensors[name] for name in small}, session, quantize)
+
+
+def _dtype_of(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:
+    """Biases and norms are small, and enter float32 arithmetic."""
+    if name.endswith(("/bias", "/scale")):
+        return jnp.float32
+    tensor = checkpoint.tensors.get(name)
+    return dtype or (jnp.float32 if tensor is None else tensor.dtype)
+
+
+def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> dict[str, Any]:
+    """What a run directory would say: sizes, and how images and prompts are prepared."""
+    img, llm = compute_dtypes()
+    release = checkpoint.release
+    prompt = release.prompt if release and "{" not in release.prompt else ""
+    return {
+        "model": {
+            **checkpoint.spec,
+            "res": res,
+            "remat": "none",
+            "img_dtype": img,
+            "llm_dtype": llm,
+        },
+        "tokenizer": tokenizer,
+        "mesh": {"data": -1, "model": 1},
+        "sharding": ((".*", "replicate"),),
+        "init": source,
+        "seed": 0,
+        "answering": {
+            "image": f"decode|resize({res}, antialias=True)|value_range(-1, 1)",
+            "prompt": f"strfmt({prompt!r}, 'prefix')" if prompt else "",
+            "text": f"for_answering({PROMPT_LENGTH})",
+        },
+    }
+
+
+def compute_dtypes() -> tuple[str, str]:
+    """Dtypes in which image tower and decoder compute on this machine's devices.
+
+    GPUs before Ampere have no bfloat16, and float16 residuals overflow in this decoder; the
+    tower's matrices multiply well in it.
+    """
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return "float32", "float32"
+    capability = getattr(device, "compute_capability", None)
+    if device.platform == "gpu" and capability and float(capability) < 8.0:
+        return "float16", "float32"
+    return "bfloat16", "bfloat16"

@@ -1,0 +1,53 @@
+"""The mask codec, loaded and compiled."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax import trees
+from pgjax.checkpoints.npz import open_arrays
+from pgjax.checkpoints.sources import find_mask_codec
+from pgjax.errors import UserError
+from pgjax.models import vqvae
+
+
+class MaskCodec:
+    """Masks of 64 × 64 to 16 codes, and back."""
+
+    def __init__(self, params: vqvae.Params):
+        """Keeps the parameters as float32; they are a few megabytes."""
+        self._params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
+        self._encode, self._decode = jax.jit(vqvae.encode), jax.jit(vqvae.decode)
+
+    def encode(self, mask: np.ndarray) -> tuple[int, ...]:
+        """float32 [64,64] in 0..1 -> 16 codes."""
+        return tuple(np.asarray(self._encode(self._params, mask[None]))[0].tolist())
+
+    def decode(self, codes: Sequence[int]) -> np.ndarray:
+        """16 codes -> float32 [64,64], positive inside of the mask."""
+        return np.asarray(self._decode(self._params, np.asarray([codes], np.int32)))[0]
+
+
+def open_codec(*, tiny: bool) -> MaskCodec:
+    """The codec that ships with pgjax for the tiny model, or the released one.
+
+    Raises:
+      UserError: the released one is not found, or not what it should be.
+    """
+    path = find_mask_codec(tiny)
+    stored = open_arrays(path)
+    first, codebook = "encoder.0.weight", vqvae.CODEBOOK
+    if first not in stored or codebook not in stored:
+        raise UserError(f"Mask codec {path}: expected {first} and {codebook} among its arrays.")
+    widths = tuple(
+        stored[f"encoder.{2 * i}.weight"].shape[0]
+        for i in range(4)
+        if f"encoder.{2 * i}.weight" in stored
+    )
+    num_codes, code_dim = stored[codebook].shape
+    shapes = vqvae.shapes(widths, code_dim, num_codes)
+    expected = {k: jax.ShapeDtypeStruct(shape, jnp.float32) for k, shape in shapes.items()}
+    trees.check_same(expected, stored, what=f"Mask codec {path}")
+    return MaskCodec({name: tensor.read() for name, tensor in stored.items()})

@@ -1,0 +1,154 @@
+"""`pgjax.load` and what it returns, on the tiny checkpoint that ships."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pgjax
+from pgjax.data.scenes import SceneSource
+from pgjax.errors import UserError
+from pgjax.inference.model import Answer
+
+
+@pytest.fixture(scope="module")
+def model():
+    return pgjax.load("tiny")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    source = SceneSource("model_test", tasks=("caption", "detect"), max_shapes=1, wording="pt")
+    return [source[i] for i in range(12)]
+
+
+def test_answers_are_right(model, scenes):
+    """One shape on a plain background: the checkpoint knows these."""
+    images, prompts = [s["image"] for s in scenes], [s["prefix"] for s in scenes]
+    texts = model.generate(images, prompts, max_new_tokens=24)
+    right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
+    assert np.mean(right) >= 0.8, list(zip(texts, prompts, strict=True))
+
+
+def test_batches_do_not_change_answers(model, scenes):
+    images, prompts = [s["image"] for s in scenes[:5]], [s["prefix"] for s in scenes[:5]]
+    want = [model.generate(i, p, max_new_tokens=16) for i, p in zip(images, prompts, strict=True)]
+    for size in (1, 2, 0):
+        assert model.generate(images, prompts, max_new_tokens=16, batch_size=size) == want
+
+
+def test_one_image_many_prompts_and_the_other_way(model, scenes):
+    image, other = scenes[0]["image"], scenes[2]["image"]
+    texts = model.generate(image, ["caption", "count circle"], max_new_tokens=16)
+    assert texts[0] == model.generate(image, "caption", max_new_tokens=16) and len(texts) == 2
+    texts = model.generate([image, other], "caption", max_new_tokens=16)
+    assert texts[1] == model.generate(other, "caption", max_new_tokens=16)
+    assert model.generate([], "caption") == []
+    with pytest.raises(UserError, match="got 2 images and 3 prompts"):
+        model.generate([image, other], ["a", "b", "c"])
+
+
+def test_kinds_of_images(model, scenes, tmp_path):
+    array = scenes[0]["image"]
+    picture = Image.fromarray(array)
+    picture.save(tmp_path / "a.png")
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    same = [array, picture, tmp_path / "a.png", str(tmp_path / "a.png"), data.getvalue()]
+    assert len(set(model.generate(same, "caption", max_new_tokens=16))) == 1
+    with pytest.raises(UserError, match=r"none\.png: No such file"):
+        model.generate(tmp_path / "none.png", "caption")
+    with pytest.raises(UserError, match="float32, expected uint8"):
+        model.generate(array.astype(np.float32), "caption")
+
+
+def test_samples_belong_to_their_row(model, scenes):
+    """The same seed gives the same answer, whatever is asked beside it."""
+    images, options = [s["image"] for s in scenes[:4]], {"sampler": "temperature(2)", "seed": 5}
+    options["max_new_tokens"] = 16
+    four = model.generate(images, "caption", batch_size=4, **options)
+    assert model.generate(images, "caption", batch_size=2, **options) == four
+    assert model.generate(images[0], "caption", **options) == four[0]
+    other = model.generate(images, "caption", batch_size=4, **{**options, "seed": 6})
+    assert other != four
+
+
+def test_answers_carry_tokens_and_logprobs(model, scenes):
+    answer = model.generate(scenes[0]["image"], "caption", return_answers=True)
+    tokenizer = model.session.tokenizer
+    assert isinstance(answer, Answer) and answer.tokens[-1] == tokenizer.eos_id
+    assert tokenizer.decode(answer.tokens.tolist()) == answer.text
+    assert answer.logprobs.shape == answer.tokens.shape and (answer.logprobs <= 0).all()
+    assert answer.logprob == pytest.approx(float(answer.logprobs.sum()), rel=1e-5)
+    short = model.generate(scenes[0]["image"], "caption", max_new_tokens=2, return_answers=True)
+    np.testing.assert_array_equal(short.tokens, answer.tokens[:2])
+
+
+def test_stream_is_generate_in_pieces(model, scenes):
+    for scene in scenes[:2]:
+        pieces = list(model.stream(scene["image"], scene["prefix"], max_new_tokens=20))
+        want = model.generate(scene["image"], scene["prefix"], max_new_tokens=20)
+        assert "".join(pieces) == want and len(pieces) > 1
+    with pytest.raises(UserError, match="token by token"):
+        list(model.stream(scenes[0]["image"], "caption", sampler="beam(2)"))
+
+
+def test_searches(model, scenes):
+    images, options = [s["image"] for s in scenes[:3]], {"return_answers": True}
+    greedy = model.generate(images, "caption", **options)
+    beam = model.generate(images, "caption", sampler="beam(3)", **options)
+    for a, b in zip(greedy, beam, strict=True):
+        assert b.logprob >= a.logprob - 1e-4
+    best = model.generate(images, "caption", sampler="best_of(4, 0.8)", **options)
+    assert len(best) == 3
+
+
+def test_allowed_forbidden_and_stop(model, scenes):
+    image = scenes[0]["image"]
+    word = model.generate(image, "caption").split()[-1]
+    assert word not in model.generate(image, "caption", forbidden=[word])
+    answer = model.generate(image, "color of circle", allowed=["red", "blue"], max_new_tokens=4)
+    assert set(answer.split()) <= {"red", "blue"}
+    text = model.generate(scenes[1]["image"], scenes[1]["prefix"], stop="<loc0512>")
+    assert "<loc0512>" not in text[:-9]
+    with pytest.raises(UserError, match="stop 'two words' is"):
+        model.generate(image, "caption", stop="two words")
+
+
+def test_detect(model, scenes):
+    for scene in scenes[1:8:2]:
+        large = np.kron(scene["image"], np.ones((2, 3, 1), np.uint8))  # 128 × 192 pixels
+        found = model.detect(large, scene["prefix"].removeprefix("detect "))
+        assert [x.label for x in found] == scene["labels"]
+        want = np.array(scene["boxes"][0]) * [128, 192, 128, 192]
+        np.testing.assert_allclose(found[0].box, want, atol=12)
+        assert 0.3 < found[0].score <= 1 and found[0].mask is None
+    lists = model.detect([scenes[1]["image"]] * 2, "red circle")
+    assert len(lists) == 2
+
+
+def test_what_a_source_cannot_be(tmp_path):
+    with pytest.raises(UserError, match="neither a path nor a released name"):
+        pgjax.load("mixed-224")
+    with pytest.raises(UserError, match="quantize is 'int3'"):
+        pgjax.load("tiny", quantize="int3")
+    with pytest.raises(UserError, match="holds no image|is no PaliGemma|not a readable"):
+        (tmp_path / "x.npz").write_bytes(b"no zip")
+        pgjax.load(tmp_path / "x.npz")
+
+
+def test_another_resolution_is_said_and_works(capsys, scenes):
+    model = pgjax.load("tiny", res=96)
+    assert "trained on 8x8 image tokens" in capsys.readouterr().err
+    assert isinstance(model.generate(scenes[0]["image"], "caption", max_new_tokens=4), str)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_quantized(kind, scenes, capsys):
+    model = pgjax.load("tiny", quantize=kind)
+    assert f"{kind}: the decoder's matrices take" in capsys.readouterr().err
+    images, prompts = [s["image"] for s in scenes], [s["prefix"] for s in scenes]
+    texts = model.generate(images, prompts, max_new_tokens=24)
+    right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
+    assert np.mean(right) >= {"nf4": 0.4, "int8": 0.8}[kind]
