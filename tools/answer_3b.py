@@ -22,7 +22,7 @@ import numpy as np
 
 from pgjax import trees
 from pgjax.data.pipeline import Pipeline
-from pgjax.decoding.generate import generate
+from pgjax.decoding.generate import generate, plain_rules
 from pgjax.decoding.samplers import greedy
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.text.tokenizer import Tokenizer
@@ -96,11 +96,9 @@ def main() -> None:
                 variables, *batch, max_new_tokens=args.tokens, cache_dtype=dtype, method="prefill"
             ),
             lambda token, cache: model.apply(variables, token, cache, method="extend"),
+            plain_rules(1, tokenizer.vocab_size, limit=args.tokens, eos_id=tokenizer.eos_id),
             sampler=greedy,
-            key=jax.random.key(0),
             max_new_tokens=args.tokens,
-            eos_id=tokenizer.eos_id,
-            row_valid=jnp.ones(1, bool),
         )
 
     start = time.perf_counter()

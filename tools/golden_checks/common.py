@@ -12,6 +12,7 @@ from pgjax.checkpoints.npz import read_npz
 from pgjax.models.paligemma import abstract_params, make_model
 
 LOGITS = 5e-5  # largest absolute difference of float32 logits
+HALF = 2e-3  # of what went through bfloat16, where a last float32 bit decides how a value rounds
 RELATIVE = 1e-5  # of losses and gradients
 EXACT = 0.0  # tokens, masks, text
 GREY = 1.0  # of 255

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from golden_checks.common import EXACT, LOGITS, Check, Golden, diff
+from golden_checks.common import EXACT, HALF, LOGITS, Check, Golden, diff
 from pgjax import trees
-from pgjax.decoding.generate import generate
-from pgjax.decoding.samplers import greedy
+from pgjax.decoding.decoders import make_decoder
+from pgjax.decoding.generate import Generated, plain_rules
+from pgjax.models.paligemma import Cache
 
 
 def decode(g: Golden) -> Iterator[Check]:
@@ -29,50 +30,99 @@ def decode(g: Golden) -> Iterator[Check]:
     yield "step logits", worst, LOGITS
     yield "step tokens", float(wrong), EXACT
 
-    runs = [("greedy", g.variables["params"], d["tokens"], d["logp"], eos)]
+    runs = [("", g.flat, eos)]
     for key in sorted(d):
         if key.endswith("/final_norm_scale"):
-            sharp = key.split("/")[0]
-            params = trees.unflatten({**g.flat, "llm/final_norm/scale": jnp.asarray(d[key])})
-            for name, stop in (
-                (f"{sharp}/greedy", eos),
-                (f"{sharp}/greedy_alteos", int(d["alt_eos_token"])),
-            ):
-                runs.append((name, params, d[f"{name}/tokens"], d[f"{name}/logp"], stop))
-    for name, params, tokens, logp, stop in runs:
-        got = _greedy(g, params, prompt, steps, stop, d["_mask"])
+            params = {**g.flat, "llm/final_norm/scale": jnp.asarray(d[key])}
+            runs += [
+                (f"{key.split('/')[0]}/greedy", params, eos),
+                (f"{key.split('/')[0]}/greedy_alteos", params, int(d["alt_eos_token"])),
+            ]
+    for name, params, stop in runs:
+        got = _decode(g, d, "greedy", params, stop)
+        prefix = f"{name}/" if name else ""
+        tokens, logp = d[f"{prefix}tokens"], d[f"{prefix}logp"]
         # The reference goes on after eos and writes 0 once all rows have ended; pgjax blanks both.
         live = _until_eos(tokens, stop) & ~((tokens == 0) & (logp == 0))
-        yield f"{name} tokens", diff(got.tokens, np.where(live, tokens, 0)), EXACT
+        name = name or "greedy"
+        yield f"{name} tokens", _diff_tokens(got.tokens, np.where(live, tokens, 0)), EXACT
         yield f"{name} log-probs", diff(got.logprobs, np.where(live, logp, 0.0)), LOGITS
     # Rows that do not count stay blank, and nobody waits for them.
     counts = d["earlystop/_mask"]
-    got = _greedy(g, g.variables["params"], prompt, steps, eos, counts)
+    got = _decode(g, d, "greedy", g.flat, eos, row_valid=counts)
     want = np.where(_until_eos(d["tokens"], eos) & counts[:, None], d["tokens"], 0)
     stopped = (d["earlystop/tokens"] == 0).all(axis=0)
     want = np.where(stopped & (d["earlystop/tokens"] == 0), 0, want)
-    yield "early stop tokens", diff(got.tokens, want), EXACT
+    yield "early stop tokens", _diff_tokens(got.tokens, want), EXACT
 
 
-def _greedy(g: Golden, params, prompt, steps: int, eos: int, row_valid):
-    apply = g.model.apply
-    return jax.jit(
-        lambda params: generate(
-            lambda: apply(
-                {"params": params},
-                *prompt.values(),
-                method="prefill",
-                max_new_tokens=steps,
-                cache_dtype=jnp.float32,
-            ),
-            lambda token, cache: apply({"params": params}, token, cache, method="extend"),
-            sampler=greedy,
-            key=jax.random.key(0),
+def masked(g: Golden) -> Iterator[Check]:
+    """Greedy decoding without some tokens."""
+    d = g.load("decode.npz")
+    allowed = ~np.isin(np.arange(g.model.llm_config.vocab_size), d["mask_logits/ids"])
+    eos = int(d["eos_token"])
+    got = _decode(g, d, "greedy", g.flat, eos, allowed=allowed)
+    live = _until_eos(d["mask_logits/tokens"], eos)
+    want = np.where(live, d["mask_logits/tokens"], 0)
+    yield "tokens", _diff_tokens(got.tokens, want), EXACT
+    yield "log-probs", diff(got.logprobs, np.where(live, d["mask_logits/logp"], 0.0)), LOGITS
+
+
+def half_cache(g: Golden) -> Iterator[Check]:
+    """A bfloat16 cache: tokens, and log-probabilities of what was chosen."""
+    d = g.load("decode.npz")
+    eos = int(d["eos_token"])
+    got = _decode(g, d, "greedy", g.flat, eos, cache_dtype="bfloat16")
+    live = _until_eos(d["cache_bf16/tokens"], eos)
+    live &= ~((d["cache_bf16/tokens"] == 0) & (d["cache_bf16/logp"] == 0))
+    want = np.where(live, d["cache_bf16/tokens"], 0)
+    yield "tokens", _diff_tokens(got.tokens, want), EXACT
+    yield "log-probs", diff(got.logprobs, np.where(live, d["cache_bf16/logp"], 0.0)), HALF
+
+
+def beam(g: Golden) -> Iterator[Check]:
+    """Beam search, token for token."""
+    d = g.load("decode.npz")
+    for key in sorted(k for k in d if "beam" in k):
+        *scale, name = key.removesuffix("/tokens").split("/")
+        params = g.flat
+        if scale:
+            sharp = jnp.asarray(d[f"{scale[0]}/final_norm_scale"])
+            params = {**params, "llm/final_norm/scale": sharp}
+        stop = int(d["alt_eos_token" if name.endswith("_alteos") else "eos_token"])
+        beams = name.removesuffix("_alteos").removeprefix("beam")
+        got = _decode(g, d, f"beam({beams})", params, stop)
+        yield "/".join([*scale, name]), _diff_tokens(got.tokens, d[key]), EXACT
+
+
+def _decode(
+    g: Golden, d, sampler: str, flat, eos: int, *, cache_dtype="float32", **changes
+) -> Generated:
+    steps = int(d["max_decode_len"])
+    prompt = [jnp.asarray(d[k]) for k in ("image", "text", "mask_ar", "mask_input")]
+    rules = plain_rules(len(prompt[1]), g.model.llm_config.vocab_size, limit=steps, eos_id=eos)
+    changes = {"row_valid": d["_mask"], **changes}
+    rules = rules._replace(**{k: jnp.asarray(v) for k, v in changes.items()})
+    decode = make_decoder(sampler)
+
+    @jax.jit
+    def run(flat):
+        variables = {"params": trees.unflatten(flat)}
+        options = {"max_new_tokens": steps, "cache_dtype": cache_dtype, "method": "prefill"}
+        return decode(
+            lambda: g.model.apply(variables, *prompt, **options),
+            lambda token, cache: g.model.apply(variables, token, cache, method="extend"),
+            Cache.take,
+            rules,
             max_new_tokens=steps,
-            eos_id=eos,
-            row_valid=jnp.asarray(row_valid),
         )
-    )(params)
+
+    return run(flat)
+
+
+def _diff_tokens(got, want) -> float:
+    """How many differ."""
+    return float((np.asarray(got) != want).sum())
 
 
 def _until_eos(tokens: np.ndarray, eos: int) -> np.ndarray:
