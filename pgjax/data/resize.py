@@ -94,9 +94,12 @@ def _resample_like(library: str, image: np.ndarray, size: tuple[int, int], metho
             f"got {image.dtype} and {method!r}"
         )
     height, width = size
+    rows, columns = image.shape[:2]
+    # torchvision always resizes the width first. Pillow 13 starts with a height that shrinks by
+    # more than twice as much, older ones do not: the order is made here, to be the same in all.
+    tall = library == "pillow" and max(0, 2 * (columns - width)) < rows - height
     picture = Image.fromarray(image)
-    if library == "torchvision":  # columns always first; Pillow chooses the order
-        picture = picture.resize((width, image.shape[0]), filters[method])
+    picture = picture.resize((columns, height) if tall else (width, rows), filters[method])
     return np.array(picture.resize((width, height), filters[method]))
 
 

@@ -1,5 +1,6 @@
 """Objects in an answer, with the model's confidence in each."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def scored_objects(
     # An object starts at a location that does not continue others.
     starts = np.flatnonzero(is_loc & ~np.concatenate([[False], is_loc[:-1]])).tolist()
     found = []
-    for start, stop in zip(starts, [*starts[1:], len(tokens)], strict=True):
+    for start, stop in itertools.pairwise([*starts, len(tokens)]):
         text = tokenizer.decode(tokens[start:stop].tolist())
         score = float(np.exp(logprobs[start:stop].mean(dtype=np.float64)))
         found += [(box, score) for box in parse_boxes(text)]
