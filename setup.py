@@ -47,7 +47,8 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
-        "test": ["pytest>=9.0", "ruff>=0.14", "selenium>=4.0"],
+        "metrics": ["pycocotools>=2.0.11"],
+        "test": ["pycocotools>=2.0.11", "pytest>=9.0", "ruff>=0.14", "selenium>=4.0"],
         # What the exports are compared with, where it is installed; never needed otherwise.
         "live": ["torch>=2.13", "transformers>=5.23"],
     },

@@ -66,6 +66,7 @@ WORDINGS = {
         "exists": "exists {color} {kind}",
         "detect": "detect {color} {kind}",
         "detect_all": "detect {kind}",
+        "segment": "segment {color} {kind}",
     },
     "quickstart": {
         "caption": "caption en",
@@ -77,6 +78,7 @@ WORDINGS = {
         "exists": "answer en is there any {color} {kind}?",
         "detect": "detect {color} {kind}",
         "detect_all": "detect {kind}",
+        "segment": "segment {color} {kind}",
     },
 }
 
@@ -154,8 +156,8 @@ class SceneSource:
 
         Returns:
           `image` uint8 [size, size, 3], `prefix`, `suffix`, `task` and `id` str, `answers` (a list
-          with the suffix), and for the detection tasks `boxes` float [N][4] as (y0, x0, y1, x1) in
-          0..1 and `labels` str [N], both empty for other tasks.
+          with the suffix), and for the tasks that ask for boxes `boxes` float [N][4] as (y0, x0,
+          y1, x1) in 0..1 and `labels` str [N], both empty for other tasks.
 
         Raises:
           IndexError: `i` outside 0 … len - 1.
@@ -180,11 +182,12 @@ class SceneSource:
         kind = words.get("kind", "")
         prefix = WORDINGS[self.wording][task].format(**words, kinds=_plural(kind))
         boxes = [[v / CELLS for v in shape.box] for shape in targets]
-        labels = [prefix.removeprefix("detect ")] * len(targets)
+        labels = [prefix.partition(" ")[2]] * len(targets)
+        codes = [OUTLINE_CODES[shape.kind] for shape in targets] if task == "segment" else None
         if task == "caption":
             suffix = _caption(answer, self.wording)
         else:
-            suffix = format_boxes(boxes, labels) if targets else answer
+            suffix = format_boxes(boxes, labels, codes) if targets else answer
         example = {
             "image": _render(rng, background, shapes, self.style),
             "prefix": prefix,
@@ -278,6 +281,7 @@ TASKS = {
     "exists": _ask_exists,
     "detect": _ask_detect,
     "detect_all": _ask_detect_all,
+    "segment": _ask_detect,
 }
 
 

@@ -28,9 +28,10 @@ from pgjax import sharding
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
-from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, texts
+from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
+from pgjax.inference.objects import scored_objects
 from pgjax.inference.session import Flat, Session
-from pgjax.metrics import get_metric
+from pgjax.metrics import CORPUS_METRICS, get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
 
@@ -98,7 +99,7 @@ class Evaluator:
         for key in ("skipped", "dropped"):
             if count := sum(gather_json(loader.report()[key])):
                 scores[key] = count
-        return Result(self.finish(scores), records)
+        return Result(self.finish(scores, records), records)
 
     def rows(
         self, params: Flat, batch: dict[str, Any], index: int
@@ -106,8 +107,8 @@ class Evaluator:
         """Yields (record, scores) of this process's valid rows."""
         raise NotImplementedError
 
-    def finish(self, scores: dict[str, float]) -> dict[str, float]:
-        """Turns means into the final scores."""
+    def finish(self, scores: dict[str, float], records: list[Record]) -> dict[str, float]:
+        """Turns the means, and all records, into the final scores."""
         return scores
 
     def _inputs(self, batch: dict[str, Any], keys: tuple[str, ...]) -> Flat:
@@ -126,18 +127,31 @@ class Answers(Evaluator):
         """Looks up the metric and the sampler as well."""
         super().__init__(name, spec, session)
         metric = dict(spec.metric)
+        self.of_corpus = metric["name"] in CORPUS_METRICS
         self.metric = get_metric(metric.pop("name"), **metric)
         self._fn = make_answer_fn(session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
 
     def rows(self, params, batch, index):
-        """Yields the meta of each example with its prediction."""
+        """Yields the meta of each example with its prediction, and the objects in that."""
         inputs = self._inputs(batch, INPUTS)
         first = index * self.spec.batch_size
-        answers = texts(self.session, self._fn(params, inputs, self.spec.seed, first))
-        answers = answers[local_rows(len(answers))]
-        for answer, meta, valid in zip(answers, batch["meta"], batch["_mask"], strict=True):
+        generated = self._fn(params, inputs, self.spec.seed, first)
+        mine = local_rows(self.spec.batch_size)
+        tokens, logprobs = (np.asarray(x)[mine] for x in generated)
+        tokenizer = self.session.tokenizer
+        for row, meta, valid in zip(range(len(tokens)), batch["meta"], batch["_mask"], strict=True):
             if valid:
-                yield {**meta, "prediction": answer}, self.metric(answer, meta)
+                answer = read_answer(tokenizer, tokens[row], logprobs[row])
+                record = {**meta, "prediction": answer.text}
+                if found := scored_objects(tokenizer, answer.tokens, answer.logprobs):
+                    record["objects"] = [
+                        {"label": box.label, "box": box[:4], "score": score} for box, score in found
+                    ]
+                yield record, {} if self.of_corpus else self.metric(answer.text, meta)
+
+    def finish(self, scores, records):
+        """Adds a metric of the corpus to the counts."""
+        return {**(self.metric(records) if self.of_corpus else {}), **scores}
 
 
 class Perplexity(Evaluator):
@@ -168,7 +182,7 @@ class Perplexity(Evaluator):
             if valid:
                 yield meta, {"loss": loss / max(count, 1), "_loss": loss, "_tokens": count}
 
-    def finish(self, scores):
+    def finish(self, scores, records):
         """Perplexity per token is exp of the summed loss over the summed count."""
         loss, tokens = scores.pop("_loss", 0.0), scores.pop("_tokens", 0.0)
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}

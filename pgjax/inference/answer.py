@@ -1,5 +1,6 @@
-"""Batches of images and prompts in, texts out."""
+"""Batches of images and prompts in, answers out."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,23 @@ from pgjax.text.tokenizer import Tokenizer
 INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask")
 
 AnswerFn = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """One answer: its text, and its tokens with their log-probabilities.
+
+    `tokens` int32 [T] and `logprobs` float32 [T] include the eos, if the answer ended.
+    """
+
+    text: str
+    tokens: np.ndarray
+    logprobs: np.ndarray
+
+    @property
+    def logprob(self) -> float:
+        """Of the whole answer, under the model's unscaled distribution."""
+        return float(self.logprobs.sum(dtype=np.float64))
 
 
 def make_answer_fn(
@@ -168,9 +186,11 @@ def token_masks(
     return stops, may
 
 
-def texts(session: Session, generated: Generated) -> list[str]:
-    """Decodes tokens [B,T] of all rows, up to their eos."""
-    return [session.tokenizer.decode(row.tolist()) for row in np.asarray(generated.tokens)]
+def read_answer(tokenizer: Tokenizer, tokens: np.ndarray, logprobs: np.ndarray) -> Answer:
+    """One row of `Generated`, [T] each, which is blank after its end."""
+    count = len(np.trim_zeros(tokens, "b"))
+    tokens = tokens[:count]
+    return Answer(tokenizer.decode(tokens.tolist()), tokens, logprobs[:count])
 
 
 def local_rows(batch_rows: int) -> slice:

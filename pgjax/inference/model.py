@@ -4,7 +4,6 @@ model = pgjax.load("mix-224")
 model.generate("bee.jpg", "answer en what is on the flower?")
 """
 
-import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,13 @@ from pgjax.data.decode import as_rgb
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.masks import paste_mask
 from pgjax.errors import UserError
-from pgjax.inference.answer import INPUTS, make_answer_fn, make_stream_fn
+from pgjax.inference.answer import (
+    INPUTS,
+    Answer,
+    make_answer_fn,
+    make_stream_fn,
+    read_answer,
+)
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.memory import rows_that_fit
 from pgjax.inference.objects import Found, scored_objects
@@ -28,23 +33,6 @@ ImageLike = str | os.PathLike | bytes | Image.Image | np.ndarray
 
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024)  # compiled lengths of prompts and of answers
 MOST_ROWS = 64  # of a batch, however much memory there is
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """One answer: its text, and its tokens with their log-probabilities.
-
-    `tokens` int32 [T] and `logprobs` float32 [T] include the eos, if the answer ended.
-    """
-
-    text: str
-    tokens: np.ndarray
-    logprobs: np.ndarray
-
-    @property
-    def logprob(self) -> float:
-        """Of the whole answer, under the model's unscaled distribution."""
-        return float(self.logprobs.sum(dtype=np.float64))
 
 
 class Asked:
@@ -162,7 +150,7 @@ class Model:
             tokens, logprobs = map(np.asarray, out)
             for row, meta in enumerate(batch["meta"]):
                 if batch["_mask"][row]:
-                    yield meta, self._answer(tokens[row], logprobs[row])
+                    yield meta, read_answer(self.session.tokenizer, tokens[row], logprobs[row])
 
     def generate(
         self,
@@ -219,7 +207,7 @@ class Model:
         inputs = sharding.to_device(self.session.mesh, _trim({k: batch[k] for k in INPUTS}))
         said = ""
         for out in program(self.params, inputs, seed, limit=max_new_tokens):
-            text = self._answer(out.tokens[0], out.logprobs[0]).text
+            text = read_answer(self.session.tokenizer, out.tokens[0], out.logprobs[0]).text
             # What a later token may still change (half a character) is held back.
             if text.startswith(said) and not text.endswith("\ufffd"):
                 yield text[len(said) :]
@@ -271,11 +259,6 @@ class Model:
             for meta, answer in self.answers(source, keep_picture=True, **options)
         ]
         return found if many else found[0]
-
-    def _answer(self, tokens: np.ndarray, logprobs: np.ndarray) -> Answer:
-        count = len(np.trim_zeros(tokens, "b"))  # a row is blank after its end
-        tokens = tokens[:count]
-        return Answer(self.session.tokenizer.decode(tokens.tolist()), tokens, logprobs[:count])
 
     def _rows(self, count: int, batch_size: int, length: int) -> int:
         """A power of two where the caller leaves it open, so that few shapes are compiled."""

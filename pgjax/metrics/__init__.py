@@ -5,10 +5,11 @@ reference needs (`suffix` or `answers`, `boxes`, `task`, …); the runner averag
 examples that have it (`aggregate.Mean`), so a metric may return `acc/number` for some examples
 only, and nothing for an unlabelled one.
 
-Per corpus, `metric(predictions: list[str], metas: list[dict]) -> dict[str, float]`: for scores that
-are no mean over examples (CIDEr, mAP). The runner gathers all examples and calls it once.
+Per corpus, `metric(records: list[dict]) -> dict[str, float]`: for scores that are no mean over
+examples (CIDEr, mAP). A record is a `meta` with the `prediction`, and the `objects` found in it.
+The evaluator gathers all examples and calls it once.
 
-A new per-example metric is one function and one line of `METRICS`.
+A new metric is one function and one line of `METRICS` or `CORPUS_METRICS`.
 """
 
 import functools
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from pgjax.errors import UserError
 from pgjax.metrics.boxes import all_boxes_iou, box_iou
 from pgjax.metrics.by_task import by_task
+from pgjax.metrics.detection import mean_average_precision
 from pgjax.metrics.exact_match import exact_match
 from pgjax.metrics.vqa import vqa_accuracy
 
 Metric = Callable[[str, dict], dict[str, float]]
+CorpusMetric = Callable[[list[dict]], dict[str, float]]
 
 METRICS: dict[str, Metric] = {
     "all_boxes_iou": all_boxes_iou,
@@ -30,24 +33,26 @@ METRICS: dict[str, Metric] = {
     "exact_match": exact_match,
     "vqa_accuracy": vqa_accuracy,
 }
+CORPUS_METRICS: dict[str, CorpusMetric] = {"mean_average_precision": mean_average_precision}
 
 
-def get_metric(name: str, **kwargs) -> Metric:
-    """Looks up a per-example metric and binds its options.
+def get_metric(name: str, **kwargs) -> Metric | CorpusMetric:
+    """Looks up a metric and binds its options.
 
     Args:
-      name: a key of `METRICS`.
+      name: a key of `METRICS` or `CORPUS_METRICS`.
       **kwargs: the metric's keyword arguments.
 
     Returns:
-      `(prediction, meta) -> {name: float}`; picklable.
+      `(prediction, meta) -> {name: float}`, or per corpus `(records) -> {name: float}`; picklable.
 
     Raises:
       UserError: an unknown metric or option; the message lists the choices.
     """
-    if name not in METRICS:
-        raise UserError(f"Unknown metric '{name}', expected one of {', '.join(METRICS)}.")
-    metric = METRICS[name]
+    known = METRICS | CORPUS_METRICS
+    if name not in known:
+        raise UserError(f"Unknown metric '{name}', expected one of {', '.join(known)}.")
+    metric = known[name]
     parameters = inspect.signature(metric).parameters.values()
     options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for option in kwargs:

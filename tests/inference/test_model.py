@@ -9,7 +9,7 @@ from PIL import Image
 import pgjax
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
-from pgjax.inference.model import Answer
+from pgjax.inference.answer import Answer
 
 
 @pytest.fixture(scope="module")

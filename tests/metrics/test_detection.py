@@ -1,0 +1,72 @@
+"""COCO average precision, against the definition worked out by hand."""
+
+import numpy as np
+import pytest
+
+from pgjax.errors import DataError
+from pgjax.metrics import get_metric
+
+metric = get_metric("mean_average_precision")
+
+
+def thing(box, score=0.9, label="a"):
+    return {"label": label, "box": box, "score": score}
+
+
+def record(truth, *found, label="a"):
+    return {"boxes": truth, "labels": [label] * len(truth), "objects": list(found)}
+
+
+BOX, OTHER = (0.1, 0.1, 0.5, 0.5), (0.6, 0.5, 0.9, 0.9)
+
+
+def test_all_found_and_none_found():
+    assert metric([record([BOX, OTHER], thing(OTHER), thing(BOX))])["mAP"] == pytest.approx(1)
+    assert metric([record([BOX])]) == {"mAP": 0, "AP50": 0, "AP75": 0}
+    assert metric([record([BOX], thing(OTHER))])["mAP"] == 0
+
+
+def test_looser_boxes_count_at_looser_thresholds():
+    """IoU 0.8: right at 0.50 … 0.80 but for rounding at 0.80 itself, wrong from 0.85 on."""
+    scores = metric([record([BOX], thing((0.1, 0.1, 0.5, 0.425)))])  # IoU 0.8125
+    assert scores == pytest.approx({"mAP": 0.7, "AP50": 1, "AP75": 1})
+
+
+def test_ranking_over_all_pictures():
+    """A wrong box before the right one halves precision, after it costs nothing."""
+    wrong_first = [record([BOX], thing(BOX, 0.3)), record([], thing(OTHER, 0.9))]
+    wrong_last = [record([BOX], thing(BOX, 0.9)), record([], thing(OTHER, 0.3))]
+    assert metric(wrong_first)["AP50"] == pytest.approx(0.5)
+    assert metric(wrong_last)["AP50"] == pytest.approx(1)
+
+
+def test_average_precision_by_hand():
+    """Ranked right, wrong, right; 3 there: 101 recall points, the last third never reached."""
+    third = (0.0, 0.6, 0.3, 0.9)
+    scores = metric(
+        [record([BOX, OTHER, third], thing(BOX, 0.9), thing((0, 0, 0.1, 0.1), 0.8),
+                thing(OTHER, 0.7))]
+    )  # fmt: skip
+    recalls = np.linspace(0, 1, 101)
+    precision = np.where(recalls <= 1 / 3, 1, np.where(recalls <= 2 / 3, 2 / 3, 0))
+    assert scores["AP50"] == pytest.approx(precision.mean())
+
+
+def test_mean_over_labels_and_labels_nobody_asked_for():
+    records = [record([BOX], thing(BOX)), record([OTHER], label="b")]
+    assert metric(records)["mAP"] == pytest.approx(0.5)
+    records[1]["objects"] = [thing(OTHER, label="c")]
+    assert metric(records)["mAP"] == pytest.approx(0.5)
+
+
+def test_reference_in_the_text():
+    text = "<loc0102><loc0102><loc0512><loc0512> a ; <loc0614><loc0512><loc0922><loc0922> b"
+    found = [thing((0.1, 0.1, 0.5, 0.5)), thing((0.6, 0.5, 0.9, 0.9), label="b")]
+    assert metric([{"suffix": text, "objects": found}])["mAP"] == pytest.approx(1)
+
+
+def test_nothing_to_compare_with():
+    with pytest.raises(DataError, match="none of 1 references has an object"):
+        metric([record([])])
+    with pytest.raises(DataError, match=r"'boxes' and 'labels', or 'suffix'.*\['prediction'\]"):
+        metric([{"prediction": "x"}])
