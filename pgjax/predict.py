@@ -16,6 +16,7 @@ _CHECKPOINT = flags.DEFINE_string(
 _RUN = flags.DEFINE_string("run", None, "The same; reads well for the --workdir of training.")
 _LIST = flags.DEFINE_bool("list", False, "Show the released checkpoints and stop.")
 _QUANTIZE = flags.DEFINE_enum("quantize", None, ["nf4", "int8"], "Weights in 4 or 8 bits.")
+_QUANTIZE_IMAGES = flags.DEFINE_bool("quantize_images", False, "The image tower's as well.")
 _IMAGE = flags.DEFINE_string("image", None, "An image, a folder of images, or a glob.")
 _JSONL = flags.DEFINE_string("jsonl", None, "Or a JSONL file of images and prompts.")
 _PROMPT = flags.DEFINE_string("prompt", None, "The prompt; left out: that of training.")
@@ -53,7 +54,7 @@ def main() -> None:
             raise UserError("--pictures needs --task=detect or --task=segment.")
         pictures.mkdir(parents=True, exist_ok=True)
     found = records(
-        load(checkpoint, quantize=_QUANTIZE.value),
+        load(checkpoint, quantize=_QUANTIZE.value, quantize_images=_QUANTIZE_IMAGES.value),
         source,
         task=_TASK.value,
         pictures=pictures,

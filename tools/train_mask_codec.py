@@ -131,7 +131,7 @@ def main() -> None:
     """Trains, writes half-precision parameters, and prints what they are worth."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3000)
     args = parser.parse_args()
     flat = {name: x.astype(np.float16) for name, x in train(args.steps).items()}
     write_arrays(args.out, flat.items())

@@ -50,6 +50,14 @@ OUTLINES = {
     ),
 }
 
+# The codes of each outline in the small mask codec (tools/train_mask_codec.py prints them).
+OUTLINE_CODES = {
+    "circle": (76, 93, 107, 67, 73, 120, 120, 108, 18, 120, 120, 46, 89, 0, 111, 37),
+    "square": (79, 79, 79, 87, 70, 120, 120, 87, 70, 120, 120, 87, 70, 115, 115, 115),
+    "triangle": (8, 55, 22, 8, 31, 100, 66, 1, 55, 127, 97, 22, 100, 115, 115, 103),
+    "cross": (23, 14, 52, 51, 118, 15, 103, 118, 117, 126, 26, 81, 83, 27, 112, 1),
+}
+
 # Side lengths in cells (two pixels each at 64 px) that each word stands for.
 SIDES = {"small": (7, 8, 9), "large": (13, 14, 15)}
 

@@ -31,6 +31,7 @@ def load(
     source: str | os.PathLike,
     *,
     quantize: str | None = None,
+    quantize_images: bool = False,
     res: int | None = None,
     dtype: str | None = None,
     tokenizer: str | None = None,
@@ -42,6 +43,7 @@ def load(
         of a Hugging Face folder, or a run directory.
       quantize: nf4 or int8, for the decoder's matrices in 4 or 8 bits; they are quantized layer
         by layer as they are read.
+      quantize_images: the image tower's matrices as well.
       res: image size in pixels, where it is not to be that of the checkpoint; position
         embeddings are resampled then.
       dtype: of the matrices: float32, bfloat16 or float16; None for that of the file.
@@ -50,13 +52,17 @@ def load(
     Raises:
       UserError: not found, not readable, or parts that do not go together.
     """
+    if quantize_images and not quantize:
+        raise UserError("quantize_images says what, and quantize says how: nf4 or int8.")
     source = os.fspath(source)
     path = pathlib.Path(source).expanduser()
     if path.is_dir() and is_run(path):
         if res or tokenizer:
             raise UserError(f"{source} is a run directory, which has its own res and tokenizer.")
         session, params = open_run(path, dtype)
-        return Model(session, quantized(params, session, quantize) if quantize else params)
+        if quantize:
+            params = quantized(params, session, quantize, quantize_images)
+        return Model(session, params)
     if path.is_dir() and not (path / CONFIG_FILE).exists():
         raise UserError(
             f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
@@ -65,7 +71,7 @@ def load(
     name = tokenizer or _tokenizer_of(source, checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
     session = open_session(config, open_tokenizer(name))
-    return Model(session, _params(session, checkpoint, dtype, quantize))
+    return Model(session, _params(session, checkpoint, dtype, quantize, quantize_images))
 
 
 def _tokenizer_of(source: str, checkpoint: Checkpoint) -> str:
@@ -73,7 +79,11 @@ def _tokenizer_of(source: str, checkpoint: Checkpoint) -> str:
 
 
 def _params(
-    session: Session, checkpoint: Checkpoint, dtype: str | None, quantize: str | None
+    session: Session,
+    checkpoint: Checkpoint,
+    dtype: str | None,
+    quantize: str | None,
+    images: bool,
 ) -> Flat:
     targets = {
         name: jax.ShapeDtypeStruct(
@@ -86,10 +96,11 @@ def _params(
         return load_tensors(tensors, targets, what=what)
     tensors = resampled(tensors, targets, what)
     trees.check_same(targets, tensors, what=what)
-    small = {name for name in targets if is_quantized(name, targets[name].shape)}
+    small = {name for name in targets if is_quantized(name, targets[name].shape, images)}
     rest = {name: target for name, target in targets.items() if name not in small}
     params = load_tensors({name: tensors[name] for name in rest}, rest, what=what)
-    return params | quantized({name: tensors[name] for name in small}, session, quantize)
+    chosen = {name: tensors[name] for name in small}
+    return params | quantized(chosen, session, quantize, images)
 
 
 def _dtype_of(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""Quantizes the decoder's matrices layer by layer, from a checkpoint or from parameters."""
+"""Quantizes matrices layer by layer, from a checkpoint or from parameters."""
 
 import functools
 import re
@@ -14,23 +14,28 @@ from pgjax.errors import note
 from pgjax.inference.session import Session
 from pgjax.models.quantized import check_kind, fits, quantize
 
-# Four fifths of the parameters. The embedding is looked up by row and multiplied by at the end of
-# each token, where errors show most; the image tower is small.
-_MATRICES = re.compile(r"llm/layers/(attn|mlp)/.*")
+# The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
+# it is looked up by row and multiplied by at the end of each token, where errors show most.
+_DECODER = re.compile(r"llm/layers/(attn|mlp)/.*")
+_IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
 
 
-def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a parameter is one that quantization takes."""
-    return bool(_MATRICES.fullmatch(name)) and fits(shape)
+def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> bool:
+    """Whether a parameter is one that quantization takes, also of the image tower if `images`."""
+    chosen = _DECODER.fullmatch(name) or (images and _IMAGE_TOWER.fullmatch(name))
+    return bool(chosen) and fits(shape)
 
 
-def quantized(tensors: Mapping[str, Any], session: Session, kind: str) -> dict[str, Any]:
+def quantized(
+    tensors: Mapping[str, Any], session: Session, kind: str, images: bool = False
+) -> dict[str, Any]:
     """Replaces the decoder's matrices.
 
     Args:
       tensors: arrays, or tensors of a checkpoint, [L,…] each; others pass through.
       session: on whose mesh the result lies, whole on each device.
       kind: nf4 or int8.
+      images: the image tower's matrices as well.
 
     Returns:
       As `tensors`, with a `Quantized` for each matrix.
@@ -43,7 +48,7 @@ def quantized(tensors: Mapping[str, Any], session: Session, kind: str) -> dict[s
     convert = jax.jit(functools.partial(quantize, kind=kind))
     result, before, after = {}, 0, 0
     for name, x in tensors.items():
-        if not is_quantized(name, x.shape):
+        if not is_quantized(name, x.shape, images):
             result[name] = x
             continue
         layers = []
@@ -54,8 +59,8 @@ def quantized(tensors: Mapping[str, Any], session: Session, kind: str) -> dict[s
         before += x.dtype.itemsize * int(np.prod(x.shape))
         after += result[name].nbytes
     note(
-        f"{kind}: the decoder's matrices take {after / 2**30:.2f} GiB instead of "
-        f"{before / 2**30:.2f} GiB."
+        f"{kind}: the {'matrices' if images else 'decoder matrices'} take {after / 2**30:.2f} GiB "
+        f"instead of {before / 2**30:.2f} GiB."
     )
     return result
 

@@ -4,12 +4,14 @@ Einsum letters: N images, h w patch grid, P patches, D width, H heads, K head si
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend
+from pgjax.models.quantized import weight
 from pgjax.models.remat import scan_layers
 from pgjax.models.variants import SiglipConfig
 
@@ -18,6 +20,39 @@ _xavier = nn.initializers.xavier_uniform()
 
 def _param(init, *axes):
     return nn.with_logical_partitioning(init, axes)
+
+
+class Dense(nn.Module):
+    """Product with `kernel` [*in,*features], which may be kept quantized, plus `bias` [*features].
+
+    Sums over as many trailing axes of x as `axes`, the logical names of the kernel's, has more
+    than `features`.
+    """
+
+    features: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: jnp.dtype
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [...,*in] -> [...,*features]."""
+        summed = len(self.axes) - len(self.features)
+        fan_in = x.shape[-summed:]
+        init = _param(_xavier_of(math.prod(fan_in)), *self.axes)
+        kernel = weight(self, "kernel", init, (*fan_in, *self.features), self.dtype)
+        bias = self.param("bias", _param(self.bias_init, *self.axes[summed:]), self.features)
+        y = jnp.tensordot(x.astype(self.dtype), kernel, summed)
+        return y + jnp.expand_dims(bias.astype(self.dtype), range(x.ndim - summed))
+
+
+def _xavier_of(fan_in: int) -> nn.initializers.Initializer:
+    """Xavier's bounds (Glorot and Bengio, 2010) of the kernel as one [in, out] matrix."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return _xavier(key, (fan_in, math.prod(shape) // fan_in), dtype).reshape(shape)
+
+    return init
 
 
 class MlpBlock(nn.Module):
@@ -30,21 +65,12 @@ class MlpBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """x [N,P,D] -> [N,P,D]."""
-        dense = functools.partial(nn.Dense, dtype=self.dtype)
-        bias = nn.initializers.normal(1e-6)
+        dense = functools.partial(Dense, dtype=self.dtype, bias_init=nn.initializers.normal(1e-6))
         width = x.shape[-1]
-        x = dense(
-            self.mlp_dim,
-            kernel_init=_param(_xavier, "embed", "mlp"),
-            bias_init=_param(bias, "mlp"),
-        )(x)
+        x = dense((self.mlp_dim,), ("embed", "mlp"))(x)
         x = nn.gelu(x, approximate=True)
         x = nn.Dropout(self.dropout)(x, deterministic)
-        return dense(
-            width,
-            kernel_init=_param(_xavier, "mlp", "embed"),
-            bias_init=_param(bias, "embed"),
-        )(x)
+        return dense((width,), ("mlp", "embed"))(x)
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -57,24 +83,11 @@ class MultiHeadDotProductAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [N,P,D] -> [N,P,D]."""
         width = x.shape[-1]
-        zeros = nn.initializers.zeros_init()
-        project = functools.partial(
-            nn.DenseGeneral,
-            features=(self.num_heads, width // self.num_heads),
-            dtype=self.dtype,
-            kernel_init=_param(_xavier, "embed", "heads", "head_dim"),
-            bias_init=_param(zeros, "heads", "head_dim"),
-        )
-        q, k, v = (project(name=name)(x) for name in ("query", "key", "value"))
+        heads = (self.num_heads, width // self.num_heads)
+        axes = ("embed", "heads", "head_dim")
+        q, k, v = (Dense(heads, axes, self.dtype, name=n)(x) for n in ("query", "key", "value"))
         x = attend(q, k, v)
-        return nn.DenseGeneral(
-            width,
-            axis=(-2, -1),
-            dtype=self.dtype,
-            kernel_init=_param(_xavier, "heads", "head_dim", "embed"),
-            bias_init=_param(zeros, "embed"),
-            name="out",
-        )(x)
+        return Dense((width,), ("heads", "head_dim", "embed"), self.dtype, name="out")(x)
 
 
 class EncoderBlock(nn.Module):

@@ -5,8 +5,17 @@ import re
 import numpy as np
 import pytest
 
-from pgjax.data.scenes import COLORS, OUTLINES, TASKS, WORDINGS, SceneSource
+from pgjax.data.scenes import (
+    COLORS,
+    OUTLINE_CODES,
+    OUTLINES,
+    TASKS,
+    WORDINGS,
+    SceneSource,
+    coverage,
+)
 from pgjax.errors import UserError
+from pgjax.inference.mask_codec import open_codec
 from pgjax.metrics import get_metric
 from pgjax.text.locations import parse_boxes
 
@@ -200,3 +209,18 @@ def test_references_score_full_marks():
 def test_mistakes_are_named(kwargs, message):
     with pytest.raises(UserError, match=message):
         SceneSource(**kwargs)
+
+
+def test_masks_decode_to_the_outlines():
+    codec = open_codec(tiny=True)
+    for kind, codes in OUTLINE_CODES.items():
+        got, want = codec.decode(codes) > 0, coverage(kind, 64)[..., 0] > 0.5
+        assert (got & want).sum() / (got | want).sum() > 0.95, kind
+
+
+def test_segment_answers_with_a_box_and_the_codes():
+    for example in examples(40, tasks=["segment"], wording="pt"):
+        (thing,) = parse_boxes(example["suffix"])
+        assert example["prefix"] == f"segment {thing.label}"
+        assert thing.codes == OUTLINE_CODES[thing.label.split()[1]]
+        assert list(thing[:4]) == example["boxes"][0]

@@ -93,6 +93,33 @@ def test_answers_are_greedy(session, params):
     assert result.scores["acc"] == np.mean([r["scores"]["acc"] for r in result.records])
 
 
+def test_a_metric_of_the_corpus(session, params, monkeypatch):
+    """It sees every record, with the objects in its answer."""
+    spec = session.config["evals"]["answers"]
+    spec = {**spec, "metric": {"name": "mean_average_precision"}}
+    evaluator = make_evaluator("answers", spec, session)
+    token = session.tokenizer.loc_id
+    tokens = np.zeros((5, 12), np.int32)
+    label = session.tokenizer.encode(" face")
+    answer = [*map(token, (307, 287, 809, 778)), *label]
+    tokens[:, : len(answer)] = answer
+
+    def always_this(params, inputs, seed, first):
+        return tokens, np.full(tokens.shape, np.log(0.5), np.float32)
+
+    monkeypatch.setattr(evaluator, "_fn", always_this)
+    result = evaluator.run(params)
+    assert result.scores["mAP"] == pytest.approx(evaluator.metric(result.records)["mAP"])
+    assert result.scores["AP50"] > 0 and "acc" not in result.scores
+    assert result.records[0]["objects"] == [
+        {
+            "label": "face",
+            "box": (307 / 1024, 287 / 1024, 809 / 1024, 778 / 1024),
+            "score": pytest.approx(0.5),  # what is blank does not count
+        }
+    ]
+
+
 def test_runner_stores_predictions_and_scores(session, params, tmp_path):
     scores = evaluate(session, params, session.config["evals"], ["answers"], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text()) == scores

@@ -147,8 +147,22 @@ def test_another_resolution_is_said_and_works(capsys, scenes):
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_quantized(kind, scenes, capsys):
     model = pgjax.load("tiny", quantize=kind)
-    assert f"{kind}: the decoder's matrices take" in capsys.readouterr().err
+    assert f"{kind}: the decoder matrices take" in capsys.readouterr().err
     images, prompts = [s["image"] for s in scenes], [s["prefix"] for s in scenes]
     texts = model.generate(images, prompts, max_new_tokens=24)
     right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
     assert np.mean(right) >= {"nf4": 0.4, "int8": 0.8}[kind]
+
+
+def test_a_quantized_image_tower(scenes, capsys):
+    model = pgjax.load("tiny", quantize="int8", quantize_images=True)
+    assert "int8: the matrices take" in capsys.readouterr().err
+    plain = pgjax.load("tiny", quantize="int8")
+    size = [sum(x.nbytes for x in m.params.values()) for m in (model, plain)]
+    assert size[0] < size[1]
+    images, prompts = [s["image"] for s in scenes], [s["prefix"] for s in scenes]
+    texts = model.generate(images, prompts, max_new_tokens=24)
+    right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
+    assert np.mean(right) >= 0.8
+    with pytest.raises(UserError, match="quantize says how"):
+        pgjax.load("tiny", quantize_images=True)

@@ -1,10 +1,14 @@
 """The converter, from every kind of source to every kind of destination."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, PHOTOS, ROOT
+from hub_server import Hub
 
 from pgjax.checkpoints.npz import base_of, open_npz, read_npz
 from pgjax.checkpoints.sources import open_checkpoint
@@ -98,3 +102,39 @@ def test_a_run_answers_the_same_after_export(run, convert, tmp_path):
     assert got == want
     with pytest.raises(UserError, match="has its own res"):
         pgjax.load(run, res=96)
+
+
+@pytest.fixture
+def push(tmp_path):
+    """Converts and pushes in a process of its own, against a hub."""
+
+    def run(hub, dest, token):
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PGJAX_"))}
+        env |= {
+            "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": token, "NO_PROXY": "*",
+            "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+        }  # fmt: skip
+        command = [sys.executable, ROOT / "tools/convert.py", "tiny", dest]
+        command += ["--push_to_hub", "me/mine"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def test_push_to_hub(push, tmp_path):
+    with Hub({}) as hub:
+        done = push(hub, tmp_path / "hf", "good")
+        assert done.returncode == 0, done.stderr
+    sent = hub.repos["me/mine"]
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "hf").iterdir()}
+    assert {name: sent[name] for name in kept} == kept
+
+
+def test_a_refused_push_leaves_the_folder(push, tmp_path):
+    with Hub({}) as hub:
+        done = push(hub, tmp_path / "hf", "bad")
+    assert done.returncode == 1 and not hub.repos
+    assert "is whole, but could not be pushed to me/mine" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "hf" / "config.json").exists()

@@ -1,5 +1,6 @@
-"""A small server that speaks as much of the Hugging Face hub as a download needs."""
+"""A small server that speaks as much of the Hugging Face hub as down- and uploads need."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -12,14 +13,15 @@ COMMIT = "0" * 40
 class Hub:
     """Serves `{repo: {file: bytes}}` on loopback; counts requests and misbehaves on demand.
 
-    `gated` repositories answer 401 without the token "good"; `drop` names files whose first
-    download breaks off half-way; `damage` names files whose bytes arrive changed.
+    Uploads add to `repos`, with the token "good". `gated` repositories answer 401 without it;
+    `drop` names files whose first download breaks off half-way; `damage` names files whose bytes
+    arrive changed.
     """
 
     def __init__(self, repos, gated=(), drop=(), damage=()):
         self.repos, self.gated = repos, set(gated)
         self.drop, self.damage = set(drop), set(damage)
-        self.log = []
+        self.log, self.large = [], {}
         hub = self
 
         class Handler(_Handler):
@@ -49,6 +51,57 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.answer(body=True)
+
+    def do_POST(self):
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.hub.log.append((self.command, self.path, None))
+        if self.headers.get("Authorization") != "Bearer good":
+            return self.error(401, "Unauthorized", "Invalid credentials")
+        if self.path == "/api/repos/create":
+            asked = json.loads(data)
+            repo = "/".join(filter(None, [asked.get("organization") or "me", asked["name"]]))
+            self.hub.repos.setdefault(repo, {})
+            return self.json({"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/[^/]+", self.path):
+            files = [
+                {
+                    "path": f["path"],
+                    "uploadMode": "lfs" if f["size"] > 10_000 else "regular",
+                    "shouldIgnore": False,
+                }
+                for f in json.loads(data)["files"]
+            ]
+            return self.json({"files": files})
+        if self.path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                {**x, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{x['oid']}"}}}
+                for x in json.loads(data)["objects"]
+            ]
+            return self.json({"transfer": "basic", "objects": objects})
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/[^/]+", self.path):
+            for line in map(json.loads, data.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    content = base64.b64decode(value["content"])
+                    self.hub.repos[match[1]][value["path"]] = content
+                if line["key"] == "lfsFile":
+                    self.hub.repos[match[1]][value["path"]] = self.hub.large[value["oid"]]
+            url = f"{self.hub.url}/{match[1]}/commit/{COMMIT}"
+            return self.json({"success": True, "commitOid": COMMIT, "commitUrl": url})
+        if self.path == "/api/validate-yaml":
+            return self.json({"errors": [], "warnings": []})
+        return self.error(404, "NotFound", f"POST {self.path}")
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        oid = self.path.rpartition("/")[2]
+        if _sha(data) != oid:
+            return self.error(400, "BadRequest", "checksum")
+        self.hub.large[oid] = data
+        return self.json({})
+
+    def json(self, value):
+        self.reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"}, True)
 
     def answer(self, body):
         path = self.path.split("?")[0]
