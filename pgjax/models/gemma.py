@@ -130,7 +130,8 @@ class FeedForward(nn.Module):
         gating = weight(self, "gating_einsum", gating_init, (2, d, f), x.dtype)
         linear_init = _param(_fan_in((0,), (1,)), "mlp", "embed")
         linear = weight(self, "linear", linear_init, (f, d), x.dtype)
-        gate, up = jnp.einsum("BTD,CDF->CBTF", x, gating)
+        # Two products: one over both would move the weights into another layout first.
+        gate, up = (jnp.einsum("BTD,DF->BTF", x, gating[c]) for c in range(2))
         hidden = nn.gelu(gate, approximate=True) * up
         return jnp.einsum("BTF,FD->BTD", hidden, linear)
 
