@@ -112,10 +112,3 @@ def to_device(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
     return {
         k: jax.make_array_from_process_local_data(sharding, np.asarray(v)) for k, v in batch.items()
     }
-
-
-def put(value: np.ndarray, sharding: NamedSharding, dtype: Any) -> jax.Array:
-    """Puts a host array that every process holds whole; each device copies only its part."""
-    return jax.make_array_from_callback(
-        value.shape, sharding, lambda index: np.asarray(value[index]).astype(dtype)
-    )

@@ -115,6 +115,7 @@ FOUR_DEVICES = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from pgjax import sharding
+from pgjax.checkpoints.load import put
 from pgjax.errors import UserError
 
 assert jax.device_count() == 4
@@ -137,7 +138,7 @@ halves = [[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]]]
 assert sorted(map(str, rows.values())) == sorted(map(str, halves * 2)), rows
 
 value = np.arange(32, dtype=np.float32).reshape(4, 8)
-array = sharding.put(value, NamedSharding(mesh, P("data", "model")), "bfloat16")
+array = put(value, NamedSharding(mesh, P("data", "model")), "bfloat16")
 assert array.dtype == "bfloat16" and {s.data.shape for s in array.addressable_shards} == {(2, 4)}
 np.testing.assert_array_equal(np.asarray(array, np.float32), value)
 for shard in array.addressable_shards:

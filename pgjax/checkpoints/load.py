@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
-from pgjax import sharding, trees
-from pgjax.checkpoints.tensors import InMemory, Tensor
+from pgjax import trees
+from pgjax.checkpoints.tensors import InMemory, Tensor, aligned, as_aligned
 from pgjax.errors import note
 
 POSITIONS = "img/pos_embedding"
@@ -85,22 +86,37 @@ def _put(tensor: Tensor, target: jax.ShapeDtypeStruct) -> jax.Array:
         return jax.make_array_from_callback(
             shape, target.sharding, lambda index: _rows(tensor, index, target.dtype)
         )
+    slices = [(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+    if jax.default_backend() == "cpu":  # host memory is where it is to be
+        host = aligned(shape, target.dtype)
+        for start, stop in slices:
+            host[start:stop] = tensor.read(start, stop)
+        return put(host, target.sharding, target.dtype)
     whole = jax.jit(lambda: jnp.zeros(shape, target.dtype), out_shardings=target.sharding)()
     write = jax.jit(
         lambda x, part, start: jax.lax.dynamic_update_slice_in_dim(x, part, start, axis=0),
         donate_argnums=0,
         out_shardings=target.sharding,
     )
-    for start in range(0, shape[0], rows):
-        stop = min(start + rows, shape[0])
-        part = sharding.put(tensor.read(start, stop), target.sharding, target.dtype)
+    for start, stop in slices:
+        part = put(tensor.read(start, stop), target.sharding, target.dtype)
         whole = write(whole, part, jnp.int32(start))
     return whole
 
 
-def _rows(tensor: Tensor, index: tuple[slice, ...], dtype) -> np.ndarray:
+def put(x: np.ndarray, sharding: NamedSharding, dtype: jnp.dtype) -> jax.Array:
+    """Puts a host array that every process holds whole; each device takes only its part.
+
+    On a CPU the result may be the host's memory itself, so `x` must not change any more.
+    """
+    return jax.make_array_from_callback(
+        x.shape, sharding, lambda index: as_aligned(np.asarray(x[index]), dtype)
+    )
+
+
+def _rows(tensor: Tensor, index: tuple[slice, ...], dtype: jnp.dtype) -> np.ndarray:
     """What one device holds, read without the other devices' rows."""
     if not index:
         return np.asarray(tensor.read()).astype(dtype)
     x = tensor.read(index[0].start or 0, index[0].stop)
-    return x[(slice(None), *index[1:])].astype(dtype)
+    return as_aligned(x[(slice(None), *index[1:])], dtype)

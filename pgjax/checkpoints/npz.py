@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from pgjax.checkpoints.tensors import Tensor
+from pgjax.checkpoints.tensors import Tensor, aligned
 from pgjax.errors import UserError
 
 PREFIX = "params/"
@@ -41,7 +41,7 @@ class NpzTensor:
         start, stop, _ = slice(start, stop).indices(rows)
         shape = (stop - start, *self.shape[1:]) if self.shape else ()
         # Read as bytes, because buffers know nothing of bfloat16.
-        data = np.empty(int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize, np.uint8)
+        data = aligned([int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize], np.uint8)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
         with self.path.open("rb") as f:
             f.seek(self.offset + start * row_bytes)

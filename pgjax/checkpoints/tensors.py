@@ -1,10 +1,30 @@
 """What an opened checkpoint is: named tensors that are read when asked for, row by row."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+_ALIGNMENT = 64  # bytes; on a CPU, jax takes such an array over without a copy
+
+
+def aligned(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array that is not filled yet, at an address that devices can use."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    data = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -data.ctypes.data % _ALIGNMENT
+    return data[start : start + size].view(dtype).reshape(shape)
+
+
+def as_aligned(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """`x` in a dtype and aligned, which is itself where it is so already."""
+    if x.dtype == dtype and x.flags.c_contiguous and x.ctypes.data % _ALIGNMENT == 0:
+        return x
+    result = aligned(x.shape, dtype)
+    result[...] = x
+    return result
 
 
 class Tensor(Protocol):
@@ -81,7 +101,7 @@ class Stacked:
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """The layers asked for, the others are not touched."""
         layers = self.layers[start:stop]
-        result = np.empty((len(layers), *self.shape[1:]), self.dtype)
+        result = aligned((len(layers), *self.shape[1:]), self.dtype)
         for i, layer in enumerate(layers):
             result[i] = layer.read()
         return result

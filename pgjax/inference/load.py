@@ -12,8 +12,8 @@ from pgjax.checkpoints.load import load as load_tensors
 from pgjax.checkpoints.load import resampled
 from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
 from pgjax.errors import UserError
+from pgjax.inference.arrange import arrange
 from pgjax.inference.model import Model
-from pgjax.inference.quantize import is_quantized, quantized
 from pgjax.inference.session import (
     CONFIG_FILE,
     Flat,
@@ -60,9 +60,8 @@ def load(
         if res or tokenizer:
             raise UserError(f"{source} is a run directory, which has its own res and tokenizer.")
         session, params = open_run(path, dtype)
-        if quantize:
-            params = quantized(params, session, quantize, quantize_images)
-        return Model(session, params)
+        layers = arrange(params, kind=quantize, images=quantize_images)
+        return Model(session, params | layers)
     if path.is_dir() and not (path / CONFIG_FILE).exists():
         raise UserError(
             f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
@@ -91,16 +90,11 @@ def _params(
         )
         for name, shape in session.shapes.items()
     }
-    what, tensors = f"Checkpoint {checkpoint.path}", checkpoint.tensors
-    if not quantize:
-        return load_tensors(tensors, targets, what=what)
-    tensors = resampled(tensors, targets, what)
+    what = f"Checkpoint {checkpoint.path}"
+    tensors = dict(resampled(checkpoint.tensors, targets, what))
     trees.check_same(targets, tensors, what=what)
-    small = {name for name in targets if is_quantized(name, targets[name].shape, images)}
-    rest = {name: target for name, target in targets.items() if name not in small}
-    params = load_tensors({name: tensors[name] for name in rest}, rest, what=what)
-    chosen = {name: tensors[name] for name in small}
-    return params | quantized(chosen, session, quantize, images)
+    layers = arrange(tensors, targets, kind=quantize, images=images)
+    return layers | load_tensors(tensors, {name: targets[name] for name in tensors}, what=what)
 
 
 def _dtype_of(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend, soft_cap
+from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.quantized import weight
-from pgjax.models.remat import scan_layers
 from pgjax.models.variants import GemmaConfig
 
-LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]; stacked over layers [L,B,S,K,H]
+LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
+# Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
+LayersCache = LayerCache | tuple[LayerCache, ...]
 
 
 def _param(init, *axes):
@@ -211,25 +213,40 @@ class Gemma(nn.Module):
         x: jax.Array,
         positions: jax.Array,
         mask: jax.Array,
-        cache: LayerCache | None = None,
+        cache: LayersCache | None = None,
         start: jax.Array | None = None,
         deterministic: bool = True,
-    ) -> tuple[jax.Array, LayerCache | None]:
+    ) -> tuple[jax.Array, LayersCache | None]:
         """Runs the layers.
 
         Args:
           x: [B,T,D] embeddings.
           positions: int32 [B,T].
           mask: bool [B,T,S], True where a query may attend; S is T, or the cache's length.
-          cache: "k" and "v" [L,B,S,K,H], or None.
+          cache: from `empty_cache` or an earlier call, or None.
           start: int32 scalar, the cache column that the first new token is written to.
           deterministic: no dropout.
 
         Returns:
           (final-normed [B,T,D] in the compute dtype, updated cache or None).
         """
-        x, cache = self.layers(x.astype(self.dtype), cache, positions, mask, start, deterministic)
-        return self.final_norm(x), cache
+        x, rest = x.astype(self.dtype), (positions, mask, start, deterministic)
+        if (layers := unstacked_layers(self, "layers")) is None:
+            x, cache = self.layers(x, cache, *rest)
+            return self.final_norm(x), cache
+        block, caches = Block(self.config, parent=None), []
+        for i, params in enumerate(layers):
+            x, new = block.apply({"params": params}, x, cache and cache[i], *rest)
+            caches.append(new)
+        return self.final_norm(x), cache and tuple(caches)
+
+    def empty_cache(self, rows: int, size: int, dtype: jnp.dtype) -> LayersCache:
+        """Zeros for `rows` of `size` columns, in the form that `__call__` takes."""
+        c = self.config
+        shape = (rows, size, c.num_kv_heads, c.head_dim)
+        if unstacked_layers(self, "layers") is None:
+            return {name: jnp.zeros((c.depth, *shape), dtype) for name in ("k", "v")}
+        return tuple({name: jnp.zeros(shape, dtype) for name in ("k", "v")} for _ in range(c.depth))
 
     def logits(self, x: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.errors import UserError
-from pgjax.models.gemma import Gemma
+from pgjax.models.gemma import Gemma, LayersCache
 from pgjax.models.siglip import Siglip
 from pgjax.models.variants import (
     GemmaConfig,
@@ -50,14 +50,14 @@ class Cache:
     to), then one column per decoded token.
     """
 
-    layers: dict[str, jax.Array]  # "k", "v": [L,B,S,K,H] in the cache dtype
+    layers: LayersCache  # in the cache dtype
     valid: jax.Array  # bool [B,S]
     length: jax.Array  # int32 [B], valid tokens so far = position of the next one
     column: jax.Array  # int32 scalar, where the next token is written
 
     def take(self, rows: jax.Array) -> "Cache":
         """The cache of the given rows, int32 [M]."""
-        layers = {name: jnp.take(x, rows, axis=1) for name, x in self.layers.items()}
+        layers = jax.tree.map(lambda x: jnp.take(x, rows, axis=x.ndim - 4), self.layers)
         return Cache(layers, self.valid[rows], self.length[rows], self.column)
 
 
@@ -159,10 +159,7 @@ class PaliGemma(nn.Module):
         valid, mask_ar = _prepend_image(mask_input, mask_ar, num_img)
         positions = _positions(valid)
         b, t = valid.shape
-        size = t + max_new_tokens
-        c = self.llm_config
-        shape = (c.depth, b, size, c.num_kv_heads, c.head_dim)
-        layers = {name: jnp.zeros(shape, cache_dtype) for name in ("k", "v")}
+        layers = self.llm.empty_cache(b, t + max_new_tokens, cache_dtype)
         mask = jnp.pad(make_attn_mask(valid, mask_ar), ((0, 0), (0, 0), (0, max_new_tokens)))
         hidden, layers = self.llm(x, positions, mask, layers, jnp.int32(0))
         length = valid.sum(axis=1, dtype=jnp.int32)

@@ -38,12 +38,12 @@ _BETWEEN = (NF4[1:] + NF4[:-1]) / 2
 
 @flax.struct.dataclass
 class Quantized:
-    """A parameter [L,…] of L layers; every field begins with L, so that a scan slices it."""
+    """One layer of a parameter; stacked layers have L before each field, and a scan slices it."""
 
-    codes: jax.Array  # NF4: uint8 [L,N/2], the first of two codes in the high half; int8 [L,N]
-    scales: jax.Array  # int8 [L,N/64], relative to group and mean
-    groups: jax.Array  # float32 [L,G], largest distance of a scale from the mean
-    mean: jax.Array  # float32 [L]
+    codes: jax.Array  # NF4: uint8 [N/2], the first of two codes in the high half; int8: [N]
+    scales: jax.Array  # int8 [N/64], relative to group and mean
+    groups: jax.Array  # float32 [G], largest distance of a scale from the mean
+    mean: jax.Array  # float32
     shape: tuple[int, ...] = flax.struct.field(pytree_node=False)  # of one layer
 
     @property
@@ -58,9 +58,6 @@ def quantize(layer: jax.Array, kind: str) -> Quantized:
     Args:
       layer: any shape with a multiple of 64 values.
       kind: nf4 or int8.
-
-    Returns:
-      A `Quantized` with L = 1.
 
     Raises:
       UserError: an unknown kind.
@@ -81,11 +78,11 @@ def quantize(layer: jax.Array, kind: str) -> Quantized:
     else:
         codes = sum((x > edge).astype(jnp.uint8) for edge in _BETWEEN).reshape(-1, 2)
         codes = codes[:, 0] << 4 | codes[:, 1]
-    return Quantized(codes[None], scales[None], groups[None], mean[None], layer.shape)
+    return Quantized(codes, scales, groups, mean, layer.shape)
 
 
 def dequantize(q: Quantized, dtype: jnp.dtype) -> jax.Array:
-    """One layer (fields without L) as a float array of its shape."""
+    """One layer as a float array of its shape."""
     scale = _scale(q.scales, q.groups, q.mean)[:, None]
     if q.codes.dtype == jnp.uint8:
         pairs = jnp.stack([q.codes >> 4, q.codes & 15], axis=-1)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend
+from pgjax.models.layers import scan_layers
 from pgjax.models.quantized import weight
-from pgjax.models.remat import scan_layers
 from pgjax.models.variants import SiglipConfig
 
 _xavier = nn.initializers.xavier_uniform()

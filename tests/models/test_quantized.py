@@ -43,8 +43,7 @@ def by_hand(x, kind):
 def test_quantizes_as_by_hand(kind, shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     q = quick_jit(quantize, static_argnames="kind")(jnp.asarray(x), kind=kind)
-    one = jax.tree.map(lambda field: field[0], q)
-    got = np.asarray(dequantize(one, jnp.float32))
+    got = np.asarray(dequantize(q, jnp.float32))
     want, scales, absmax = by_hand(x, kind)
     wrong = np.abs(got - want) > 1e-5
     assert wrong.mean() < 1e-3  # a value halfway between two levels may fall to either
@@ -65,7 +64,7 @@ def test_size():
 def test_zeros_and_equal_blocks_survive():
     for x in (np.zeros((4, 64)), np.ones((4, 64)), np.repeat([[0.0], [3.0]], 64, axis=1)):
         for kind in ("nf4", "int8"):
-            q = jax.tree.map(lambda f: f[0], quantize(jnp.asarray(x, jnp.float32), kind))
+            q = quantize(jnp.asarray(x, jnp.float32), kind)
             np.testing.assert_allclose(dequantize(q, jnp.float32), x, atol=0.02)
 
 
@@ -87,9 +86,8 @@ def quantized_tree(kind):
         small, back = {}, {}
         for name, x in flat(layers[group]).items():
             parts = [quantize(layer, kind) for layer in x]
-            small[name] = jax.tree.map(lambda *p: jnp.concatenate(p), *parts)
-            each = [jax.tree.map(lambda f: f[0], p) for p in parts]
-            back[name] = jnp.stack([dequantize(p, jnp.float32) for p in each])
+            small[name] = jax.tree.map(lambda *p: jnp.stack(p), *parts)
+            back[name] = jnp.stack([dequantize(p, jnp.float32) for p in parts])
         layers[group], floats[group] = nest(small), nest(back)
     return tuple({**tree, "llm": {**tree["llm"], "layers": x}} for x in (layers, floats))
 

@@ -60,11 +60,13 @@ def run_pgjax(folder: pathlib.Path, batch: int, tokens: int):
     from pgjax.checkpoints.huggingface import open_folder
     from pgjax.decoding.decoders import make_decoder
     from pgjax.decoding.generate import plain_rules
+    from pgjax.inference.arrange import arrange
     from pgjax.models.paligemma import Cache, make_model
 
     stored, spec = open_folder(folder)
     model = make_model({**spec, "remat": "none"})
     params = {name: jnp.asarray(x.read()) for name, x in stored.items()}
+    params |= arrange(params)  # as pgjax.load does
     rules = plain_rules(batch, spec["llm"]["vocab_size"], limit=tokens, eos_id=-1)
     decode = make_decoder("greedy")
 

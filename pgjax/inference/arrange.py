@@ -1,4 +1,4 @@
-"""Quantizes matrices layer by layer, from a checkpoint or from parameters."""
+"""Arranges parameters for answering, layer by layer: unstacked, and quantized if asked for."""
 
 import functools
 import re
@@ -8,15 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from pgjax import sharding, trees
+from pgjax import trees
+from pgjax.checkpoints.load import put
+from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import note
-from pgjax.inference.session import Session
+from pgjax.models.layers import Unstacked
 from pgjax.models.quantized import check_kind, fits, quantize
 
 # The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
 # it is looked up by row and multiplied by at the end of each token, where errors show most.
 _DECODER = re.compile(r"llm/layers/(attn|mlp)/.*")
+_LAYERS = "llm/layers/"
 _IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
 
 
@@ -26,43 +30,61 @@ def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> boo
     return bool(chosen) and fits(shape)
 
 
-def quantized(
-    tensors: Mapping[str, Any], session: Session, kind: str, images: bool = False
+def arrange(
+    tensors: dict[str, Any],
+    targets: Mapping[str, jax.ShapeDtypeStruct] | None = None,
+    *,
+    kind: str | None = None,
+    images: bool = False,
 ) -> dict[str, Any]:
-    """Replaces the decoder's matrices.
+    """Brings parameters into the form that answers fastest: the decoder's layers apart.
 
     Args:
-      tensors: arrays, or tensors of a checkpoint, [L,…] each; others pass through.
-      session: on whose mesh the result lies, whole on each device.
-      kind: nf4 or int8.
+      tensors: arrays, or tensors of a checkpoint, [L,…] each. Those that this takes are taken out,
+        so that an array is gone before the next one is copied.
+      targets: dtypes and shardings of tensors; arrays stay as and where they are.
+      kind: nf4 or int8, for the decoder's matrices.
       images: the image tower's matrices as well.
 
     Returns:
-      As `tensors`, with a `Quantized` for each matrix.
+      An `Unstacked` for each parameter of the decoder's layers, and a `Quantized` for each matrix
+      of the image tower if `images`.
 
     Raises:
       UserError: an unknown kind.
     """
-    check_kind(kind)
-    where = sharding.replicated(session.mesh)
+    if kind:
+        check_kind(kind)
     convert = jax.jit(functools.partial(quantize, kind=kind))
     result, before, after = {}, 0, 0
-    for name, x in tensors.items():
-        if not is_quantized(name, x.shape, images):
-            result[name] = x
+    for name in list(tensors):
+        small = bool(kind) and is_quantized(name, tensors[name].shape, images)
+        if not small and not name.startswith(_LAYERS):
             continue
-        layers = []
+        x, layers = tensors.pop(name), []
         for i in range(x.shape[0]):
-            layer = x.read(i, i + 1)[0] if hasattr(x, "read") else x[i]
-            layers.append(convert(jax.device_put(layer, where)))
-        result[name] = jax.tree.map(lambda *parts: jnp.concatenate(parts), *layers)
-        before += x.dtype.itemsize * int(np.prod(x.shape))
-        after += result[name].nbytes
-    note(
-        f"{kind}: the {'matrices' if images else 'decoder matrices'} take {after / 2**30:.2f} GiB "
-        f"instead of {before / 2**30:.2f} GiB."
-    )
+            layer = x[i] if targets is None else _layer(x, i, targets[name], small)
+            # One at a time: dispatch runs ahead of what memory holds.
+            layers.append(jax.block_until_ready(convert(layer)) if small else layer)
+        if name.startswith(_LAYERS):
+            result[name] = Unstacked(tuple(layers))
+        else:
+            result[name] = jax.tree.map(lambda *parts: jnp.stack(parts), *layers)
+        if small:
+            before += x.dtype.itemsize * int(np.prod(x.shape))
+            after += result[name].nbytes
+    if kind:
+        note(
+            f"{kind}: the {'matrices' if images else 'decoder matrices'} take "
+            f"{after / 2**30:.2f} GiB instead of {before / 2**30:.2f} GiB."
+        )
     return result
+
+
+def _layer(x: Tensor, i: int, target: jax.ShapeDtypeStruct, as_stored: bool) -> jax.Array:
+    """One layer of a checkpoint's tensor, on the devices."""
+    where = NamedSharding(target.sharding.mesh, PartitionSpec(*target.sharding.spec[1:]))
+    return put(x.read(i, i + 1)[0], where, x.dtype if as_stored else target.dtype)
 
 
 def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
