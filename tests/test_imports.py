@@ -89,14 +89,15 @@ def test_predict_does_not_import_training(command):
 
 
 @pytest.mark.slow
-def test_training_never_imports_tensorflow_or_torch(command, tmp_path):
+def test_training_needs_neither_tensorflow_nor_torch(command, tmp_path):
+    """Where they are installed, tensorboardX looks for them, and does without."""
     code = (
         "import runpy, sys\n"
+        "sys.modules.update(tensorflow=None, torch=None)\n"  # importing them fails
         f"sys.argv = ['train', '--config=transfers/forkme.py:variant=tiny,steps=1',"
         f" '--config.input.data.fname={PHOTOS / 'photos.jsonl'}', '--config.input.batch_size=2',"
         f" '--config.evals.answers.max_new_tokens=4', '--workdir={tmp_path / 'run'}']\n"
-        "runpy.run_module('pgjax.train', run_name='__main__')\n"
-        f"{FORBIDDEN}\nassert not bad, bad"
+        "runpy.run_module('pgjax.train', run_name='__main__')"
     )
     command("-c", code)
     assert (tmp_path / "run" / "checkpoints" / "step_1").is_dir()
