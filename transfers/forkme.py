@@ -32,9 +32,11 @@ def get_config(arg=None):
         evals={
             # Loss on held-out targets, to see overfitting.
             "val": {"kind": "perplexity", "data": {**data, "split": "train[90%:]"}, "every": 100},
-            # Answers to held-out prompts, stored under WORKDIR/predictions to be read.
+            # Answers to held-out prompts, stored under WORKDIR/predictions to be read, and scored
+            # by exact_match; others are in pgjax/metrics: vqa_accuracy, ….
             "answers": {
                 "kind": "answers",
+                "metric": {"name": "exact_match"},
                 "data": {**data, "split": "train[90%:]"},
                 "every": 500,
                 "max_new_tokens": 64,
