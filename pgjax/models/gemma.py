@@ -28,6 +28,15 @@ def _fan_in(in_axis, out_axis, batch_axis=()):
     )
 
 
+def _for_each(x: jax.Array, *lead: int) -> jax.Array:
+    """x repeated along new leading axes, for products with weights that have these in front.
+
+    A product of such a batch reads the weights as they lie. With one x for all, XLA moves the
+    weights into another layout first, which costs more than a decoded token's arithmetic.
+    """
+    return jnp.broadcast_to(x, (*lead, *x.shape))
+
+
 class Einsum(nn.Module):
     """One weight `w` and the einsum that uses it."""
 
@@ -103,8 +112,8 @@ class Attention(nn.Module):
         out_einsum = Einsum(
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
-        q = rope(q_einsum("BTD,NDH->BTNH", x), positions)
-        key, value = kv_einsum("BTD,CKDH->CBTKH", x)
+        q = rope(q_einsum("NBTD,NDH->BTNH", _for_each(x, n)), positions)
+        key, value = kv_einsum("CKBTD,CKDH->CBTKH", _for_each(x, 2, k))
         key = rope(key, positions)
         if cache is not None:
             cache = {
@@ -132,8 +141,7 @@ class FeedForward(nn.Module):
         gating = weight(self, "gating_einsum", gating_init, (2, d, f), x.dtype)
         linear_init = _param(_fan_in((0,), (1,)), "mlp", "embed")
         linear = weight(self, "linear", linear_init, (f, d), x.dtype)
-        # Two products: one over both would move the weights into another layout first.
-        gate, up = (jnp.einsum("BTD,DF->BTF", x, gating[c]) for c in range(2))
+        gate, up = jnp.einsum("CBTD,CDF->CBTF", _for_each(x, 2), gating)
         hidden = nn.gelu(gate, approximate=True) * up
         return jnp.einsum("BTF,FD->BTD", hidden, linear)
 
