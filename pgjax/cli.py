@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pgjax.errors import UserError
-from pgjax.recipes import check_config
+from pgjax.recipes import adapted, check_config
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def open_config(holder: flags.FlagHolder) -> ConfigDict:
-    """The checked value of a config-file flag.
+    """The checked value of a config-file flag, with what its adaptation mode sets.
 
     Raises:
       UserError: the file cannot be read, gives no config, or has keys that nobody reads.
@@ -47,7 +47,7 @@ def open_config(holder: flags.FlagHolder) -> ConfigDict:
             f"--{holder.name} {path} does not exist, or its get_config() gives no config."
         )
     check_config(holder.value)
-    return holder.value
+    return adapted(holder.value, config_flags.get_override_values(FLAGS[holder.name]))
 
 
 def _parse_flags() -> None:

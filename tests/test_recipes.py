@@ -14,12 +14,14 @@ import pytest
 from conftest import ROOT, TESTS
 from ml_collections import ConfigDict
 
+from pgjax import trees
 from pgjax.errors import UserError
-from pgjax.recipes import check_config, default_config, parse_arg, transfer
+from pgjax.recipes import MODES, adapted, check_config, default_config, parse_arg, transfer
 
 PINNED = {
     "forkme": ("transfers/forkme.py", None),
     "forkme_448": ("transfers/forkme.py", "res=448,steps=70"),
+    "forkme_attention": ("transfers/forkme.py", "mode=attention,steps=64"),
     "forkme_tiny": ("transfers/forkme.py", "variant=tiny"),
     "quickstart": ("configs/quickstart.py", None),
     "quickstart_scratch": ("configs/quickstart.py", "scratch,steps=10"),
@@ -35,7 +37,7 @@ def get_config(path, arg):
 
 @pytest.mark.parametrize("name", PINNED)
 def test_pinned(name):
-    config = get_config(*PINNED[name])
+    config = adapted(get_config(*PINNED[name]))
     check_config(config)
     path = TESTS / "configs" / f"{name}.json"
     got = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
@@ -220,3 +222,47 @@ def test_parse_arg(arg, changed):
 def test_parse_arg_errors(arg, message):
     with pytest.raises(UserError, match=message):
         parse_arg(arg, **DEFAULTS)
+
+
+NAMES = (
+    "img/Transformer/encoderblock/MlpBlock_0/Dense_0/kernel",
+    "img/embedding/kernel",
+    "img/pos_embedding",
+    "img/head/kernel",
+    "llm/embedder/input_embedding",
+    "llm/layers/attn/q_einsum/w",
+    "llm/layers/mlp/linear",
+)
+
+
+@pytest.mark.parametrize(
+    "mode, trained",
+    [
+        ("full", NAMES),
+        ("freeze_vit", NAMES[3:]),
+        ("freeze_llm", NAMES[:4]),
+        ("projector", NAMES[3:4]),
+        ("attention", NAMES[5:6]),
+        ("llm/layers/mlp/.*", NAMES[6:]),
+    ],
+)
+def test_what_a_mode_trains(mode, trained):
+    config = adapted(make_transfer(mode=mode))
+    check_config(config)
+    values = trees.first_match(config.trainable, NAMES, what="trainable")
+    assert [name for name, value in values.items() if value] == list(trained)
+
+
+def test_flags_win_over_a_mode():
+    config = make_transfer(mode="attention")
+    config.optimizer.lr, config.frozen_dtype = 0.5, "float32"
+    out = adapted(config, {"optimizer.lr": 0.5, "frozen_dtype": "float32"})
+    assert out.optimizer.lr == 0.5 and out.frozen_dtype == "float32"
+    assert out.optimizer.name == "sgd" and out.model.img_dtype == "float16"
+    assert config.optimizer.name == "adam"  # the original stays
+
+
+def test_a_mode_that_does_not_exist():
+    assert "attention" in MODES
+    with pytest.raises(UserError, match="config.adapt 'atention' is neither one of"):
+        adapted(make_transfer(mode="atention"))

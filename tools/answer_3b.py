@@ -96,7 +96,7 @@ def main() -> None:
                 variables, *batch, max_new_tokens=args.tokens, cache_dtype=dtype, method="prefill"
             ),
             lambda token, cache: model.apply(variables, token, cache, method="extend"),
-            plain_rules(1, tokenizer.vocab_size, limit=args.tokens, eos_id=tokenizer.eos_id),
+            plain_rules(1, model.llm_config.vocab_size, limit=args.tokens, eos_id=tokenizer.eos_id),
             sampler=greedy,
             max_new_tokens=args.tokens,
         )

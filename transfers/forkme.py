@@ -12,6 +12,7 @@ Image paths are relative to the JSONL file (or to `root`). Then:
 Arguments, as in `forkme.py:variant=tiny,steps=100`:
     variant   3b, or tiny: a toy model that ships with pgjax and trains on any CPU
     res       224, 448 or 896; 0 is the variant's own
+    mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4)
     steps     length of the run; 0 means 15 passes over the data
 """
 
@@ -20,13 +21,14 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Captioning by default: the prompt `caption en`, the target from the line's `suffix`."""
-    arg = parse_arg(arg, variant="3b", res=0, steps=0)
+    arg = parse_arg(arg, variant="3b", res=0, mode="", steps=0)
     data = {"name": "jsonl", "fname": ""}
 
     c = transfer(
         "forkme",
         variant=arg.variant,
         res=arg.res,
+        mode=arg.mode,
         # Where the examples come from. The last tenth is kept for validation.
         train={**data, "split": "train[:90%]"},
         evals={
@@ -64,7 +66,8 @@ def get_config(arg=None):
     for spec in c.evals.values():
         spec.data.fname = fname
 
-    # What trains: first match wins, False freezes. For instance, freeze the image tower:
-    # c.trainable = (("img/.*", False), (".*", True))
+    # What trains where no mode is given: first match wins, False freezes, a number multiplies the
+    # learning rate. For instance:
+    # c.trainable = (("img/.*", False), ("llm/embedder/.*", 0.1), (".*", True))
     c.checkpoint_every = 200
     return c

@@ -107,7 +107,8 @@ def _choose(logits, cache, t, ended, out: Generated, rules: Rules, sampler: Samp
     keys = jax.vmap(jax.random.fold_in, (0, None))(rules.keys, t)
     token = jax.vmap(sampler)(keys, jnp.where(rules.allowed[None], logits, -jnp.inf))
     token = jnp.where(ended, 0, token)
-    logprob = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=1)
+    logprob = jnp.take_along_axis(logits, token[:, None], axis=1)
+    logprob -= jax.nn.logsumexp(logits, axis=1, keepdims=True)
     logprob = jnp.where(ended[:, None], 0.0, logprob)
     out = Generated(
         jax.lax.dynamic_update_slice_in_dim(out.tokens, token[:, None], t, axis=1),

@@ -7,13 +7,20 @@ import jax.numpy as jnp
 
 from pgjax.errors import UserError
 
+_BLOCK = 128  # logits; divides the vocabularies of Gemma
+
 Sampler = Callable[[jax.Array, jax.Array], jax.Array]  # (key, float32 [V]) -> int32
 
 
 def greedy(key: jax.Array, logits: jax.Array) -> jax.Array:
     """The most probable token; the key is not used."""
     del key
-    return jnp.argmax(logits).astype(jnp.int32)
+    if logits.size % _BLOCK:
+        return jnp.argmax(logits).astype(jnp.int32)
+    # Maxima are vectorized, and an argmax is not: the best block first, then the best in it.
+    blocks = logits.reshape(-1, _BLOCK)
+    i = jnp.argmax(blocks.max(axis=1)).astype(jnp.int32)
+    return i * _BLOCK + jnp.argmax(blocks[i]).astype(jnp.int32)
 
 
 def temperature(value: float = 1.0) -> Sampler:

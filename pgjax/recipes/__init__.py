@@ -1,6 +1,7 @@
 """Short task descriptions in, one full ConfigDict out; imports ml_collections only."""
 
+from pgjax.recipes.adapt import MODES, adapted
 from pgjax.recipes.base import check_config, default_config, parse_arg
 from pgjax.recipes.transfer import transfer
 
-__all__ = ["check_config", "default_config", "parse_arg", "transfer"]
+__all__ = ["MODES", "adapted", "check_config", "default_config", "parse_arg", "transfer"]

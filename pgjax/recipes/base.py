@@ -40,6 +40,9 @@ def default_config() -> ConfigDict:
     c.init = "pt-224"
     c.tokenizer = "gemma"  # gemma | tiny | path of a tokenizer.model
 
+    # A mode of pgjax/recipes/adapt.py (full, freeze_vit, freeze_llm, projector, attention) or a
+    # regex of what trains; "" for what is said here.
+    c.adapt = ""
     # What trains: first match wins; False freezes, a number multiplies the learning rate.
     c.trainable = ((".*", True),)
     c.trainable_dtype = "float32"

@@ -38,6 +38,7 @@ def transfer(
     target: str,
     variant: str = "3b",
     res: int = 0,
+    mode: str = "",
     text_len: int,
     epochs: float = 0.0,
     steps: int = 0,
@@ -62,6 +63,7 @@ def transfer(
       target: operations that make `suffix` in training; may be "".
       variant: `3b` or `tiny`.
       res: image size; 0 for the variant's own.
+      mode: what is tuned, a mode of `adapt.py` or a regex; "" for everything.
       text_len: tokens of prompt and target.
       epochs: length of the run; or
       steps: its length in updates.
@@ -82,6 +84,7 @@ def transfer(
     res = res or v["res"]
     c = default_config()
     c.name = name
+    c.adapt = mode
     c.model.res = res
     c.model.img = ConfigDict(v["img"])
     c.model.llm = ConfigDict({**v["llm"], "dropout": dropout})

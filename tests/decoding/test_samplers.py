@@ -28,6 +28,15 @@ def test_greedy_takes_the_first_largest():
             np.testing.assert_array_equal(token, [1, 0])
 
 
+@pytest.mark.parametrize("size", [1, 100, 128, 1024, 1025])
+def test_greedy_is_argmax(size):
+    logits = np.random.default_rng(size).integers(0, 9, (50, size)).astype(np.float32)  # ties
+    logits[0] = -np.inf
+    logits[1, : size // 2] = -np.inf
+    got = jax.vmap(lambda row: greedy(jax.random.key(0), row))(logits)
+    np.testing.assert_array_equal(got, logits.argmax(1))
+
+
 def test_a_low_temperature_is_almost_greedy():
     logits = jnp.tile(jnp.asarray([0.0, 1.0, 0.9]), (500, 1))
     token = draw(make_sampler("temperature(0.005)"), 0, logits)

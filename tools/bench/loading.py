@@ -48,6 +48,7 @@ class Random:
 
 def make(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Writes both forms, if they are not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = {"npz": folder / "random-3b.f16.npz", "safetensors": folder / "random-3b-f16"}
     model = make_model(SPEC)
     if not paths["npz"].exists():

@@ -1,0 +1,67 @@
+"""Adaptation modes: how much of the model a run tunes, by one config value.
+
+`config.adapt` names a mode, or is a regex of the parameters that train. What a mode sets can still
+be overridden by flags of their own.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pgjax.errors import UserError
+
+_TOWER = "img/(?!head/).*"  # without the projection into the decoder
+_ATTENTION = "llm/layers/attn/.*"
+
+MODES: dict[str, dict[str, Any]] = {
+    "full": {"trainable": ((".*", True),)},
+    "freeze_vit": {"trainable": ((_TOWER, False), (".*", True))},
+    "freeze_llm": {"trainable": (("llm/.*", False), (".*", True))},
+    "projector": {"trainable": (("img/head/.*", True), (".*", False))},
+    # For a T4 (big_vision's notebook): plain SGD on the decoder's attention matrices.
+    "attention": {
+        "trainable": ((_ATTENTION, True), (".*", False)),
+        "trainable_dtype": "float32",
+        "frozen_dtype": "float16",
+        "model.img_dtype": "float16",
+        "model.llm_dtype": "float32",
+        "optimizer.name": "sgd",
+        "optimizer.args": {},
+        "optimizer.lr": 0.03,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.grad_clip_norm": 0.0,
+        "schedule.decay": "cosine",
+        "schedule.warmup_percent": 0.1,
+    },
+}
+
+
+def adapted(config: ConfigDict, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """A config with what its mode sets.
+
+    Args:
+      config: with `adapt`: a mode, a regex, or "" for the config's own `trainable`.
+      overrides: `{dotted key: value}` given by flags, which win over the mode.
+
+    Raises:
+      UserError: neither a mode nor a regex.
+    """
+    mode, overrides = config.adapt, overrides or {}
+    if not mode:
+        return config
+    if mode not in MODES and mode.isidentifier():
+        raise UserError(
+            f"config.adapt {mode!r} is neither one of {list(MODES)} nor a regex of parameters."
+        )
+    changes = MODES.get(mode, {"trainable": ((mode, True), (".*", False))})
+    config = copy.deepcopy(config)
+    for key, value in changes.items():
+        if not any(key == k or k.startswith(f"{key}.") for k in overrides):
+            *path, last = key.split(".")
+            node = config
+            for part in path:
+                node = node[part]
+            node[last] = ConfigDict(value) if isinstance(value, dict) else value
+    return config
