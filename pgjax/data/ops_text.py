@@ -55,10 +55,25 @@ def strfmt(example: dict, template: str, outkey: str = "text") -> dict:
     return {**example, outkey: template.format_map(_Fields(example))}
 
 
-def choice(example: dict, key: str, outkey: str | None = None, *, rng: np.random.Generator) -> dict:
-    """Pick one entry of a list at random, such as one of several reference captions."""
-    values = _list(example, key)
-    return {**example, outkey or key: values[int(rng.integers(len(values)))]}
+def choice(
+    example: dict,
+    key: str | tuple[str, ...],
+    outkey: str | tuple[str, ...] | None = None,
+    *,
+    rng: np.random.Generator,
+) -> dict:
+    """Pick one entry of a list at random, such as one of several captions; of several lists alike.
+
+    Lists under several keys have the same length, and the entries picked are at the same place.
+    """
+    keys = (key,) if isinstance(key, str) else key
+    outkeys = keys if outkey is None else (outkey,) if isinstance(outkey, str) else outkey
+    values = [_list(example, k) for k in keys]
+    if len({len(v) for v in values}) > 1 or len(keys) != len(outkeys):
+        lengths = dict(zip(keys, map(len, values), strict=True))
+        raise DataError(f"cannot choose alike from lists of lengths {lengths} to {outkeys}")
+    index = int(rng.integers(len(values[0])))
+    return {**example, **{k: v[index] for k, v in zip(outkeys, values, strict=True)}}
 
 
 def choice_at(example: dict, key: str, index: int = 0, outkey: str | None = None) -> dict:

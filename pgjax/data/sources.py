@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from pgjax.data.jsonl import JsonlSource
+from pgjax.data.prepared_source import PreparedSource
 from pgjax.data.scenes import SceneSource
 from pgjax.data.tfds_source import TfdsSource
 from pgjax.errors import UserError
@@ -23,7 +24,12 @@ class Source(Protocol):
         """The example's place, as `file:line`, for people."""
 
 
-SOURCES: dict[str, type] = {"jsonl": JsonlSource, "tfds": TfdsSource, "scenes": SceneSource}
+SOURCES: dict[str, type] = {
+    "jsonl": JsonlSource,
+    "tfds": TfdsSource,
+    "prepared": PreparedSource,
+    "scenes": SceneSource,
+}
 
 
 def make_source(spec: Mapping[str, Any]) -> Source:

@@ -2,6 +2,17 @@
 
 from pgjax.recipes.adapt import MODES, adapted
 from pgjax.recipes.base import check_config, default_config, parse_arg
+from pgjax.recipes.benchmark import answers, benchmark, prepared
 from pgjax.recipes.transfer import transfer
 
-__all__ = ["MODES", "adapted", "check_config", "default_config", "parse_arg", "transfer"]
+__all__ = [
+    "MODES",
+    "adapted",
+    "answers",
+    "benchmark",
+    "check_config",
+    "default_config",
+    "parse_arg",
+    "prepared",
+    "transfer",
+]

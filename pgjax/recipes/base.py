@@ -27,6 +27,8 @@ def default_config() -> ConfigDict:
     c = ConfigDict()
     c.name = "run"
     c.seed = 0
+    # Where tools/prepare.py wrote benchmarks; "" for $PGJAX_DATA, or else TFDS's own folder.
+    c.data_dir = ""
 
     # The model: sizes by variant or spelled out, the image size, and dtypes of computation.
     c.model = ConfigDict()

@@ -47,6 +47,8 @@ def transfer(
     weight_decay: float = 0.0,
     label_smoothing: float = 0.0,
     dropout: float = 0.0,
+    decode: str = "decode",
+    antialias: bool = True,
     augment: str = "",
     on_truncate: str = "error",
 ) -> ConfigDict:
@@ -58,7 +60,8 @@ def transfer(
     Args:
       name: of the task.
       train: data source of training.
-      evals: `{name: {kind, data, …}}`; `pp` is filled in.
+      evals: `{name: {kind, data, …}}`; `pp` is filled in. One may have a `prompt`, `target` or
+        `decode` of its own.
       prompt: operations that make `prefix`, such as `strfmt('caption en', 'prefix')`; may be "".
       target: operations that make `suffix` in training; may be "".
       variant: `3b` or `tiny`.
@@ -72,7 +75,9 @@ def transfer(
       weight_decay: on the image tower's kernels.
       label_smoothing: ε.
       dropout: in the decoder.
-      augment: operations on the decoded training image, before resizing.
+      decode: operations that make the image, in training and evaluation, before resizing.
+      antialias: when an image is made smaller; False for the published models that had none.
+      augment: further operations in training alone.
       on_truncate: error, drop or truncate, for text longer than `text_len`.
 
     Raises:
@@ -92,26 +97,33 @@ def transfer(
     c.init = v["init"].format(res=res)
     c.tokenizer = v["tokenizer"]
 
-    image = f"resize({res}, antialias=True)|value_range(-1, 1)"
+    image = f"resize({res}, antialias={antialias})|value_range(-1, 1)"
     learn = f"for_training({text_len}, on_truncate={on_truncate!r})"
+    answer = f"for_answering({text_len})"
+    if on_truncate == "truncate":
+        answer = f"for_answering({text_len}, on_truncate='truncate')"
     keep = "keep('image', 'text', 'mask_ar', 'mask_loss')"
     c.input.data = ConfigDict(train)
-    c.input.pp = _pipe("decode", augment, image, prompt, target, learn, keep)
+    c.input.pp = _pipe(decode, augment, image, prompt, target, learn, keep)
     c.input.batch_size = batch_size
     c.total_epochs, c.total_steps = float(epochs), steps
 
-    answer = f"for_answering({text_len})"
-    c.answering = ConfigDict({"image": _pipe("decode", image), "prompt": prompt, "text": answer})
+    c.answering = ConfigDict({"image": _pipe(decode, image), "prompt": prompt, "text": answer})
     for key, spec in evals.items():
+        spec = {"decode": decode, "prompt": prompt, "target": target, **spec}
+        own = (spec.pop(k) for k in ("decode", "prompt", "target"))
         answers = spec["kind"] == "answers"
         # The target comes along for the metric; it does not enter the model.
-        pp = _pipe("decode", image, prompt, target, answer if answers else learn)
+        pp = _pipe(next(own), image, *own, answer if answers else learn)
         length = {"max_new_tokens": text_len} if answers else {}
         c.evals[key] = ConfigDict({"pp": pp, "batch_size": batch_size, **length, **spec})
 
     c.optimizer.lr = lr
     c.optimizer.weight_decay = weight_decay
     c.label_smoothing = label_smoothing
+    for data in [c.input.data, *(spec.data for spec in c.evals.values())]:
+        if data.get("name") == "prepared":
+            data.data_dir = c.get_ref("data_dir")  # one flag sets them all
     return c
 
 

@@ -201,7 +201,7 @@ def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str,
 
 def _first_score(workdir: pathlib.Path, key: str) -> float | None:
     """A score that an earlier part of this run took before step 1."""
-    for line in (workdir / "metrics.jsonl").open():
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         if row["step"] == 0 and key in row:
             return row[key]

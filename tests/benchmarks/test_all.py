@@ -1,0 +1,126 @@
+"""All benchmarks alike: config, and fixture → prepare → a training step → evaluation → score."""
+
+import importlib.util
+import json
+import math
+import sys
+
+import pytest
+from conftest import ROOT, TESTS
+from rows import ROWS
+
+from pgjax.errors import UserError
+from pgjax.recipes import adapted, check_config
+
+sys.path.append(str(ROOT / "tools"))
+
+import prepare
+from readers import READERS
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def get_config(name, arg):
+    return adapted(load(ROOT / "transfers" / f"{name}.py").get_config(arg))
+
+
+def make(name, folder):
+    """Writes the fixture; what has to be found in it."""
+    return load(TESTS / "benchmarks" / f"make_{name}.py").make(folder)
+
+
+DATA = {name: options for row in ROWS.values() for name, options in row.data.items()}
+
+
+def test_no_transfer_is_missing():
+    assert {p.stem for p in (ROOT / "transfers").glob("*.py")} == {"forkme", *ROWS}
+    assert {p.stem[5:] for p in (TESTS / "benchmarks").glob("make_*.py")} == set(DATA)
+    assert set(READERS) == set(DATA)
+
+
+def test_transfers_are_short():
+    lengths = [len(p.read_text().splitlines()) for p in (ROOT / "transfers").glob("*.py")]
+    assert sum(lengths) / len(lengths) < 40
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_config(name):
+    row = ROWS[name]
+    for res in row.res:
+        config = get_config(name, f"res={res}")
+        check_config(config)
+        assert config.model.res == res and str(res) in config.init
+        assert bool(config.input.data) == row.trains
+        config.data_dir = "elsewhere"
+        sources = [spec.data for spec in config.evals.values()]
+        sources += [config.input.data] if row.trains else []
+        assert {source.data_dir for source in sources} == {"elsewhere"}
+        assert {source.dataset for source in sources} == set(row.data)
+        for source in sources:
+            for part in source.split.split("+"):
+                assert part.partition("[")[0] in READERS[source.dataset].splits
+    assert get_config(name, "mode=attention").optimizer.name == "sgd"
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_prepare(name, tmp_path):
+    """What is found is what the fixture has, the same in both formats."""
+    from pgjax.data.sources import make_source
+
+    expected = make(name, tmp_path / "source")
+    for form in prepare.FORMATS:
+        out = tmp_path / form
+        options = {"workers": 0, "format": form, **DATA[name]}
+        with pytest.raises(UserError, match="not the official numbers"):
+            prepare.prepare(name, tmp_path / "source", out, **options)
+        report = prepare.prepare(name, tmp_path / "source", out, check_counts=False, **options)
+        assert report["unreadable"] == []
+        assert {s: row["examples"] for s, row in report["splits"].items()} == {
+            split: len(rows) for split, rows in expected.items()
+        }
+        spec = {"name": "prepared", "dataset": name, "data_dir": str(out)}
+        for split, rows in expected.items():
+            source = make_source({**spec, "split": split})
+            for i, row in enumerate(rows):
+                example = source[i]
+                assert {key: example[key] for key in row} == row
+                images = example["image"]
+                assert all(type(x) is bytes for x in (images if type(images) is list else [images]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_fixture_to_score(name, tmp_path, monkeypatch):
+    """As a user would: prepare, then train a step, which ends with the evaluations."""
+    from pgjax.evaluation.runner import evaluate
+    from pgjax.inference.session import load_params, open_session
+    from pgjax.training.loop import train
+
+    row = ROWS[name]
+    for data, options in row.data.items():
+        make(data, tmp_path / data)
+        prepare.prepare(
+            data, tmp_path / data, tmp_path / "data", workers=0, check_counts=False, **options
+        )
+    config = get_config(name, "mini")
+    config.data_dir = str(tmp_path / "data")
+    config = config.to_dict()
+    if row.trains:
+        scores = train(config, tmp_path / "run")
+        predictions = tmp_path / "run" / "predictions"
+    else:
+        session = open_session(config)
+        params = load_params(session, lambda _: "float32")
+        predictions = tmp_path / "evaluation"
+        scores = evaluate(session, params, config["evals"], None, predictions)
+    assert scores.keys() == config["evals"].keys()
+    for key, values in scores.items():
+        assert all(map(math.isfinite, values.values())) and values["examples"] > 0
+        lines = next(predictions.glob(f"{key}*.jsonl")).read_text().splitlines()
+        assert len(lines) == values["examples"]
+        assert all("prediction" in json.loads(line) for line in lines)

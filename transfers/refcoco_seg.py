@@ -1,0 +1,24 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: a phrase to the box and mask of the object it means."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+SPLITS = "refcoco_val refcoco_testA refcoco_testB refcocoplus_val refcocoplus_testA "
+SPLITS += "refcocoplus_testB refcocog_val refcocog_test"
+
+
+def get_config(arg=None):
+    """Trains on all three sets without the images that any of them evaluates on."""
+    return benchmark(
+        "refcoco_seg",
+        arg,
+        train=prepared("refcoco_seg", "train"),
+        evals={s: answers("refcoco_seg", s, "box_iou") for s in SPLITS.split()},
+        prompt="choice(('phrases', 'answers'), ('prefix', 'suffix'))",
+        antialias=False,
+        text_len=48,
+        epochs=100,
+        batch_size={224: 256, 448: 256, 896: 64},
+        lr={224: 3e-5, 448: 1e-5, 896: 1e-5},
+        label_smoothing=0.3,
+        dropout={224: 0.1, 448: 0.0, 896: 0.0},
+    )
