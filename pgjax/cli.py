@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,9 @@ def run(main: Callable[[], None]) -> None:
         _fail(str(e))
     except KeyboardInterrupt:
         _fail("interrupted; what was saved is whole.", 130)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def open_config(holder: flags.FlagHolder) -> ConfigDict:

@@ -78,3 +78,14 @@ def test_mistakes(args, message, tmp_path):
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and message in done.stderr, done.stderr
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough():
+    """As in `python -m pgjax.predict --list | head`."""
+    command = [sys.executable, "-m", "pgjax.predict", "--list"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
