@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -52,6 +52,37 @@ def open_config(holder: flags.FlagHolder) -> ConfigDict:
         )
     check_config(holder.value)
     return adapted(holder.value, config_flags.get_override_values(FLAGS[holder.name]))
+
+
+def read_configs(paths: Sequence[str]) -> dict[str, ConfigDict]:
+    """The checked configs of `FILE.py[:args]`, by that text.
+
+    Args:
+      paths: as a flag splits them at commas, of which the args may have some as well.
+
+    Raises:
+      UserError: as `open_config`.
+    """
+    whole: list[str] = []
+    for path in paths:
+        if whole and not path.partition(":")[0].endswith(".py"):
+            whole[-1] += f",{path}"
+        else:
+            whole.append(path)
+    return {path: _read_config(path) for path in whole}
+
+
+def _read_config(path: str) -> ConfigDict:
+    try:
+        config = config_flags.config_flags.ConfigFileFlagParser("benchmark").parse(path)
+    except UserError:
+        raise
+    except Exception as e:  # a config file runs while it is read
+        raise UserError(f"{path} cannot be read: {_one_line(e)}") from e
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path} does not exist, or its get_config() gives no config.")
+    check_config(config)
+    return adapted(config, {})
 
 
 def _parse_flags() -> None:

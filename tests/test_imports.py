@@ -20,12 +20,13 @@ ALLOWED = {
     "metrics": {"errors", "text"},  # box strings are parsed in one place
     "recipes": {"errors"},
     "inference": BASE | PARTS - {"metrics"},
-    "evaluation": BASE | PARTS | {"inference"},
-    "training": BASE | PARTS | {"inference", "evaluation"},
+    "console": set(),
+    "evaluation": BASE | PARTS | {"console", "inference"},
+    "training": BASE | PARTS | {"console", "inference", "evaluation"},
     "cli": {"errors", "recipes"},
     "compilation": set(),
     "train": {"cli", "compilation", "errors", "training"},
-    "evaluate": {"cli", "compilation", "errors", "evaluation", "inference"},
+    "evaluate": {"cli", "compilation", "console", "errors", "evaluation", "inference", "recipes"},
     "predict": {"checkpoints", "cli", "compilation", "data", "decoding", "errors", "inference"},
 }
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python

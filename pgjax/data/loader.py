@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -147,8 +147,9 @@ class EvalLoader:
         prefetch: int = 4,
         on_bad_example: str = "raise",
         max_examples: int | None = None,
+        done: Container[int] = (),
     ):
-        """Checks the arguments; see `TrainLoader`.
+        """Checks the arguments; see `TrainLoader`. Examples with an index in `done` are left out.
 
         Raises:
           UserError: arguments that do not fit.
@@ -157,7 +158,9 @@ class EvalLoader:
         count = len(part.source) if max_examples is None else min(max_examples, len(part.source))
         if count < 1:
             raise UserError(f"Evaluation set {part.name!r} has no example.")
-        self._reader = _EvalBatches([part], 0, _skips(on_bad_example), share, count)
+        left = np.array([i for i in range(count) if i not in done], np.int64) if done else None
+        left = range(count) if left is None else left
+        self._reader = _EvalBatches([part], 0, _skips(on_bad_example), share, left)
         self._options = (workers, threads, prefetch)
         self._notes = _Notes()
 
@@ -166,10 +169,10 @@ class EvalLoader:
         return len(self._reader)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields stacked arrays, `_mask` bool [B_local], and `meta`, a list of dicts.
+        """Yields stacked arrays, `_mask`, `_index`, and `meta`, a list of dicts with `index`.
 
-        Rows with a false `_mask` repeat some good example: they pad the last batch, or stand for
-        a bad or dropped example.
+        `_index` int32 [B_local] is the example's place in the source. Rows with a false `_mask`
+        repeat some good example: they pad the last batch, or stand for a bad or dropped example.
 
         Raises:
           DataError: a bad example, with its place.
@@ -321,18 +324,22 @@ class _TrainBatches(_Batches):
 
 @dataclasses.dataclass
 class _EvalBatches(_Batches):
-    count: int
+    left: Sequence[int]
 
     def __len__(self) -> int:
-        return -(-self.count // self.share.batch)
+        return -(-len(self.left) // self.share.batch)
 
     def batch(self, i: int) -> tuple[Batch, _Host]:
         notes: list[tuple[str, str]] = []
-        positions = self.share.positions(i)
-        rows = [self.read(0, p, p, notes) if p < self.count else None for p in positions]
+        slots, count = self.share.positions(i), len(self.left)
+        positions = [int(self.left[k]) if k < count else k for k in slots]
+        rows = [
+            self.read(0, p, p, notes) if k < count else None
+            for k, p in zip(slots, positions, strict=True)
+        ]
         mask = np.array([row is not None for row in rows])
         if not mask.all():
-            others = ((0, p, p) for p in range(self.count))
+            others = ((0, int(p), int(p)) for p in self.left)
             filler = next(filter(None, rows), None) or self.first_good(others)
             rows = [row or filler for row in rows]
         meta = [
@@ -340,7 +347,8 @@ class _EvalBatches(_Batches):
             | {"index": p}
             for p, (example, _) in zip(positions, rows, strict=True)
         ]
-        return {**_stack(rows), "_mask": mask}, _Host(notes, meta)
+        index = np.array(positions, np.int32)
+        return {**_stack(rows), "_mask": mask, "_index": index}, _Host(notes, meta)
 
 
 def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:

@@ -9,25 +9,30 @@
         metric=dict(name="exact_match", …),      # answers only
         max_new_tokens=32, sampler="greedy",     # answers only
         max_examples=None, on_bad_example="raise", workers=0,
+        submission="vqav2",      # pgjax/evaluation/submissions.py; "": none
+        published="vqav2",       # pgjax/recipes/published.py; "": none
     )
 
 A later kind of evaluation is one more class with `run` and an entry in `KINDS`.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from pgjax import sharding
+from pgjax.console import say
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
+from pgjax.evaluation.buckets import by_length
+from pgjax.evaluation.progress import Progress
+from pgjax.evaluation.store import Kept, Record, Store, gather_json
+from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
 from pgjax.inference.objects import scored_objects
 from pgjax.inference.session import Flat, Session
@@ -35,15 +40,13 @@ from pgjax.metrics import CORPUS_METRICS, get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
 
-Record = dict[str, Any]
-
 
 @dataclasses.dataclass
 class Result:
     """Scores over all processes, and the records of all examples in order."""
 
     scores: dict[str, float]
-    records: list[Record]
+    records: Sequence[Record]
 
 
 @dataclasses.dataclass
@@ -62,6 +65,8 @@ class EvalSpec:
     max_examples: int | None = None
     on_bad_example: str = "raise"
     workers: int = 0
+    submission: str = ""
+    published: str = ""
 
 
 class Evaluator:
@@ -70,54 +75,105 @@ class Evaluator:
     def __init__(self, name: str, spec: EvalSpec, session: Session):
         """Checks everything that can be checked before any data is read."""
         self.name, self.spec, self.session = name, spec, session
+        check_submission(spec.submission, f"config.evals.{name}.submission")
+        if spec.batch_size < 1:
+            raise UserError(f"config.evals.{name}.batch_size is {spec.batch_size}, expected 1 up.")
+        each = session.mesh.shape["data"]
+        if each % jax.process_count():
+            raise UserError(
+                f"config.mesh.data is {each}, expected a multiple of the {jax.process_count()} "
+                "processes, so that each has rows of its own."
+            )
+        self.batch_size = -(-spec.batch_size // each) * each
         self.part = Part(make_source(dict(spec.data)), session.pipeline(spec.pp), name=name)
         self._fn: Callable | None = None
 
-    def run(self, params: Flat) -> Result:
-        """Evaluates every example once, given all parameters."""
-        spec = self.spec
+    def __len__(self) -> int:
+        """Number of examples."""
+        count, most = len(self.part.source), self.spec.max_examples
+        return count if most is None else min(count, most)
+
+    def run(self, params: Flat, store: Store | None = None) -> Result:
+        """Evaluates every example once.
+
+        Args:
+          params: all parameters.
+          store: where records go as they come, and from where it goes on; None keeps them in
+            memory.
+
+        Raises:
+          UserError: examples that do not fit, or cannot be used.
+        """
+        kept = store or Kept()
         loader = EvalLoader(
             self.part,
-            spec.batch_size,
+            self.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            workers=spec.workers,
-            on_bad_example=spec.on_bad_example,
-            max_examples=spec.max_examples,
+            workers=self.spec.workers,
+            on_bad_example=self.spec.on_bad_example,
+            max_examples=self.spec.max_examples,
+            done=kept.done,
         )
-        mean, records = Mean(), []
-        for i, batch in enumerate(loader):
-            for record, scores in self.rows(params, batch, i):
-                mean.add(scores)
-                records.append({**record, "scores": scores})
-        gathered = gather_json({"mean": mean.to_json(), "records": records})
-        total_mean = Mean()
-        for part in gathered:
-            total_mean.merge(part["mean"])
-        records = sorted((r for part in gathered for r in part["records"]), key=_index)
-        scores = {**total_mean.result(), "examples": len(records)}
+        progress = Progress(self.name, len(self), len(kept.done))
+        for batch, out in self._ahead(params, self.batches(progress.timed(loader))):
+            for record, scores in self.rows(batch, out):
+                kept.add({**record, "scores": scores})
+                progress.add(scores)
+            kept.flush()
+            progress.show()
+        summary, records = progress.close(), kept.finish()
+        if store is not None and len(kept.done) < len(records):
+            say(summary)
+        mean = Mean()
+        for record in records:
+            mean.add(record["scores"])
+        scores = {**mean.result(), "examples": len(records)}
         for key in ("skipped", "dropped"):
             if count := sum(gather_json(loader.report()[key])):
                 scores[key] = count
         return Result(self.finish(scores, records), records)
 
-    def rows(
-        self, params: Flat, batch: dict[str, Any], index: int
-    ) -> Iterator[tuple[Record, dict[str, float]]]:
+    def _ahead(self, params: Flat, batches: Iterable[dict]) -> Iterator[tuple[dict, Any]]:
+        """(batch, its outputs); the device has the next batch while these are read."""
+        before = None
+        for batch in batches:
+            out = self.launch(params, batch)
+            if before:
+                yield before
+            before = batch, out
+        if before:
+            yield before
+
+    def batches(self, batches: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        """The batches as they are to be worked through."""
+        return batches
+
+    def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
+        """Starts the work on a batch; returns its outputs, which may still be to come."""
+        raise NotImplementedError
+
+    def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
         """Yields (record, scores) of this process's valid rows."""
         raise NotImplementedError
 
-    def finish(self, scores: dict[str, float], records: list[Record]) -> dict[str, float]:
+    def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
         """Turns the means, and all records, into the final scores."""
         return scores
 
-    def _inputs(self, batch: dict[str, Any], keys: tuple[str, ...]) -> Flat:
+    def _on_device(self, batch: dict[str, Any], keys: tuple[str, ...]) -> Flat:
+        return sharding.to_device(self.session.mesh, {k: batch[k] for k in keys})
+
+    def _checked(self, batch: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+        where, res = f"config.evals.{self.name}.pp yields", self.session.config["model"]["res"]
         if missing := [k for k in keys if k not in batch]:
             raise UserError(
-                f"config.evals.{self.name}.pp yields {sorted(k for k in batch if k != 'meta')} "
-                f"without {missing}, which {self.spec.kind!r} needs."
+                f"{where} {sorted(k for k in batch if k != 'meta')} without {missing}, which "
+                f"{self.spec.kind!r} needs."
             )
-        return sharding.to_device(self.session.mesh, {k: batch[k] for k in keys})
+        if (size := batch["image"].shape[-3:-1]) != (res, res):
+            raise UserError(f"{where} images of {size} pixels, but the model takes {(res, res)}.")
+        return batch
 
 
 class Answers(Evaluator):
@@ -131,13 +187,18 @@ class Answers(Evaluator):
         self.metric = get_metric(metric.pop("name"), **metric)
         self._fn = make_answer_fn(session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
 
-    def rows(self, params, batch, index):
+    def batches(self, batches):
+        """By prompt length."""
+        return by_length(self._checked(batch, INPUTS) for batch in batches)
+
+    def launch(self, params, batch):
+        """Decodes."""
+        return self._fn(params, self._on_device(batch, INPUTS), self.spec.seed)
+
+    def rows(self, batch, out):
         """Yields the meta of each example with its prediction, and the objects in that."""
-        inputs = self._inputs(batch, INPUTS)
-        first = index * self.spec.batch_size
-        generated = self._fn(params, inputs, self.spec.seed, first)
-        mine = local_rows(self.spec.batch_size)
-        tokens, logprobs = (np.asarray(x)[mine] for x in generated)
+        mine = local_rows(self.batch_size)
+        tokens, logprobs = (np.asarray(x)[mine] for x in out)
         tokenizer = self.session.tokenizer
         for row, meta, valid in zip(range(len(tokens)), batch["meta"], batch["_mask"], strict=True):
             if valid:
@@ -169,11 +230,15 @@ class Perplexity(Evaluator):
 
         self._fn = jax.jit(token_losses, out_shardings=sharding.replicated(session.mesh))
 
-    def rows(self, params, batch, index):
-        """Yields the losses of each example."""
-        inputs = self._inputs(batch, ("image", "text", "mask_ar", "mask_loss"))
+    def launch(self, params, batch):
+        """Token losses."""
+        keys = ("image", "text", "mask_ar", "mask_loss")
         with sharding.use_mesh(self.session.mesh):
-            losses = np.asarray(self._fn(params, inputs))
+            return self._fn(params, self._on_device(self._checked(batch, keys), keys))
+
+    def rows(self, batch, out):
+        """Yields the losses of each example."""
+        losses = np.asarray(out)
         losses = losses[local_rows(len(losses))].sum(axis=1)
         counts = (batch["mask_loss"][:, 1:] > 0).sum(axis=1)
         for loss, count, meta, valid in zip(
@@ -210,19 +275,3 @@ def make_evaluator(name: str, spec: Mapping[str, Any], session: Session) -> Eval
             f"config.evals.{name}.kind {spec['kind']!r} is unknown; choose from {sorted(KINDS)}."
         )
     return KINDS[spec["kind"]](name, EvalSpec(**spec), session)
-
-
-def gather_json(value: Any) -> list[Any]:
-    """Every process's JSON-able value, in the order of the processes."""
-    if jax.process_count() == 1:
-        return [value]
-    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array([data.size], np.int32)).reshape(-1)
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: data.size] = data
-    rows = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
-    return [json.loads(rows[i, :n].tobytes()) for i, n in enumerate(sizes)]
-
-
-def _index(record: Record) -> int:
-    return record.get("index", 0)

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from pgjax.console import say
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result, make_evaluator
+from pgjax.evaluation.identity import identity
+from pgjax.evaluation.store import Store, as_line, write_whole
+from pgjax.evaluation.submissions import write_submission
 from pgjax.inference.session import Flat, Session
+
+SCORES_FILE = "scores.json"
 
 
 def evaluate(
@@ -19,11 +24,27 @@ def evaluate(
     evals: Mapping[str, Mapping[str, Any]],
     only: Sequence[str] | None,
     out: pathlib.Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    restart: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Runs the named evaluations (None: all) and writes `NAME.jsonl` and `scores.json`.
+    """Runs the named evaluations, going on from what `out` holds of them.
+
+    Args:
+      session: of the model.
+      params: its parameters.
+      evals: `{name: spec}` as in `config.evals`.
+      only: names to run; None for all.
+      out: folder for predictions, submissions and `scores.json`; seen by all processes.
+      about: what else is to be stored with them, such as the checkpoint's name.
+      restart: forgets what `out` holds.
+
+    Returns:
+      `{name: scores}`; with the predictions they are in `out` as well, see `table.folder_rows`.
 
     Raises:
-      UserError: an unknown name, or an evaluation that does not build.
+      UserError: an unknown name, an evaluation that does not build, or a folder that holds
+        predictions of something else.
     """
     if unknown := sorted(set(only or ()) - evals.keys()):
         raise UserError(f"--evals {unknown} is unknown; this config has {sorted(evals)}.")
@@ -33,24 +54,31 @@ def evaluate(
     evaluators = {name: make_evaluator(name, spec, session) for name, spec in chosen.items()}
     scores = {}
     for name, evaluator in evaluators.items():
-        result = evaluator.run(params)
+        told = {
+            **(about or {}),
+            "res": session.config["model"]["res"],
+            "published": evaluator.spec.published,
+        }
+        result = evaluator.run(params, Store(out, name, identity(evaluator, params), told, restart))
         scores[name] = result.scores
-        store(out / f"{name}.jsonl", result)
-    if jax.process_index() == 0:
-        (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+        if jax.process_index() == 0:
+            if form := evaluator.spec.submission:
+                say(f"{name}, to submit: {write_submission(form, result.records, out / name)}")
+            _add_scores(out / SCORES_FILE, name, result.scores)
     return scores
+
+
+def _add_scores(path: pathlib.Path, name: str, scores: Mapping[str, float]) -> None:
+    """Beside those of evaluations that ran here before."""
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    write_whole(path, [json.dumps({**known, name: scores}, indent=1) + "\n"])
 
 
 def store(path: pathlib.Path, result: Result) -> None:
     """Writes one line per example, from process 0; the file appears whole or not at all."""
-    if jax.process_index() != 0:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    lines = (json.dumps(r, ensure_ascii=False, default=_plain) for r in result.records)
-    part.write_text("".join(f"{line}\n" for line in lines))
-    part.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
+    if jax.process_index() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, map(as_line, result.records))

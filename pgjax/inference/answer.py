@@ -16,7 +16,7 @@ from pgjax.inference.session import Flat, Session
 from pgjax.models.paligemma import Cache
 from pgjax.text.tokenizer import Tokenizer
 
-INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask")
+INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask", "_index")
 
 AnswerFn = Callable[..., Any]
 
@@ -60,8 +60,8 @@ def make_answer_fn(
       forbidden: texts whose tokens may not be chosen.
 
     Returns:
-      `(params, batch, seed, first=0, limit=T) -> Generated` with tokens [B,T] on every device.
-      Row r draws with the key of (seed, first + r), whatever else is in its batch.
+      `(params, batch, seed, limit=T) -> Generated` with tokens [B,T] on every device. A row
+      draws with the key of (seed, its `_index`), whatever else is in its batch.
 
     Raises:
       UserError: an unknown sampler, or a stop text of several tokens.
@@ -69,18 +69,16 @@ def make_answer_fn(
     decode = make_decoder(sampler)
     masks = token_masks(session.tokenizer, stop, allowed, forbidden)
 
-    def answer(params: Flat, batch: Flat, seed: jax.Array, first: jax.Array, limit: jax.Array):
+    def answer(params: Flat, batch: Flat, seed: jax.Array, limit: jax.Array):
         prefill, extend = _functions(session, params, batch, max_new_tokens, cache_dtype)
-        rules = _rules(batch, seed, first, limit, *masks)
+        rules = _rules(batch, seed, limit, *masks)
         return decode(prefill, extend, Cache.take, rules, max_new_tokens=max_new_tokens)
 
     jitted = jax.jit(answer, out_shardings=sharding.replicated(session.mesh))
 
-    def call(
-        params: Flat, batch: Flat, seed: int, first: int = 0, limit: int = max_new_tokens
-    ) -> Generated:
+    def call(params: Flat, batch: Flat, seed: int, limit: int = max_new_tokens) -> Generated:
         with sharding.use_mesh(session.mesh):
-            return jitted(params, batch, *map(np.int32, (seed, first, limit)))
+            return jitted(params, batch, np.int32(seed), np.int32(limit))
 
     return call
 
@@ -110,7 +108,7 @@ def make_stream_fn(
     @jax.jit
     def start(params, batch, seed, limit):
         prefill, _ = _functions(session, params, batch, max_new_tokens, cache_dtype)
-        rules = _rules(batch, seed, jnp.int32(0), limit, *masks)
+        rules = _rules(batch, seed, limit, *masks)
         return rules, begin(prefill, rules, sampler=choose, max_new_tokens=max_new_tokens)
 
     def go_on(params, rules, state, until):
@@ -150,9 +148,8 @@ def _functions(session, params, batch, max_new_tokens, cache_dtype):
     return prefill, extend
 
 
-def _rules(batch, seed, first, limit, stops, allowed) -> Rules:
-    rows = first + jnp.arange(batch["_mask"].shape[0], dtype=jnp.int32)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+def _rules(batch, seed, limit, stops, allowed) -> Rules:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["_index"])
     return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from pgjax.inference.session import (
     Flat,
     Session,
     is_run,
+    on_mesh,
     open_run,
     open_session,
     open_tokenizer,
@@ -35,6 +37,7 @@ def load(
     res: int | None = None,
     dtype: str | None = None,
     tokenizer: str | None = None,
+    mesh: Mapping[str, int] | None = None,
 ) -> Model:
     """Loads a checkpoint, ready to be asked.
 
@@ -48,6 +51,8 @@ def load(
         embeddings are resampled then.
       dtype: of the matrices: float32, bfloat16 or float16; None for that of the file.
       tokenizer: path of a `tokenizer.model`; None for the one that fits.
+      mesh: sizes of the axes `data` and `model`, -1 for what is left; None for all devices under
+        `data`. Every device holds all parameters, or its part of them along `model`.
 
     Raises:
       UserError: not found, not readable, or parts that do not go together.
@@ -59,7 +64,7 @@ def load(
     if path.is_dir() and is_run(path):
         if res or tokenizer:
             raise UserError(f"{source} is a run directory, which has its own res and tokenizer.")
-        session, params = open_run(path, dtype)
+        session, params = open_run(path, dtype, mesh)
         layers = arrange(params, kind=quantize, images=quantize_images)
         return Model(session, params | layers)
     if path.is_dir() and not (path / CONFIG_FILE).exists():
@@ -69,6 +74,7 @@ def load(
     checkpoint = open_checkpoint(source)
     name = tokenizer or _tokenizer_of(source, checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
+    config |= on_mesh(mesh)
     session = open_session(config, open_tokenizer(name))
     return Model(session, _params(session, checkpoint, dtype, quantize, quantize_images))
 
@@ -119,8 +125,6 @@ def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> di
             "llm_dtype": llm,
         },
         "tokenizer": tokenizer,
-        "mesh": {"data": -1, "model": 1},
-        "sharding": ((".*", "replicate"),),
         "init": source,
         "seed": 0,
         "answering": {

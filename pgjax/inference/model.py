@@ -24,6 +24,7 @@ from pgjax.inference.answer import (
     make_stream_fn,
     read_answer,
 )
+from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.memory import rows_that_fit
 from pgjax.inference.objects import Found, scored_objects
@@ -31,7 +32,6 @@ from pgjax.inference.session import Flat, Session
 
 ImageLike = str | os.PathLike | bytes | Image.Image | np.ndarray
 
-LENGTHS = (16, 32, 64, 128, 256, 512, 1024)  # compiled lengths of prompts and of answers
 MOST_ROWS = 64  # of a batch, however much memory there is
 
 
@@ -140,13 +140,13 @@ class Model:
         """
         if not len(source):
             return
-        length = _bucket(max_new_tokens)
+        length = compiled_length(max_new_tokens)
         program = self._program(max_new_tokens=length, **_hashable(options))
         rows = self._rows(len(source), batch_size, length)
         loader = EvalLoader(Part(source, self._prepare(keep_picture), name="predict"), rows)
-        for i, batch in enumerate(loader):
+        for batch in loader:
             inputs = sharding.to_device(self.session.mesh, _trim({k: batch[k] for k in INPUTS}))
-            out = program(self.params, inputs, seed, first=i * rows, limit=max_new_tokens)
+            out = program(self.params, inputs, seed, limit=max_new_tokens)
             tokens, logprobs = map(np.asarray, out)
             for row, meta in enumerate(batch["meta"]):
                 if batch["_mask"][row]:
@@ -200,7 +200,7 @@ class Model:
         Yields:
           The text that is new; all pieces together are the answer of `generate`.
         """
-        length = _bucket(max_new_tokens)
+        length = compiled_length(max_new_tokens)
         program = self._stream(max_new_tokens=length, **_hashable(options))
         loader = EvalLoader(Part(Asked([image], [prompt]), self._prepare(), name="stream"), 1)
         batch = next(iter(loader))
@@ -288,16 +288,7 @@ def _hashable(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **{k: v if v is None else tuple(v) for k, v in found.items()}}
 
 
-def _bucket(length: int) -> int:
-    """The compiled length for a wanted one."""
-    if length < 1:
-        raise UserError(f"max_new_tokens is {length}, expected 1 or more.")
-    return next((n for n in LENGTHS if n >= length), length)
-
-
 def _trim(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Drops columns that are padding in all rows, to the next compiled length."""
     used = int(batch["mask_input"].sum(axis=1).max())
-    width = min(batch["text"].shape[1], _bucket(used))
-    texts = ("text", "mask_ar", "mask_input")
-    return {k: x[:, :width] if k in texts else x for k, x in batch.items()}
+    return trimmed(batch, compiled_length(used))

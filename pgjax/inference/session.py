@@ -151,18 +151,32 @@ def read_config(run: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}:{e.lineno}: not JSON ({e.msg}).") from None
 
 
-def open_run(run: pathlib.Path | str, dtype: str | None = None) -> tuple[Session, Flat]:
+def on_mesh(mesh: Mapping[str, int] | None) -> dict[str, Any]:
+    """The part of a config that says where parameters lie for answering: no device waits for them.
+
+    Args:
+      mesh: sizes of `data` and `model`; None for all devices under `data`.
+    """
+    mesh = dict(mesh or {"data": -1, "model": 1})
+    strategy = "replicate" if mesh["model"] == 1 else "tensor"
+    return {"mesh": mesh, "sharding": ((".*", strategy),)}
+
+
+def open_run(
+    run: pathlib.Path | str, dtype: str | None = None, mesh: Mapping[str, int] | None = None
+) -> tuple[Session, Flat]:
     """Opens a run directory with its newest checkpoint, on this machine's devices.
 
     Args:
       run: the `--workdir` of a training run.
       dtype: of the parameters; None for those of training.
+      mesh: see `on_mesh`.
 
     Raises:
       UserError: not a run directory, or no whole checkpoint.
     """
     run = pathlib.Path(run)
-    config = {**read_config(run), "mesh": {"data": -1, "model": 1}}
+    config = {**read_config(run), **on_mesh(mesh)}
     session = open_session(config, Tokenizer.from_file(run / TOKENIZER_FILE))
     start = dataclasses.replace(session, config={**config, "init": str(run)})
     trained = set(config["_trained"])

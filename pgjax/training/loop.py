@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from pgjax import sharding
+from pgjax.console import Phase, say, table
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
 from pgjax.evaluation.sheet import write_sheet
 from pgjax.models.loss import make_loss
-from pgjax.training.report import LiveLine, Metrics, Phase, say, table
+from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up
 from pgjax.training.step import make_train_step
 

@@ -1,43 +1,20 @@
-"""What a run tells people: phases, the parameter table, a live line, and metric files."""
+"""What a run tells people: the parameter table, a live line, and metric files."""
 
 import json
 import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from pgjax.console import hms, say, table
+
 METRICS_FILE = "metrics.jsonl"
-
-
-def say(text: str) -> None:
-    """Prints a line once per run, whatever the number of processes."""
-    if jax.process_index() == 0:
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
-
-
-class Phase:
-    """Announces a phase and how long it took: `with Phase("compiling"):`."""
-
-    def __init__(self, name: str):
-        """Nothing is said before the phase begins."""
-        self.name = name
-
-    def __enter__(self) -> None:
-        """Says that it begins."""
-        say(f"[{self.name}] …")
-        self.start = time.perf_counter()
-
-    def __exit__(self, kind, *_) -> None:
-        """Says that it ended, unless it failed."""
-        if kind is None:
-            say(f"[{self.name}] {time.perf_counter() - self.start:.1f} s")
 
 
 class Metrics:
@@ -104,7 +81,7 @@ class LiveLine:
             eta = (self._total - step) / max(per_second, 1e-9)
             say(
                 f"step {step}/{self._total}  loss {loss:.4f}  {per_second:.2f} steps/s  "
-                f"ETA {_hms(eta)}  input wait {wait:.0%}"
+                f"ETA {hms(eta)}  input wait {wait:.0%}"
             )
         return {
             "steps_per_second": per_second,
@@ -115,12 +92,6 @@ class LiveLine:
     def close(self) -> None:
         """Leaves the last line standing."""
         self._bar.close()
-
-
-def _hms(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def parameter_table(
@@ -147,14 +118,6 @@ def _size(shape: tuple[int, ...]) -> int:
     for n in shape:
         size *= n
     return size
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns under a header."""
-    widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-    head = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
-    return "\n".join([head.rstrip(), "-" * len(head), *(line.rstrip() for line in lines)])
 
 
 def free_space(path: pathlib.Path) -> int:

@@ -12,6 +12,7 @@ import optax
 
 from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints, abstract_like
+from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
@@ -27,7 +28,7 @@ from pgjax.inference.session import (
 )
 from pgjax.models.variants import float_dtype
 from pgjax.training.optimizer import make_optimizer, split_trainable
-from pgjax.training.report import Phase, parameter_table, say
+from pgjax.training.report import parameter_table
 from pgjax.training.schedules import Schedule, make_schedule
 from pgjax.training.state import TrainState, create_state
 

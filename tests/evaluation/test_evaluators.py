@@ -10,9 +10,10 @@ from conftest import PHOTOS
 
 from pgjax import trees
 from pgjax.errors import UserError
-from pgjax.evaluation.evaluators import gather_json, make_evaluator
+from pgjax.evaluation.evaluators import make_evaluator
 from pgjax.evaluation.runner import evaluate
 from pgjax.evaluation.sheet import write_sheet
+from pgjax.evaluation.store import gather_json
 from pgjax.inference.session import load_params, open_session
 from pgjax.recipes import transfer
 
@@ -104,7 +105,7 @@ def test_a_metric_of_the_corpus(session, params, monkeypatch):
     answer = [*map(token, (307, 287, 809, 778)), *label]
     tokens[:, : len(answer)] = answer
 
-    def always_this(params, inputs, seed, first):
+    def always_this(params, inputs, seed):
         return tokens, np.full(tokens.shape, np.log(0.5), np.float32)
 
     monkeypatch.setattr(evaluator, "_fn", always_this)

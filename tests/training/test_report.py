@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from pgjax.training.report import LiveLine, Metrics, Phase, parameter_table, table
+from pgjax.console import Phase, table
+from pgjax.training.report import LiveLine, Metrics, parameter_table
 
 
 def rows(workdir):

@@ -145,8 +145,8 @@ def test_predict_answers_as_in_training(whole, command, tmp_path):
 
 
 def test_evaluate_run_gives_the_scores_of_training(whole, command):
-    done = command("-m", "pgjax.evaluate", f"--run={whole}")
-    scores = json.loads(done.stdout[done.stdout.index("{") :])
+    command("-m", "pgjax.evaluate", f"--run={whole}")
+    scores = json.loads((whole / "evaluation" / "scores.json").read_text())
     rows = map(json.loads, (whole / "metrics.jsonl").read_text().splitlines())
     last = [row for row in rows if row["step"] == STEPS and "val/loss" in row][-1]
     assert scores["val"]["loss"] == pytest.approx(last["val/loss"], rel=1e-6)

@@ -1,0 +1,84 @@
+"""How an evaluation gets on: questions per second, what is left, waiting for input, the score."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from pgjax.console import hms, say
+from pgjax.metrics.aggregate import Mean
+
+_EVERY = 10.0  # seconds between lines, where there is no terminal
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then. Counts are over all processes."""
+
+    def __init__(self, name: str, total: int, done: int):
+        """Starts the clock.
+
+        Args:
+          name: of the evaluation.
+          total: number of examples.
+          done: how many of them are known from before.
+        """
+        self._name, self._total, self._done = name, total, done
+        self._new, self._waited, self._mean = 0, 0.0, Mean()
+        self._start = self._shown = time.perf_counter()
+        self._before = (0, 0.0)  # questions and waiting when last shown
+        tty = sys.stderr.isatty() and jax.process_index() == 0
+        self._bar = tqdm(total=total, initial=done, desc=name, unit="q", disable=not tty)
+        if done:
+            say(f"{name}: {done:,} of {total:,} predictions are stored already")
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches; the time that each takes to come counts as waiting for input."""
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(iterator, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, scores: Mapping[str, float]) -> None:
+        """Counts an example of this process."""
+        self._new += jax.process_count()
+        shown = next(((k, v) for k, v in scores.items() if not k.startswith("_")), None)
+        if shown:
+            self._mean.add(dict([shown]))
+
+    def show(self) -> None:
+        """Says how far it is, if that was long ago."""
+        now = time.perf_counter()
+        seconds = now - self._shown
+        if seconds < (0.2 if not self._bar.disable else _EVERY):
+            return
+        rate = (self._new - self._before[0]) / seconds
+        wait = min((self._waited - self._before[1]) / seconds, 1.0)
+        score = "".join(f"  {k} {v:.4f}" for k, v in self._mean.result().items())
+        self._shown, self._before = now, (self._new, self._waited)
+        at = min(self._done + self._new, self._total)
+        if self._bar.disable:
+            eta = hms((self._total - at) / max(rate, 1e-9))
+            say(
+                f"{self._name} {at:,}/{self._total:,}  {rate:,.1f} questions/s  ETA {eta}  "
+                f"input wait {wait:.1%}{score}"
+            )
+        else:
+            self._bar.set_postfix_str(f"input wait {wait:.1%}{score}", refresh=False)
+            self._bar.update(at - self._bar.n)
+
+    def close(self) -> str:
+        """Ends the bar; the summary of all."""
+        self._bar.close()
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        return (
+            f"{self._name}: {self._new:,} questions in {seconds:.1f} s "
+            f"({self._new / seconds:,.1f}/s, compiling included), "
+            f"input wait {min(self._waited / seconds, 1.0):.1%}"
+        )
