@@ -47,10 +47,8 @@ class Progress:
 
     def add(self, scores: Mapping[str, float]) -> None:
         """Counts an example of this process."""
-        self._new += jax.process_count()
-        shown = next(((k, v) for k, v in scores.items() if not k.startswith("_")), None)
-        if shown:
-            self._mean.add(dict([shown]))
+        self._new = min(self._new + jax.process_count(), self._total - self._done)
+        self._mean.add({k: v for k, v in scores.items() if k[0] != "_" and "/" not in k})
 
     def show(self) -> None:
         """Says how far it is, if that was long ago."""

@@ -376,10 +376,28 @@ def test_max_examples():
         evaluate(Numbers(5), 4, max_examples=0)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_done_is_left_out(processes):
+    shares, loaders = evaluate(Numbers(9), 4, processes=processes, done={0, 1, 2, 5, 8, 77})
+    assert {len(x) for x in loaders} == {1}
+    assert [n for n, valid, _ in rows(shares) if valid] == [3, 4, 6, 7]
+    assert [m["index"] for _, valid, m in rows(shares) if valid] == [3, 4, 6, 7]
+    index = np.concatenate([b["_index"] for s in shares for b in s])
+    assert index.tolist() == [3, 4, 6, 7] and index.dtype == np.int32
+    shares, _ = evaluate(Numbers(3), 4, processes=processes, done=set(range(3)))
+    assert shares == [[]] * processes
+
+
+def test_noise_does_not_depend_on_what_is_done():
+    (whole,), _ = evaluate(Numbers(6), 3, noise)
+    (rest,), _ = evaluate(Numbers(6), 3, noise, done={0, 1, 2})
+    np.testing.assert_array_equal(rest[0]["image"], whole[1]["image"])
+
+
 def test_meta_holds_neither_model_inputs_nor_private_keys():
     shares, _ = evaluate(Numbers(2), 2, noise_and_more)
     (batch,) = shares[0]
-    assert batch.keys() == {"image", "text", "_mask", "meta"}
+    assert batch.keys() == {"image", "text", "_mask", "_index", "meta"}
     assert [meta.keys() for meta in batch["meta"]] == [{"id", "n", "index", "answers"}] * 2
 
 
