@@ -1,0 +1,99 @@
+"""CIDEr-D and BLEU of tokenized texts, equal to coco-caption's (pycocoevalcap)."""
+
+import collections
+import math
+from collections.abc import Sequence
+
+N = 4  # longest n-gram
+Tokens = Sequence[str]
+
+
+def _ngrams(tokens: Tokens) -> list[collections.Counter]:
+    """Counts of 1-grams, …, N-grams."""
+    return [
+        collections.Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+        for n in range(1, N + 1)
+    ]
+
+
+def cider_d(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], *, sigma: float = 6.0
+) -> list[float]:
+    """CIDEr-D (Vedantam et al., arXiv:1411.5726) of each candidate; the corpus' is their mean.
+
+    n-grams weigh by their inverse document frequency, a document being the references of one
+    candidate. With one candidate alone every weight, and so the score, is 0.
+
+    Args:
+      candidates: [N], the tokens of each.
+      references: [N], the tokens of at least one each.
+      sigma: of the penalty on a difference in length.
+
+    Returns:
+      [N], each in 0..10.
+    """
+    counts = [[_ngrams(tokens) for tokens in each] for each in references]
+    documents = collections.Counter(
+        ngram for each in counts for ngram in {g for ref in each for n in ref for g in n}
+    )
+    log_number = math.log(max(len(candidates), 1))
+
+    def weigh(ngrams):
+        vectors = [
+            {g: tf * (log_number - math.log(max(1, documents[g]))) for g, tf in n.items()}
+            for n in ngrams
+        ]
+        norms = [math.sqrt(sum(w * w for w in vector.values())) for vector in vectors]
+        return vectors, norms, ngrams[1].total()  # Lengths are counted in bigrams there.
+
+    def similarity(candidate, reference):
+        (hyp_vectors, hyp_norms, hyp_length), (vectors, norms, length) = candidate, reference
+        total = 0.0
+        for hyp, ref, norm in zip(
+            hyp_vectors, vectors, map(float.__mul__, hyp_norms, norms), strict=True
+        ):
+            if norm:  # Clipped: repeating a word of the reference does not pay.
+                total += sum(min(w, ref[g]) * ref[g] for g, w in hyp.items() if g in ref) / norm
+        return total / N * math.exp(-((hyp_length - length) ** 2) / (2 * sigma**2))
+
+    scores = []
+    for tokens, refs in zip(candidates, counts, strict=True):
+        candidate = weigh(_ngrams(tokens))
+        total = sum(similarity(candidate, weigh(ref)) for ref in refs)
+        scores.append(10 * total / len(refs))
+    return scores
+
+
+def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+    """BLEU-1, …, BLEU-4 of a corpus (Papineni et al., ACL 2002), without smoothing.
+
+    Each candidate counts with the length of the reference that is closest to its own.
+
+    Args:
+      candidates: [N], the tokens of each.
+      references: [N], the tokens of at least one each.
+
+    Returns:
+      [4], each in 0..1.
+    """
+    right, said = [0] * N, [0] * N
+    length = reference_length = 0
+    for tokens, refs in zip(candidates, references, strict=True):
+        length += len(tokens)
+        reference_length += min((abs(len(ref) - len(tokens)), len(ref)) for ref in refs)[1]
+        counted = [_ngrams(ref) for ref in refs]
+        for n, counts in enumerate(_ngrams(tokens)):
+            most = collections.Counter()
+            for ref in counted:
+                most |= ref[n]
+            right[n] += (counts & most).total()
+            said[n] += counts.total()
+    # The constants of the official code, which keep empty corpora from dividing by zero.
+    tiny, small = 1e-15, 1e-9
+    ratio = (length + tiny) / (reference_length + small)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores, product = [], 1.0
+    for n in range(N):
+        product *= (right[n] + tiny) / (said[n] + small)
+        scores.append(product ** (1 / (n + 1)) * brevity)
+    return scores
