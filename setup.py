@@ -48,7 +48,16 @@ setup(
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
         "metrics": ["pycocotools>=2.0.11"],
-        "test": ["pycocotools>=2.0.11", "pytest>=9.0", "ruff>=0.14", "selenium>=4.0"],
+        "prepare": ["pyarrow>=25.0", "pycocotools>=2.0.11"],  # for what reads parquet, and masks
+        "video": ["av>=18.0"],
+        "test": [
+            "av>=18.0",
+            "pyarrow>=25.0",
+            "pycocotools>=2.0.11",
+            "pytest>=9.0",
+            "ruff>=0.14",
+            "selenium>=4.0",
+        ],
         # What the exports are compared with, where it is installed; never needed otherwise.
         "live": ["torch>=2.13", "transformers>=5.23"],
     },

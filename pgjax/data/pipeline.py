@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from pgjax.data import ops_general, ops_image, ops_text
+from pgjax.data import ops_general, ops_image, ops_text, ops_video
 from pgjax.errors import DataError, UserError
 from pgjax.text.tokenizer import Tokenizer
 
@@ -36,6 +36,7 @@ OPS: dict[str, Op] = {
     "inception_crop": ops_image.inception_crop,
     "flip_lr": ops_image.flip_lr,
     "value_range": ops_image.value_range,
+    "video": ops_video.video,
     # text
     "strfmt": ops_text.strfmt,
     "choice": ops_text.choice,

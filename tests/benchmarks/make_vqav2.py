@@ -33,7 +33,7 @@ def make(folder):
             for q, image in reversed(ids.items())  # in another order than the questions
         ]  # fmt: skip
         content = {"info": {}, "data_subtype": part, "questions": questions}
-        name = f"v2_OpenEndedQuestions_mscoco_{part}_questions.json"
+        name = f"v2_OpenEnded_mscoco_{part}_questions.json"
         write_zip(folder / f"v2_Questions_{split}_mscoco.zip", {name: content})
         if split in ("train", "validation"):
             write(folder / f"v2_mscoco_{part}_annotations.json", {"annotations": annotations})

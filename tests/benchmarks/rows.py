@@ -16,7 +16,17 @@ class Row(NamedTuple):
     trains: bool = True
 
 
+FRAMES = {"frames": 2, "stride": 3}
+
 ROWS = {
+    "activitynet_cap": Row((224,), {"activitynet_cap": FRAMES}),
+    "activitynet_qa": Row((224,), {"activitynet_qa": FRAMES}),
+    "marvl": Row(data={"marvl": {}}, trains=False),
+    "msrvtt_cap": Row((224,), {"msrvtt_cap": FRAMES}),
+    "msrvtt_qa": Row((224,), {"msrvtt_qa": FRAMES}),
+    "msvd_qa": Row((224,), {"msvd_qa": FRAMES}),
+    "nlvr2": Row(data={"nlvr2": {}}),
+    "vatex_cap": Row((224,), {"vatex_cap": FRAMES}),
     "vqav2": Row(data={"vqav2": {}}),
     "cococap": Row(data={"cococap": {}}),
     "nocaps": Row(data={"nocaps": {}}, trains=False),

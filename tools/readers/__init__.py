@@ -29,14 +29,33 @@
    builds its config, prepares it, trains a step, and scores it.
 """
 
-from readers import cococap, nocaps, refcoco_seg, vqav2
+from readers import (
+    activitynet,
+    cococap,
+    marvl,
+    msrvtt,
+    msvd_qa,
+    nlvr2,
+    nocaps,
+    refcoco_seg,
+    vatex_cap,
+    vqav2,
+)
 from readers.common import IMAGE, Reader
 from readers.common_files import Files
 
 READERS: dict[str, Reader] = {
+    "activitynet_cap": activitynet.CAPTIONS,
+    "activitynet_qa": activitynet.QUESTIONS,
     "cococap": cococap.READER,
+    "marvl": marvl.READER,
+    "msrvtt_cap": msrvtt.CAPTIONS,
+    "msrvtt_qa": msrvtt.QUESTIONS,
+    "msvd_qa": msvd_qa.READER,
+    "nlvr2": nlvr2.READER,
     "nocaps": nocaps.READER,
     "refcoco_seg": refcoco_seg.READER,
+    "vatex_cap": vatex_cap.READER,
     "vqav2": vqav2.READER,
 }
 

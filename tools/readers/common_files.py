@@ -14,6 +14,7 @@ import pathlib
 import pickle
 import shutil
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,8 @@ class Files:
             self._list_archive(path)
 
     def _add(self, member: Member) -> None:
+        # Some file systems take names with accents apart.
+        member = dataclasses.replace(member, name=unicodedata.normalize("NFC", member.name))
         self._index.setdefault(member.name.rpartition("/")[2], []).append(member)
 
     def _list_archive(self, path: str) -> None:
@@ -161,6 +164,7 @@ class Files:
         Raises:
           UserError: different files have this tail.
         """
+        name = unicodedata.normalize("NFC", name)
         found = self._found(name)
         if not found and self._unpack():
             found = self._found(name)

@@ -16,7 +16,7 @@ _SPLITS = {
 def read(files: Files, split: str) -> Iterator[Example]:
     """Joins questions and annotations; the test questions have no annotations."""
     part = _SPLITS[split]
-    questions = files.json(f"v2_OpenEndedQuestions_mscoco_{part}_questions.json")["questions"]
+    questions = files.json(f"v2_OpenEnded_mscoco_{part}_questions.json")["questions"]
     annotations = {}
     if not split.startswith("test"):
         content = files.json(f"v2_mscoco_{part}_annotations.json")

@@ -1,0 +1,12 @@
+"""Ops on videos: example → example."""
+
+from pgjax.data.video import read_frames
+from pgjax.errors import DataError
+
+
+def video(example: dict, count: int, stride: int, *, key: str = "image") -> dict:
+    """Turn a video file's bytes into its first count frames, stride apart: [F, H, W, 3]."""
+    data = example[key]
+    if not isinstance(data, bytes):
+        raise DataError(f"{key!r} holds a {type(data).__name__}, expected a video file's bytes")
+    return {**example, key: read_frames(data, count, stride)}

@@ -1,0 +1,22 @@
+"""ActivityNet Captions: a caption for a part of a long video."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Sixteen frames, thirty apart, from the start of the part."""
+    return benchmark(
+        "activitynet_cap",
+        arg,
+        train=prepared("activitynet_cap", "train"),
+        evals={s: answers("activitynet_cap", s, "cider") for s in ("validation", "test")},
+        prompt="strfmt('caption en', 'prefix')",
+        target="choice('answers', 'suffix')",
+        antialias=False,
+        text_len=64,
+        epochs=1,
+        batch_size=128,
+        lr=1e-5,
+        weight_decay=1e-6,
+        mode="freeze_vit",
+    )

@@ -1,0 +1,22 @@
+"""ActivityNet-QA: questions about long videos."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Sixteen frames, seventy apart."""
+    return benchmark(
+        "activitynet_qa",
+        arg,
+        train=prepared("activitynet_qa", "train"),
+        evals={s: answers("activitynet_qa", s) for s in ("validation", "test")},
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice_at('answers', 0, 'suffix')",
+        antialias=False,
+        text_len=64,
+        epochs=1,
+        batch_size=128,
+        lr=1e-5,
+        weight_decay=1e-6,
+        mode="freeze_vit",
+    )

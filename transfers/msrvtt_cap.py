@@ -1,0 +1,21 @@
+"""MSR-VTT: captions of short videos."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Sixteen frames, nine apart; one of some twenty captions, drawn anew each time."""
+    return benchmark(
+        "msrvtt_cap",
+        arg,
+        train=prepared("msrvtt_cap", "train"),
+        evals={s: answers("msrvtt_cap", s, "cider") for s in ("validation", "test")},
+        prompt="strfmt('caption en', 'prefix')",
+        target="choice('answers', 'suffix')",
+        antialias=False,
+        text_len=32,
+        epochs=20,
+        batch_size=128,
+        lr=1e-5,
+        mode="freeze_vit",
+    )

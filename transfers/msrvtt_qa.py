@@ -1,0 +1,21 @@
+"""MSRVTT-QA: questions about short videos."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Sixteen frames, nine apart."""
+    return benchmark(
+        "msrvtt_qa",
+        arg,
+        train=prepared("msrvtt_qa", "train"),
+        evals={s: answers("msrvtt_qa", s) for s in ("validation", "test")},
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice_at('answers', 0, 'suffix')",
+        antialias=False,
+        text_len=64,
+        epochs=1,
+        batch_size=128,
+        lr=1e-5,
+        mode="freeze_vit",
+    )

@@ -1,0 +1,21 @@
+"""MSVD-QA: questions about short videos."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Eight frames, twenty-six apart."""
+    return benchmark(
+        "msvd_qa",
+        arg,
+        train=prepared("msvd_qa", "train"),
+        evals={s: answers("msvd_qa", s) for s in ("validation", "test")},
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice_at('answers', 0, 'suffix')",
+        antialias=False,
+        text_len=64,
+        epochs=1,
+        batch_size=128,
+        lr=3e-6,
+        weight_decay=3e-7,
+    )

@@ -1,0 +1,21 @@
+"""VATEX: captions of ten-second videos."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Sixteen frames, seven apart; one of ten captions, drawn anew each time."""
+    return benchmark(
+        "vatex_cap",
+        arg,
+        train=prepared("vatex_cap", "train"),
+        evals={s: answers("vatex_cap", s, "cider") for s in ("validation", "test")},
+        prompt="strfmt('caption en', 'prefix')",
+        target="choice('answers', 'suffix')",
+        antialias=False,
+        text_len=64,
+        epochs=10,
+        batch_size=128,
+        lr=3e-6,
+        weight_decay=3e-7,
+    )
