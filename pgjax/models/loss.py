@@ -9,6 +9,7 @@ Einsum letters: B rows, C columns of a chunk, D width, V vocabulary.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -19,6 +20,7 @@ from pgjax.models.attention import soft_cap
 from pgjax.models.paligemma import PaliGemma
 
 Flat = dict[str, jax.Array]
+BLOCKS = 16  # of the vocabulary, where casting the whole embedding would cost more than it does
 
 
 def make_loss(
@@ -148,7 +150,9 @@ def _forward(
     pad = -t % chunk
     packed_h = jnp.pad(_take(hidden, order), ((0, 0), (0, pad), (0, 0)))
     packed_y = jnp.pad(_take(targets, order), ((0, 0), (0, pad)))
-    table = embedding.astype(hidden.dtype)
+    table = embedding
+    if embedding.dtype.itemsize >= hidden.dtype.itemsize:
+        table = embedding.astype(hidden.dtype)
     num_chunks = (count.max() + chunk - 1) // chunk
 
     def body(state):
@@ -157,8 +161,7 @@ def _forward(
         h = jax.lax.dynamic_slice_in_dim(packed_h, start, chunk, axis=1)
         y = jax.lax.dynamic_slice_in_dim(packed_y, start, chunk, axis=1)
         live = (start + jnp.arange(chunk, dtype=jnp.int32))[None] < count[:, None]
-        logits = jnp.einsum("BCD,VD->BCV", h, table, preferred_element_type=jnp.float32)
-        logits = soft_cap(logits, softcap)
+        logits = soft_cap(_logits(h, table), softcap)
         lse = jax.nn.logsumexp(logits, axis=-1)
         picked = jnp.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
         ce = high * (lse - picked)
@@ -176,7 +179,7 @@ def _forward(
                 dlogits *= 1.0 - jnp.square(logits / softcap)
             dlogits = dlogits.astype(h.dtype)
             if want_dh:
-                chunk_dh = jnp.einsum("BCV,VD->BCD", dlogits, table)
+                chunk_dh = _logits_transposed(dlogits, table)
                 dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)
             if want_de:
                 de += jnp.einsum("BCV,BCD->VD", dlogits, h, preferred_element_type=jnp.float32)
@@ -197,6 +200,46 @@ def _forward(
         _take(dh[:, :t], back) if want_dh else None,
         de.astype(embedding.dtype) if want_de else None,
     )
+
+
+def _logits(h: jax.Array, table: jax.Array) -> jax.Array:
+    """[B,C,D], [V,D] -> float32 [B,C,V]; a narrower table is widened one block at a time."""
+
+    def product(block):
+        return jnp.einsum("BCD,VD->BCV", h, block, preferred_element_type=jnp.float32)
+
+    if table.dtype == h.dtype:
+        return product(table)
+
+    def body(i, logits):
+        part = product(_block(table, i, 0).astype(h.dtype))
+        return jax.lax.dynamic_update_slice_in_dim(logits, part, i * part.shape[2], axis=2)
+
+    logits = jnp.zeros((*h.shape[:2], table.shape[0]), jnp.float32)
+    return jax.lax.fori_loop(*_all_blocks(table), body, logits)
+
+
+def _logits_transposed(dlogits: jax.Array, table: jax.Array) -> jax.Array:
+    """[B,C,V], [V,D] -> [B,C,D] in dlogits' dtype."""
+    if table.dtype == dlogits.dtype:
+        return jnp.einsum("BCV,VD->BCD", dlogits, table)
+
+    def body(i, dh):
+        part = _block(dlogits, i, 2), _block(table, i, 0).astype(dlogits.dtype)
+        return dh + jnp.einsum("BCV,VD->BCD", *part)
+
+    dh = jnp.zeros((*dlogits.shape[:2], table.shape[1]), dlogits.dtype)
+    return jax.lax.fori_loop(*_all_blocks(table), body, dh)
+
+
+def _all_blocks(table: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.int32(0), jnp.int32(math.gcd(table.shape[0], BLOCKS))
+
+
+def _block(x: jax.Array, i: jax.Array, axis: int) -> jax.Array:
+    """The i-th of the equal blocks that an axis of the vocabulary's size is cut into."""
+    size = x.shape[axis] // math.gcd(x.shape[axis], BLOCKS)
+    return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
 
 def _take(x: jax.Array, columns: jax.Array) -> jax.Array:

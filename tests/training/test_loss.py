@@ -68,6 +68,28 @@ def test_equals_the_loss_from_all_logits(chunk, smoothing):
         np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [V, 48])  # 48 rows are cast in 16 blocks, 29 at once
+def test_a_narrower_embedding_is_widened_in_blocks(rows):
+    """And multiplies in the hidden states' dtype, as it would if cast whole."""
+    hidden, _, targets, supervised, weight = inputs()
+    table = jnp.asarray(np.random.default_rng(1).normal(size=(rows, D)), jnp.float16)
+
+    @quick_jit
+    def run(hidden, table):
+        def loss(*args):
+            return supervised_xent(*args, targets, supervised, weight, 0.1, 3)
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(hidden, table)
+
+    (got, got_tokens), (got_dh, got_de) = run(hidden, table)
+    (want, want_tokens), (want_dh, want_de) = run(hidden, table.astype(jnp.float32))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(got_tokens, want_tokens, rtol=1e-6)
+    np.testing.assert_allclose(got_dh, want_dh, rtol=1e-5, atol=1e-7)
+    assert got_de.dtype == jnp.float16
+    np.testing.assert_allclose(got_de.astype(jnp.float32), want_de, rtol=1e-3, atol=1e-6)
+
+
 def test_by_hand_in_numpy():
     hidden, table, targets, supervised, weight = map(np.asarray, inputs(1))
     want = 0.0
