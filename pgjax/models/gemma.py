@@ -112,8 +112,13 @@ class Attention(nn.Module):
         out_einsum = Einsum(
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
-        q = rope(q_einsum("NBTD,NDH->BTNH", _for_each(x, n)), positions)
-        key, value = kv_einsum("CKBTD,CKDH->CBTKH", _for_each(x, 2, k))
+        if x.shape[1] == 1:
+            q = q_einsum("NBTD,NDH->BTNH", _for_each(x, n))
+            key, value = kv_einsum("CKBTD,CKDH->CBTKH", _for_each(x, 2, k))
+        else:
+            q = q_einsum("BTD,NDH->BTNH", x)
+            key, value = kv_einsum("BTD,CKDH->CBTKH", x)
+        q = rope(q, positions)
         key = rope(key, positions)
         if cache is not None:
             cache = {
@@ -141,7 +146,10 @@ class FeedForward(nn.Module):
         gating = weight(self, "gating_einsum", gating_init, (2, d, f), x.dtype)
         linear_init = _param(_fan_in((0,), (1,)), "mlp", "embed")
         linear = weight(self, "linear", linear_init, (f, d), x.dtype)
-        gate, up = jnp.einsum("CBTD,CDF->CBTF", _for_each(x, 2), gating)
+        if x.shape[1] == 1:
+            gate, up = jnp.einsum("CBTD,CDF->CBTF", _for_each(x, 2), gating)
+        else:  # nothing, and no gradient, that holds both of the largest activations
+            gate, up = (jnp.einsum("BTD,DF->BTF", x, w) for w in gating)
         hidden = nn.gelu(gate, approximate=True) * up
         return jnp.einsum("BTF,FD->BTD", hidden, linear)
 
