@@ -213,7 +213,7 @@ _FACE = r"[<>]?[:;=][\-o\*']?[\(\)DPdpO\\{@\|\[\]]"
 _EYES = r"[\-\^x=~<>']"
 _EASTERN_FACE = (
     rf"{_EYES}_{_EYES}|\({_EYES}[_.]?{_EYES}\)|\([\^x=~<>']-[\^x=~<>'`]\)"
-    r"|[\^x=~<>]\.\[\^x=[^<]*<>\]"
+    r"|[\^x=~<>]\.\[\^x=[^<\n]*<>\]"
 )
 
 _RULES = [
@@ -318,11 +318,14 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
             continue
         rule, found = lexer.match(text, at)
         at += len(found)
-        # What no rule matches, such as a space, separates tokens.
-        token = rule.action(found).lower() if rule else ""
-        if token and token not in _PUNCTUATION:
+        # What no rule matches separates tokens, as a space does.
+        if token := rule.action(found).lower() if rule else "":
             lines[-1].append(token)
-    words = [" ".join(line) for line in lines]
+    # As coco-caption reads the program's lines; a token may end in spaces that are not ASCII.
+    words = [
+        " ".join(word for word in " ".join(line).rstrip().split(" ") if word not in _PUNCTUATION)
+        for line in lines
+    ]
     if wide:
         words = [
             w.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") for w in words
