@@ -72,6 +72,8 @@ class EvalSpec:
 class Evaluator:
     """Batches of one evaluation set through a compiled function."""
 
+    of_corpus = False  # whether scores are of all records at once, which then are in memory
+
     def __init__(self, name: str, spec: EvalSpec, session: Session):
         """Checks everything that can be checked before any data is read."""
         self.name, self.spec, self.session = name, spec, session
@@ -123,6 +125,8 @@ class Evaluator:
             kept.flush()
             progress.show()
         summary, records = progress.close(), kept.finish()
+        if self.of_corpus:
+            records = list(records)
         if store is not None and len(kept.done) < len(records):
             say(summary)
         mean = Mean()
@@ -132,7 +136,10 @@ class Evaluator:
         for key in ("skipped", "dropped"):
             if count := sum(gather_json(loader.report()[key])):
                 scores[key] = count
-        return Result(self.finish(scores, records), records)
+        scores = self.finish(scores, records)
+        if self.of_corpus:
+            kept.replace(records)
+        return Result(scores, records)
 
     def _ahead(self, params: Flat, batches: Iterable[dict]) -> Iterator[tuple[dict, Any]]:
         """(batch, its outputs); the device has the next batch while these are read."""
@@ -211,8 +218,8 @@ class Answers(Evaluator):
                 yield record, {} if self.of_corpus else self.metric(answer.text, meta)
 
     def finish(self, scores, records):
-        """Adds a metric of the corpus to the counts."""
-        return {**(self.metric(records) if self.of_corpus else {}), **scores}
+        """Adds a metric of the corpus, which adds its scores of single records to these."""
+        return {**scores, **(self.metric(records) if self.of_corpus else {})}
 
 
 class Perplexity(Evaluator):

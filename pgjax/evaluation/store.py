@@ -120,6 +120,12 @@ class Store:
         _wait("merged")
         return Records(self.path)
 
+    def replace(self, records: Sequence[Record]) -> None:
+        """Writes the ordered file anew, after something was added to the records."""
+        if jax.process_index() == 0:
+            write_whole(self.path, map(as_line, records))
+        _wait("replaced")
+
     def _files(self) -> list[pathlib.Path]:
         final = [self.path] if self.path.exists() else []
         return final + sorted(self._parts.glob("*.jsonl"))
@@ -161,6 +167,9 @@ class Kept:
         """The records of all processes in order."""
         parts = gather_json(self._records)
         return sorted((r for part in parts for r in part), key=lambda r: r["index"])
+
+    def replace(self, records: Sequence[Record]) -> None:
+        """Nothing to be done."""
 
 
 def gather_json(value: Any) -> list[Any]:

@@ -8,11 +8,11 @@ from pgjax.metrics.exact_match import exact_match
 from pgjax.metrics.relaxed import relaxed_accuracy
 from pgjax.metrics.vqa import vqa_accuracy
 
-# Per-example metrics to take the mean of, and which of their scores.
-SCORES: dict[str, tuple[Callable[..., dict[str, float]], str]] = {
-    "exact_match": (exact_match, "acc"),
-    "relaxed_accuracy": (relaxed_accuracy, "relaxed_acc"),
-    "vqa_accuracy": (vqa_accuracy, "acc"),
+# Per-example metrics whose `acc` it takes the mean of.
+ACCURACIES: dict[str, Callable[..., dict[str, float]]] = {
+    "exact_match": exact_match,
+    "relaxed_accuracy": relaxed_accuracy,
+    "vqa_accuracy": vqa_accuracy,
 }
 
 
@@ -34,29 +34,30 @@ def accuracy_by_type(
       records: `prediction`, `answers` or `suffix`, and the type.
       key: where a record names its type; any values may occur.
       exclude: types to leave out of the mean; they are listed all the same.
-      metric: per-example metric, one of `SCORES`.
+      metric: per-example metric, one of `ACCURACIES`.
       lower: compare in lower case.
 
     Returns:
-      `acc_avg`, the mean over types; `acc/<type>` for each; and `acc` over all records. Each
-      record's own goes to its `scores`. Records without references are not counted.
+      `acc`, the mean over types; `acc/<type>` for each; and `acc_all`, that over records, to
+      whose `scores` it is added. Records without references are not counted.
 
     Raises:
       UserError: an unknown metric.
       DataError: a record without its type, or no type that counts.
     """
-    if metric not in SCORES:
-        raise UserError(f"accuracy_by_type has no metric {metric!r}, expected one of {[*SCORES]}.")
-    function, name = SCORES[metric]
+    if metric not in ACCURACIES:
+        raise UserError(
+            f"accuracy_by_type has no metric {metric!r}, expected one of {[*ACCURACIES]}."
+        )
     mean = Mean()
     for record in records:
         if key not in record:
             raise DataError(
                 f"metric accuracy_by_type expects the key {key!r}, the example has {list(record)}"
             )
-        if scores := function(record["prediction"], record, lower=lower):
-            record.setdefault("scores", {})["acc"] = scores[name]
-            mean.add({"acc": scores[name], f"acc/{record[key]}": scores[name]})
+        if scores := ACCURACIES[metric](record["prediction"], record, lower=lower):
+            record.setdefault("scores", {})["acc_all"] = scores["acc"]
+            mean.add({"acc_all": scores["acc"], f"acc/{record[key]}": scores["acc"]})
     result = mean.result()
     left_out = {f"acc/{value}" for value in exclude}
     counted = [v for k, v in result.items() if k.startswith("acc/") and k not in left_out]
@@ -65,4 +66,4 @@ def accuracy_by_type(
             f"accuracy_by_type: no labelled record of a {key} other than {sorted(exclude)} "
             f"among {len(records)}"
         )
-    return {"acc_avg": sum(counted) / len(counted), **result}
+    return {"acc": sum(counted) / len(counted), **result}

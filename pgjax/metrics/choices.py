@@ -110,7 +110,7 @@ def mmvp(records: Sequence[dict], *, key: str = "pair", lower: bool = True) -> d
     Returns:
       `acc`, the share of pairs with both answers right; `acc_single`, that of single questions; and
       `pairs`, how many there were. A question whose partner is missing counts as no pair. Each
-      record's own `acc` goes to its `scores`.
+      record's own `acc_single` goes to its `scores`.
 
     Raises:
       DataError: a record without its pair, or a pair of more than two.
@@ -120,7 +120,7 @@ def mmvp(records: Sequence[dict], *, key: str = "pair", lower: bool = True) -> d
         if key not in record:
             raise DataError(f"metric mmvp expects the key {key!r}, the example has {list(record)}")
         if scores := exact_match(record["prediction"], record, lower=lower):
-            record.setdefault("scores", {}).update(scores)
+            record.setdefault("scores", {})["acc_single"] = scores["acc"]
             pairs[record[key]].append(scores["acc"])
     for name, scores in pairs.items():
         if len(scores) > 2:

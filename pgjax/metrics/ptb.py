@@ -285,7 +285,7 @@ _RULES = [
         _quotes,
     ),
     Rule(r"<<|>>|\o", _keep),
-    Rule("&nbsp;", _as("")),
+    Rule(f"{_SPACE}+|&nbsp;", _as("")),
 ]
 
 
@@ -318,7 +318,7 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
             continue
         rule, found = lexer.match(text, at)
         at += len(found)
-        # What no rule matches separates tokens, as a space does.
+        # What no rule matches vanishes.
         if token := rule.action(found).lower() if rule else "":
             lines[-1].append(token)
     # As coco-caption reads the program's lines; a token may end in spaces that are not ASCII.

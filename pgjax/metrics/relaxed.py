@@ -36,8 +36,7 @@ def is_close(prediction: str, reference: str) -> bool:
 def relaxed_accuracy(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
     """Scores an answer read from a chart.
 
-    ChartQA is the mean of its human and its augmented questions: `accuracy_by_type` with
-    metric="relaxed_accuracy".
+    ChartQA's score is the mean over its human and its augmented questions, as many in the test set.
 
     Args:
       prediction: decoded answer.
@@ -45,7 +44,7 @@ def relaxed_accuracy(prediction: str, meta: dict, *, lower: bool = False) -> dic
       lower: compare text in lower case.
 
     Returns:
-      `relaxed_acc` and, without tolerance, `acc`, each 0.0 or 1.0; nothing for an example without
+      `acc`, and without tolerance `exact`, each 0.0 or 1.0; nothing for an example without
       references.
     """
     answers = references(meta)
@@ -54,4 +53,4 @@ def relaxed_accuracy(prediction: str, meta: dict, *, lower: bool = False) -> dic
     if lower:
         prediction, answers = prediction.lower(), [answer.lower() for answer in answers]
     relaxed = any(is_close(prediction, answer) for answer in answers)
-    return {"relaxed_acc": float(relaxed), "acc": float(prediction in answers)}
+    return {"acc": float(relaxed), "exact": float(prediction in answers)}

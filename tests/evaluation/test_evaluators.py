@@ -121,6 +121,16 @@ def test_a_metric_of_the_corpus(session, params, monkeypatch):
     ]
 
 
+def test_a_metric_of_the_corpus_scores_single_records(session, params, tmp_path):
+    """They are stored, and are the same where a finished evaluation is run again."""
+    spec = {**session.config["evals"]["answers"], "metric": {"name": "cider"}}
+    for _ in range(2):
+        scores = evaluate(session, params, {"captions": spec}, None, tmp_path)["captions"]
+        records = [*map(json.loads, (tmp_path / "captions.jsonl").read_text().splitlines())]
+        assert scores["examples"] == len(records)
+        assert scores["cider"] == np.mean([r["scores"]["cider"] for r in records])
+
+
 def test_runner_stores_predictions_and_scores(session, params, tmp_path):
     scores = evaluate(session, params, session.config["evals"], ["answers"], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
