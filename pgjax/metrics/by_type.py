@@ -26,8 +26,9 @@ def accuracy_by_type(
 ) -> dict[str, float]:
     """Accuracy per type and their mean, in which every type weighs the same.
 
-    RSVQA (Lobry et al., arXiv:2003.07333): the mean over types, without the numeric ones
-    (exclude=("count",), for the high resolution "area" too). xGQA and MaRVL: key="language".
+    RSVQA (Lobry et al., arXiv:2003.07333): the published score is that of comparisons and presence,
+    exclude=("count", "rural_urban") at low resolution and exclude=("count", "area") at high. xGQA
+    and MaRVL: key="language".
     ChartQA: the mean over its two kinds of questions, metric="relaxed_accuracy".
 
     Args:
@@ -63,7 +64,7 @@ def accuracy_by_type(
     counted = [v for k, v in result.items() if k.startswith("acc/") and k not in left_out]
     if not counted:
         raise DataError(
-            f"accuracy_by_type: no labelled record of a {key} other than {sorted(exclude)} "
+            f"accuracy_by_type: no labelled record of a {key} other than {list(exclude)} "
             f"among {len(records)}"
         )
     return {"acc": sum(counted) / len(counted), **result}

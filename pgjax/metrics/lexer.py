@@ -5,8 +5,8 @@ the first alternative instead, and so cannot say what such a scanner would do. T
 built state by state as texts ask for it.
 
 Patterns know `|`, `(…)`, `*`, `+`, `?`, `{m,n}`, `.`, `[…]`, `[^…]`, `\uXXXX`, and backslashes
-before what is not meant so. Letters match in either case, but inside brackets to the letter.
-Classes of characters (`\l`, …) are the caller's.
+before what is not meant so. Letters match in either case, but in brackets and by number as they
+are. Classes of characters (`\l`, …) are the caller's.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -249,6 +249,7 @@ _RULES = [
     # Abbreviations.
     Rule("[A-Za-z]", _keep, rf"\.{_GAP}+({_SENTENCE}){_GAP}"),
     Rule(rf"{_NUMBERED}\.", _keep, rf"{_GAP}?\d"),
+    Rule(r"(pt[eyEY]|co)\.", _keep, f"{_SPACE}(ltd|lim)"),
     Rule(rf"{_ABBREVIATION}\.", _keep, ".."),
     Rule(rf"({_ABBREVIATION}|{_TITLE})\.", _keep),
     Rule(_NATIONS, _keep, _GAP),

@@ -50,7 +50,7 @@ def clean_answer(text: str) -> str:
     for p in _PUNCTUATION:
         vanishes = comma_in_number or f"{p} " in text or f" {p}" in text
         out = out.replace(p, "" if vanishes else " ")
-    out = re.sub(r"\.(?!\d)", "", out)
+    out = re.sub(r"\.(?!\d)", "", out, count=32)  # Sic; a flag was given as a count there.
     words = [word for word in out.lower().split() if word not in _ARTICLES]
     return " ".join(_REPLACEMENTS.get(word, word) for word in words)
 

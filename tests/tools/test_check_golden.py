@@ -1,13 +1,14 @@
 """The tool that compares with reference outputs: it passes here, and notices when it should not."""
 
 import importlib.util
+import json
 import shutil
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
 
-QUICK = ("masks", "text", "images")
+QUICK = ("masks", "text", "images", "metrics")
 
 
 @pytest.fixture
@@ -77,6 +78,18 @@ def test_a_changed_mask_fails(tool, monkeypatch, folder, capsys):
     only(tool, monkeypatch, "masks")
     assert tool.main([str(folder)]) == 1
     assert ["mask cases" in line for line in lines(capsys, "FAIL")] == [True]
+
+
+def test_a_changed_score_fails(tool, monkeypatch, folder, capsys):
+    path = folder / "metrics.json"
+    golden = json.loads(path.read_text())
+    golden["pope"]["metrics"]["acc"] += 1e-6
+    golden["coco_caption"]["ptb"][0]["tok"] += " x"
+    path.write_text(json.dumps(golden))
+    only(tool, monkeypatch, "metrics")
+    assert tool.main([str(folder)]) == 1
+    pope, words = lines(capsys, "FAIL")
+    assert "pope, metrics " in pope and "words of captions" in words
 
 
 def test_what_is_no_golden_folder(tool, tmp_path, capsys):

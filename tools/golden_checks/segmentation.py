@@ -33,7 +33,7 @@ def segmentation(g: Golden) -> Iterator[Check]:
 
     cases = json.loads(str(seg["m2s/json"]))
     boxes = [seg[f"m2s/bbox/{i}"] for i in range(len(cases))]
-    cropped = np.stack([crop_mask(_mask(seg, i), box) for i, box in enumerate(boxes)])
+    cropped = np.stack([crop_mask(read_mask(seg, i), box) for i, box in enumerate(boxes)])
     codes = np.asarray(encode(params, jnp.asarray(cropped)))
     wrong = 0
     for i, (case, box) in enumerate(zip(cases, boxes, strict=True)):
@@ -47,7 +47,7 @@ def segmentation(g: Golden) -> Iterator[Check]:
 
     worst, wrong = 0.0, 0
     for i, text in enumerate(json.loads(str(seg["eval/pred_strings_json"]))):
-        truth = _mask(seg, i)
+        truth = read_mask(seg, i)
         found = [box for box in parse_boxes(text) if box.codes][:1]
         iou = 0.0
         for box in found:
@@ -66,7 +66,8 @@ def segmentation(g: Golden) -> Iterator[Check]:
     yield "IoU of pasted masks", worst, 1e-9
 
 
-def _mask(seg, i: int) -> np.ndarray:
+def read_mask(seg, i: int) -> np.ndarray:
+    """Mask i of the folder, bool [H,W]."""
     shape = tuple(seg[f"mask_shape/{i}"])
     kind = "m2s" if f"m2s/mask/{i}:packed" in seg else "eval"
     packed = seg[f"{kind}/mask/{i}:packed"]
