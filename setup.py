@@ -48,6 +48,8 @@ setup(
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
         "metrics": ["pycocotools>=2.0.11"],
+        # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
+        "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=25.0", "pycocotools>=2.0.11"],  # for what reads parquet, and masks
         "video": ["av>=18.0"],
         "test": [
