@@ -238,13 +238,14 @@ class Matcher:
     def longest(self, text: str, at: int) -> tuple[int | None, int]:
         """The first pattern with the longest match from `at` on, and where that ends."""
         state, found, end = self.start, None, at
-        while at < len(text):
-            state = self.step(state, text[at])
+        for i in range(at, len(text)):
+            char = text[i]
+            steps = self.steps[state]
+            state = steps[char] if char in steps else self.step(state, char)
             if state is None:
                 break
-            at += 1
             if self.accepts[state] is not None:
-                found, end = self.accepts[state], at
+                found, end = self.accepts[state], i + 1
         return found, end
 
     def ends(self, text: str) -> list[int]:

@@ -251,7 +251,10 @@ _RULES = [
     Rule(rf"{_NUMBERED}\.", _keep, rf"{_GAP}?\d"),
     Rule(r"(pt[eyEY]|co)\.", _keep, f"{_SPACE}(ltd|lim)"),
     Rule(rf"{_ABBREVIATION}\.", _keep, ".."),
-    Rule(rf"({_ABBREVIATION}|{_TITLE})\.", _keep),
+    Rule(
+        _ABBREVIATION, lambda text: f"{text}.", r"\."
+    ),  # At the end of all; its stop counts twice.
+    Rule(rf"{_TITLE}\.", _keep),
     Rule(_NATIONS, _keep, _GAP),
     Rule(f"{_APOSTROPHE}[0-9][0-9]", _keep, _GAP),
     Rule(_FILE, _keep, rf"{_GAP}|[.?!,]"),
