@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pgjax.errors import DataError, UserError
 from pgjax.metrics.exact_match import references
@@ -27,7 +27,12 @@ TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
 
 
 def cider(
-    records: Sequence[dict], *, tokenizer: str = "ptb", bleu: bool = False, key: str = ""
+    records: Sequence[dict],
+    *,
+    tokenizer: str = "ptb",
+    bleu: bool = False,
+    key: str = "",
+    apart: str = "en",
 ) -> dict[str, float]:
     """CIDEr-D of captions (Vedantam et al., arXiv:1411.5726), as coco-caption computes it.
 
@@ -40,11 +45,13 @@ def cider(
         code; "multilingual"; or "split", lower case and white space.
       bleu: BLEU as well.
       key: where a record names its language or set. Each is a corpus of its own, and the result
-        their mean: XM3600 with key="language".
+        their mean: COCO-35L and XM3600 with key="language".
+      apart: one of these values, which the published means over 34 and 35 languages leave out.
 
     Returns:
-      `cider` in 0..10, with bleu `bleu1` … `bleu4` in 0..1; with a key also `cider/<value>` and so
-      on. A record's own `cider`, whose mean is that of its corpus, goes to its `scores`.
+      `cider` in 0..10, with bleu `bleu1` … `bleu4` in 0..1; with a key also `cider/<value>` for
+      each, and `cider/avg<number>`, the mean over those others than `apart`, if that is one of
+      them. A record's own `cider`, whose mean is that of its corpus, goes to its `scores`.
 
     Raises:
       UserError: an unknown tokenizer.
@@ -54,11 +61,18 @@ def cider(
         raise UserError(f"cider has no tokenizer {tokenizer!r}, expected one of {[*TOKENIZERS]}.")
     corpora = _corpora(records, key)
     scores = {value: _score(corpus, TOKENIZERS[tokenizer], bleu) for value, corpus in corpora}
-    names = next(iter(scores.values()))
-    result = {name: sum(each[name] for each in scores.values()) / len(scores) for name in names}
+    result = _means(scores.values())
     if key:
         result |= {f"{name}/{value}": each[name] for value, each in scores.items() for name in each}
+        if others := [each for value, each in scores.items() if value != apart and apart in scores]:
+            result |= {f"{name}/avg{len(others)}": v for name, v in _means(others).items()}
     return result
+
+
+def _means(scores: Collection[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score."""
+    names = next(iter(scores))
+    return {name: sum(each[name] for each in scores) / len(scores) for name in names}
 
 
 def _corpora(records: Sequence[dict], key: str) -> list[tuple[str, list[dict]]]:

@@ -31,7 +31,7 @@ def _characters(ranges: str) -> frozenset[str]:
 
 # The scanner knows Unicode 6.1. These were no letters or digits then; two were.
 _LATER = _characters("""
-37f 528-52f 560 588 5ef 860-88e 8a1 8ad-8c9 978 980 9fc af9 c34 c5a-c5d c80 cdd d04 d54-d5f
+37f 528-52f 560 588 5ef 860-88f 8a1 8ad-8c9 978 980 9fc af9 c34 c5a-c5d c80 cdc-cdd d04 d54-d5f
 de6-def e86 e89 e8c e8e-e93 e98 ea0 ea8-ea9 eac 13f5-13fd 16f1-16f8 170d 171f 1878 191d-191e
 19b0-19c0 19c8-19c9 1b4c 1c80-1cbf 1cf2-1cf3 1cfa 2c2f 2c5f 312e-312f 31bb-31bf 4db6-4dbf 9fcd-9fff
 a698-a69d a78f a794-a79f a7ab-a7f7 a8fd-a8fe a9e0-a9fe aa7e-aa7f ab30-abbf""")

@@ -65,6 +65,8 @@ def test_languages_are_corpora_of_their_own():
         for score, value in expected.items():
             assert scores[f"{score}/{name}"] == value
     assert scores["cider"] == np.mean([alone["en"]["cider"], alone["de"]["cider"]]) > 0
+    assert scores["cider/avg1"] == alone["de"]["cider"]  # all but English
+    assert len(metric(german)) == 10  # and without English, nothing of the kind
     with pytest.raises(DataError, match="'language'"):
         metric([record("x", "y")])
 
