@@ -9,7 +9,10 @@ def get_config(arg=None):
         "activitynet_cap",
         arg,
         train=prepared("activitynet_cap", "train"),
-        evals={s: answers("activitynet_cap", s, "cider") for s in ("validation", "test")},
+        evals={
+            "validation": answers("activitynet_cap", "validation", "cider"),
+            "test": answers("activitynet_cap", "test", "cider", published="activitynet_cap"),
+        },
         prompt="strfmt('caption en', 'prefix')",
         target="choice('answers', 'suffix')",
         antialias=False,

@@ -9,7 +9,10 @@ def get_config(arg=None):
         "activitynet_qa",
         arg,
         train=prepared("activitynet_qa", "train"),
-        evals={s: answers("activitynet_qa", s) for s in ("validation", "test")},
+        evals={
+            "validation": answers("activitynet_qa", "validation"),
+            "test": answers("activitynet_qa", "test", published="activitynet_qa"),
+        },
         prompt="strfmt('answer en {question}', 'prefix')",
         target="choice_at('answers', 0, 'suffix')",
         antialias=False,

@@ -9,7 +9,11 @@ def get_config(arg=None):
         "cococap",
         arg,
         train=prepared("cococap", "train+restval"),
-        evals={"validation": answers("cococap", "validation", sampler="beam(2)")},
+        evals={
+            "validation": answers(
+                "cococap", "validation", "cider", published="cococap", sampler="beam(2)"
+            )
+        },
         prompt="strfmt('caption en', 'prefix')",
         target="choice('answers', 'suffix')",
         antialias=False,

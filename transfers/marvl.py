@@ -9,7 +9,14 @@ def get_config(arg=None):
         "marvl",
         arg,
         init="ft-nlvr2-{res}",
-        evals={"test": answers("marvl", "test_id+test_sw+test_ta+test_tr+test_zh")},
+        evals={
+            "test": answers(
+                "marvl",
+                "+".join(f"test_{language}" for language in ("id", "sw", "ta", "tr", "zh")),
+                {"name": "accuracy_by_type", "key": "language"},
+                published="marvl",
+            )
+        },
         prompt="strfmt('answer en {question}', 'prefix')",
         antialias=False,
         text_len=64,

@@ -9,7 +9,10 @@ def get_config(arg=None):
         "msrvtt_cap",
         arg,
         train=prepared("msrvtt_cap", "train"),
-        evals={s: answers("msrvtt_cap", s, "cider") for s in ("validation", "test")},
+        evals={
+            "validation": answers("msrvtt_cap", "validation", "cider"),
+            "test": answers("msrvtt_cap", "test", "cider", published="msrvtt_cap"),
+        },
         prompt="strfmt('caption en', 'prefix')",
         target="choice('answers', 'suffix')",
         antialias=False,

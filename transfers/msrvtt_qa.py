@@ -9,7 +9,10 @@ def get_config(arg=None):
         "msrvtt_qa",
         arg,
         train=prepared("msrvtt_qa", "train"),
-        evals={s: answers("msrvtt_qa", s) for s in ("validation", "test")},
+        evals={
+            "validation": answers("msrvtt_qa", "validation"),
+            "test": answers("msrvtt_qa", "test", published="msrvtt_qa"),
+        },
         prompt="strfmt('answer en {question}', 'prefix')",
         target="choice_at('answers', 0, 'suffix')",
         antialias=False,

@@ -9,7 +9,10 @@ def get_config(arg=None):
         "msvd_qa",
         arg,
         train=prepared("msvd_qa", "train"),
-        evals={s: answers("msvd_qa", s) for s in ("validation", "test")},
+        evals={
+            "validation": answers("msvd_qa", "validation"),
+            "test": answers("msvd_qa", "test", published="msvd_qa"),
+        },
         prompt="strfmt('answer en {question}', 'prefix')",
         target="choice_at('answers', 0, 'suffix')",
         antialias=False,

@@ -9,7 +9,7 @@ def get_config(arg=None):
         "nlvr2",
         arg,
         train=prepared("nlvr2", "train"),
-        evals={s: answers("nlvr2", s) for s in ("dev", "test")},
+        evals={"dev": answers("nlvr2", "dev"), "test": answers("nlvr2", "test", published="nlvr2")},
         prompt="strfmt('answer en {question}', 'prefix')",
         target="choice_at('answers', 0, 'suffix')",
         antialias=False,

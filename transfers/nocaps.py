@@ -9,7 +9,11 @@ def get_config(arg=None):
         "nocaps",
         arg,
         init="ft-cococap-{res}",
-        evals={"validation": answers("nocaps", "validation", sampler="beam(2)")},
+        evals={
+            "validation": answers(
+                "nocaps", "validation", "cider", published="nocaps", sampler="beam(2)"
+            )
+        },
         prompt="strfmt('caption en', 'prefix')",
         antialias=False,
         text_len=32,

@@ -2,8 +2,12 @@
 
 from pgjax.recipes import answers, benchmark, prepared
 
-SPLITS = "refcoco_val refcoco_testA refcoco_testB refcocoplus_val refcocoplus_testA "
-SPLITS += "refcocoplus_testB refcocog_val refcocog_test"
+# The sets that are evaluated on, and the names of published scores.
+SPLITS = {
+    "refcoco_val": "refcoco_seg", "refcoco_testA": "", "refcoco_testB": "",
+    "refcocoplus_val": "refcocoplus_seg", "refcocoplus_testA": "", "refcocoplus_testB": "",
+    "refcocog_val": "refcocog_seg", "refcocog_test": "",
+}  # fmt: skip
 
 
 def get_config(arg=None):
@@ -12,7 +16,10 @@ def get_config(arg=None):
         "refcoco_seg",
         arg,
         train=prepared("refcoco_seg", "train"),
-        evals={s: answers("refcoco_seg", s, "box_iou") for s in SPLITS.split()},
+        evals={
+            split: answers("refcoco_seg", split, "segmentation", published=published)
+            for split, published in SPLITS.items()
+        },
         prompt="choice(('phrases', 'answers'), ('prefix', 'suffix'))",
         antialias=False,
         text_len=48,

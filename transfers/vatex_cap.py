@@ -9,7 +9,12 @@ def get_config(arg=None):
         "vatex_cap",
         arg,
         train=prepared("vatex_cap", "train"),
-        evals={s: answers("vatex_cap", s, "cider") for s in ("validation", "test")},
+        evals={
+            "validation": answers("vatex_cap", "validation", "cider"),
+            "test": answers(
+                "vatex_cap", "test", "cider", published="vatex_cap", submission="vatex_cap"
+            ),
+        },
         prompt="strfmt('caption en', 'prefix')",
         target="choice('answers', 'suffix')",
         antialias=False,

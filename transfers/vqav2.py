@@ -15,7 +15,7 @@ def get_config(arg=None):
         train=prepared("vqav2", "train+validation[:-10240]"),
         evals={
             "minival": answers("vqav2", "validation[-10240:]", "vqa_accuracy"),
-            "test": answers("vqav2", "test", "vqa_accuracy"),
+            "test": answers("vqav2", "test", "vqa_accuracy", published="vqav2", submission="vqav2"),
         },
         prompt="strfmt('answer en {question}', 'prefix')",
         target="choice('answers', 'suffix')",

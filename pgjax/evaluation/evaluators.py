@@ -34,9 +34,10 @@ from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import Kept, Record, Store, gather_json
 from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
+from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.objects import scored_objects
 from pgjax.inference.session import Flat, Session
-from pgjax.metrics import CORPUS_METRICS, get_metric
+from pgjax.metrics import CORPUS_METRICS, DRAWS_MASKS, get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
 
@@ -190,6 +191,9 @@ class Answers(Evaluator):
         """Looks up the metric and the sampler as well."""
         super().__init__(name, spec, session)
         metric = dict(spec.metric)
+        if metric["name"] in DRAWS_MASKS:
+            tiny = session.config["tokenizer"] == "tiny"
+            metric["draw"] = open_codec(tiny=tiny).draw
         self.of_corpus = metric["name"] in CORPUS_METRICS
         self.metric = get_metric(metric.pop("name"), **metric)
         self._fn = make_answer_fn(session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)

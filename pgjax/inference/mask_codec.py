@@ -9,6 +9,7 @@ import numpy as np
 from pgjax import trees
 from pgjax.checkpoints.npz import open_arrays
 from pgjax.checkpoints.sources import find_mask_codec
+from pgjax.data.masks import Box, paste_mask
 from pgjax.errors import UserError
 from pgjax.models import vqvae
 
@@ -28,6 +29,10 @@ class MaskCodec:
     def decode(self, codes: Sequence[int]) -> np.ndarray:
         """16 codes -> float32 [64,64], positive inside of the mask."""
         return np.asarray(self._decode(self._params, np.asarray([codes], np.int32)))[0]
+
+    def draw(self, codes: Sequence[int], box: Box, size: tuple[int, int]) -> np.ndarray:
+        """16 codes in a box (y0, x0, y1, x1) in 0..1 -> bool [H,W] of the image's size."""
+        return paste_mask(self.decode(codes), box, size)
 
 
 def open_codec(*, tiny: bool) -> MaskCodec:

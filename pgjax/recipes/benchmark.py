@@ -3,6 +3,7 @@
 A transfer file takes the argument `key=value,…` of `--config transfers/NAME.py:…`:
     res       image size: 224, 448 or 896, where the row has numbers for it
     mode      what is tuned, instead of what the row says: full, freeze_vit, attention, …
+    init      checkpoint to start from, such as ft-vqav2-448 to evaluate the published one
     variant   3b, or tiny: a toy model that ships with pgjax
     mini      a run of one step with the tiny model, to try everything out
 """
@@ -39,7 +40,9 @@ def answers(
       dataset: its name for tools/prepare.py.
       split: as for `prepared`.
       metric: its name, or a dict with its options.
-      **options: of the evaluation, such as `sampler="beam(2)"`, or a `prompt` of its own.
+      **options: of the evaluation: `published` (a key of published.py, whose scores stand beside
+        these), `submission` (a format of pgjax/evaluation/submissions.py, where a server scores),
+        `sampler="beam(2)"`, or a `prompt` of its own.
     """
     metric = {"name": metric} if isinstance(metric, str) else dict(metric)
     data = prepared(dataset, split)
@@ -80,7 +83,7 @@ def benchmark(
     Raises:
       UserError: an unknown argument, or an image size that the row has no numbers for.
     """
-    args = parse_arg(arg, variant="3b", res=224, mode="", mini=False)
+    args = parse_arg(arg, variant="3b", res=224, mode="", init="", mini=False)
     row = {**row, "mode": mode, "batch_size": batch_size, "lr": lr, "text_len": text_len}
     row = {key: _by_res(name, key, value, args.res) for key, value in row.items()}
     row["mode"] = args.mode or row["mode"]
@@ -107,6 +110,7 @@ def benchmark(
         c.model.remat = "none"
     if not tiny:
         c.init = init.format(res=args.res)
+    c.init = args.init or c.init
     return c
 
 

@@ -19,5 +19,5 @@ def make(folder):
         write(folder / file, [row])
         write(folder / f"videos/{name}.mp4", film(i))
         captions = [f"A man {n} lifts." for n in range(10)]
-        expected[split] = [{"image_id": name, "answers": captions}]
+        expected[split] = [{"video_id": name, "answers": captions}]
     return expected

@@ -19,8 +19,8 @@
 
 2. Its transfer: `transfers/NAME.py`, the row's own numbers through `pgjax.recipes.benchmark`; a
    value that differs by image size is `{224: …, 448: …}`. An evaluation is `answers(dataset, split,
-   metric)`, and may have a `prompt` of its own. Preprocessing is what the published model had:
-   `antialias=False` where its resize had none.
+   metric, published=…, submission=…)`, and may have a `prompt` of its own. Preprocessing is what
+   the published model had: `antialias=False` where its resize had none.
 
 3. Its fixture: `tests/benchmarks/make_NAME.py` with `make(folder)`, which writes a tiny source with
    the official names and layout, oddities of the format included, and returns what

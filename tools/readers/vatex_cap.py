@@ -18,7 +18,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
     for row in files.json(_FILES[split]):
         yield {
             "image": common_video.video(files, row["videoID"]),
-            "image_id": row["videoID"],
+            "video_id": row["videoID"],
             "answers": [clean_space(caption) for caption in row["enCap"]],
         }
 
@@ -31,8 +31,8 @@ vatex_validation_v1.0.json, vatex_public_test_english_v1.1.json. The videos are 
 YouTube: VIDEOID_START_STOP.mp4, as their ids say, in any folders or archives.
 {common_video.WHERE}""",
     licence="CC BY 4.0 (captions); the videos are their owners'.",
-    key="image_id",
-    features={"image": [IMAGE], "image_id": str, "answers": [str]},
+    key="video_id",
+    features={"image": [IMAGE], "video_id": str, "answers": [str]},
     splits={"train": 25_991, "validation": 3_000, "test": 6_000},
     read=read,
     build=common_video.build,
