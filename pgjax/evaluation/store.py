@@ -91,28 +91,30 @@ class Store:
             self._check(identity)
         self.done = {index for file in self._files() for index, _, _ in _lines(file)}
         _wait("read")  # before anybody writes
+        self._new: list[str] = []
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
             if first:
                 content = {"identity": identity, "about": dict(about or {})}
                 write_whole(self._what, [json.dumps(content, indent=1, default=plain) + "\n"])
-            own = self._parts / f"{jax.process_index()}.jsonl"
-            _drop_cut_line(own)
-            self._file = own.open("ab")
+            self._own = self._parts / f"{jax.process_index()}.jsonl"
+            _drop_cut_line(self._own)
         except OSError as e:
             raise UserError(f"{folder} cannot be written ({e}).") from None
 
     def add(self, record: Record) -> None:
-        """Appends a record with its `index`."""
-        self._file.write(as_line(record).encode())
+        """Takes a record with its `index`."""
+        self._new.append(as_line(record))
 
     def flush(self) -> None:
-        """What was added survives the death of the process from here on."""
-        self._file.flush()
+        """Appends what was added; from here on it survives the death of the process."""
+        with self._own.open("ab") as f:
+            f.write("".join(self._new).encode())
+        self._new.clear()
 
     def finish(self) -> Records:
         """Brings the records of all processes into order, in one file."""
-        self._file.close()
+        self.flush()
         _wait("written")
         if jax.process_index() == 0:
             write_whole(self.path, _merged(self._files()))

@@ -2,8 +2,9 @@
 
 import collections
 import json
+import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pgjax.errors import UserError
@@ -87,18 +88,19 @@ def folder_rows(
         about = found["about"]
         known = [about.get("checkpoint", ""), about.get("benchmark", ""), name]
         theirs = published.get(about["published"], {"split": "", "scores": {}})
-        values = collections.defaultdict(list)
-        for record in found["records"]:
-            for key, value in record["scores"].items():
-                values[key].append(value)
-        for key in dict.fromkeys([*found["scores"], *theirs["scores"]]):
+        scores = found["scores"]
+        values = _values(found["records"], found["identity"]["metric"].get("key", ""))
+        percent = {_base(key) for key in theirs["scores"]} - set(plain)
+        for key in dict.fromkeys([*scores, *theirs["scores"]]):
             if key in _COUNTS or key.startswith("_"):
                 continue
-            ours = found["scores"].get(key)
-            its = theirs["scores"].get(key, {}).get(about["res"])
-            base = key.partition("/")[0]  # a breakdown has the unit of its whole
-            scale = 100.0 if {key, base} & theirs["scores"].keys() - set(plain) else 1.0
-            interval = confidence_interval(values[key]) if key in values else None
+            ours, its = scores.get(key), theirs["scores"].get(key, {}).get(about["res"])
+            scale = 100.0 if _base(key) in percent else 1.0
+            interval = None
+            if ours is not None and key in values:
+                interval = confidence_interval(values[key])
+                if not math.isclose(interval.mean, ours, rel_tol=1e-6, abs_tol=1e-9):
+                    interval = None  # a score that is no mean over questions, but over types
             rows.append(
                 Row(
                     *known,
@@ -106,7 +108,30 @@ def folder_rows(
                     None if ours is None else ours * scale,
                     interval and Interval(*(v * scale for v in interval)),
                     its,
-                    "" if its is None else theirs["split"],
+                    "" if its is None else _split(theirs["split"], found["identity"]["data"]),
                 )
             )
     return rows
+
+
+def _base(key: str) -> str:
+    """A breakdown `acc/number` has the unit of `acc`."""
+    return key.partition("/")[0]
+
+
+def _values(records: Iterable[Mapping[str, Any]], category: str) -> dict[str, list[float]]:
+    """Scores of single records by key, and by `KEY/category` where the metric takes them apart."""
+    values = collections.defaultdict(list)
+    for record in records:
+        for key, value in record["scores"].items():
+            values[key].append(value)
+            if category in record:
+                values[f"{key.removesuffix('_all')}/{record[category]}"].append(value)
+    return values
+
+
+def _split(published: str, data: Mapping[str, Any]) -> str:
+    """On what the published score was taken, and on what this one, where that may be another."""
+    here = data.get("split", "all")
+    same = {published, published.partition(",")[0], published.replace("val", "validation")}
+    return published if here in same else f"{published} (here: {here})"
