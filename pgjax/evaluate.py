@@ -95,12 +95,18 @@ def _jobs() -> list[Job]:
 
 def _run(job: Job) -> None:
     from pgjax.evaluation.runner import evaluate
+    from pgjax.inference.session import is_run
 
     config = job.config
     evals = {name: _with_flags(name, spec) for name, spec in config["evals"].items()}
-    res = None if job.checkpoint == _RUN.value else config["model"]["res"]
-    mesh = tuple(config["mesh"].items())
-    session, params = _load(job.checkpoint, res, mesh, config["loss_chunk"])
+    own = is_run(pathlib.Path(job.checkpoint))  # which has its own image size and tokenizer
+    session, params = _load(
+        job.checkpoint,
+        None if own else config["model"]["res"],
+        None if own or config["tokenizer"] == "gemma" else config["tokenizer"],
+        tuple(config["mesh"].items()),
+        config["loss_chunk"],
+    )
     about = {"checkpoint": job.checkpoint, "benchmark": job.benchmark}
     evaluate(session, params, evals, _ONLY.value, job.out, about=about, restart=_RESTART.value)
 
@@ -116,10 +122,13 @@ def _load(*key: Any) -> tuple[Any, Any]:
     return _LOADED[key]
 
 
-def _load_anew(checkpoint: str, res: int | None, mesh: tuple, loss_chunk: int) -> tuple[Any, Any]:
+def _load_anew(
+    checkpoint: str, res: int | None, tokenizer: str | None, mesh: tuple, loss_chunk: int
+) -> tuple[Any, Any]:
     from pgjax.inference.load import load
 
-    model = load(checkpoint, res=res, mesh=dict(mesh), quantize=_QUANTIZE.value, dtype=_DTYPE.value)
+    how = {"mesh": dict(mesh), "quantize": _QUANTIZE.value, "dtype": _DTYPE.value}
+    model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
     config = {**model.session.config, "loss_chunk": loss_chunk}
     return dataclasses.replace(model.session, config=config), model.params
 
