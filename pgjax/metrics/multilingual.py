@@ -1,12 +1,11 @@
 """Words of captions in any language, for scores of COCO-35L and XM3600.
 
-There is no published code for these scores. The public reference runs coco-caption's English
-tokenizer on every language, which takes a clause without spaces for one word; compare with its
-numbers by tokenizer="ptb". This one follows the `zh` tokenization of sacreBLEU (Post,
-arXiv:1804.08771), in which every Chinese character is a word, for all scripts that are written
-without spaces: Chinese characters, kana, Thai, Lao, Khmer, Burmese, with the marks that belong to a
-character. In others, Korean too, words end at spaces, punctuation and symbols. It needs no
-dictionary, and so does not change with the version of one.
+PaliGemma's public reference runs coco-caption's English tokenizer on every language, which takes a
+clause without spaces for one word; compare with its numbers by tokenizer="ptb". This one follows
+the `zh` tokenization of sacreBLEU (Post, arXiv:1804.08771), in which every Chinese character is a
+word, for all scripts that are written without spaces: Chinese characters, kana, Thai, Lao, Khmer,
+Burmese, with the marks that belong to a character. In others, Korean too, words end at spaces,
+punctuation and symbols. It needs no dictionary, and so does not change with the version of one.
 """
 
 import re

@@ -6,8 +6,8 @@ rules below accept what that scanner accepts, less what makes no difference once
 gone: the direction of quotes, and a full stop that ends an abbreviation and a sentence at once.
 
 As there, captions are read one after the other as lines of one text, so that what follows a
-caption can matter ("plan B." before "The cat"). Unlike there, a carriage return or another line
-separator inside a caption does not shift all captions that follow: it is a space.
+caption can matter ("plan B." before "The cat"). Unlike there, nothing in a caption shifts all that
+follow: another line separator is a space, and no tag goes on in the next line.
 """
 
 import functools
@@ -213,7 +213,7 @@ _FACE = r"[<>]?[:;=][\-o\*']?[\(\)DPdpO\\{@\|\[\]]"
 _EYES = r"[\-\^x=~<>']"
 _EASTERN_FACE = (
     rf"{_EYES}_{_EYES}|\({_EYES}[_.]?{_EYES}\)|\([\^x=~<>']-[\^x=~<>'`]\)"
-    r"|[\^x=~<>]\.\[\^x=[^<\n]*<>\]"
+    r"|[\^x=~<>]\.\[\^x=[^<\n]*<>\]"  # Sic; meant to be the eyes again, but ~ is "up to" there.
 )
 
 _RULES = [

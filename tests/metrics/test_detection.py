@@ -65,6 +65,56 @@ def test_reference_in_the_text():
     assert metric([{"suffix": text, "objects": found}])["mAP"] == pytest.approx(1)
 
 
+def test_equal_to_pycocotools_in_pixels():
+    """The same boxes as a COCO file of pictures of 640 x 480."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rng = np.random.default_rng(0)
+    records, images, truths, guesses = [], [], [], []
+    for image in range(1, 41):
+        images.append({"id": image, "width": 640, "height": 480})
+        things, found = [], []
+        for _ in range(rng.integers(0, 6)):
+            y, x = rng.uniform(0, 0.6, 2)
+            h, w = rng.uniform(0.05, 0.4, 2)
+            label = int(rng.integers(3))
+            things.append(((y, x, y + h, x + w), label))
+            for _ in range(rng.integers(0, 3)):
+                box = np.array((y, x, y + h, x + w)) + rng.normal(0, 0.02, 4)
+                guess = int(label if rng.random() < 0.8 else rng.integers(3))
+                found.append(thing(tuple(box), float(rng.random()), "abc"[guess]))
+        records.append({
+            "boxes": [box for box, _ in things],
+            "labels": ["abc"[label] for _, label in things],
+            "objects": found,
+        })  # fmt: skip
+        for boxes, entries in (
+            ([(b, n, {"iscrowd": 0}) for b, n in things], truths),
+            ([(f["box"], "abc".index(f["label"]), {"score": f["score"]}) for f in found], guesses),
+        ):
+            for (y0, x0, y1, x1), label, more in boxes:
+                side = [(x1 - x0) * 640, (y1 - y0) * 480]
+                entries.append({
+                    "id": len(entries) + 1, "image_id": image, "category_id": label + 1,
+                    "bbox": [x0 * 640, y0 * 480, *side], "area": side[0] * side[1], **more,
+                })  # fmt: skip
+    coco = COCO()
+    coco.dataset = {
+        "images": images,
+        "annotations": truths,
+        "categories": [{"id": i, "name": n} for i, n in enumerate("abc", 1)],
+    }
+    coco.createIndex()
+    judge = COCOeval(coco, coco.loadRes(guesses), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    scores = metric(records)
+    np.testing.assert_allclose(list(scores.values()), judge.stats[:3], atol=1e-12)
+    assert 0.1 < scores["mAP"] < 0.9
+
+
 def test_nothing_to_compare_with():
     with pytest.raises(DataError, match="none of 1 references has an object"):
         metric([record([])])
