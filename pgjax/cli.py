@@ -58,7 +58,8 @@ def read_configs(paths: Sequence[str]) -> dict[str, ConfigDict]:
     """The checked configs of `FILE.py[:args]`, by that text.
 
     Args:
-      paths: as a flag splits them at commas, of which the args may have some as well.
+      paths: as a flag splits them at commas, of which the args may have some as well. A file's
+        get_config() may give further ones instead of a config.
 
     Raises:
       UserError: as `open_config`.
@@ -69,16 +70,22 @@ def read_configs(paths: Sequence[str]) -> dict[str, ConfigDict]:
             whole[-1] += f",{path}"
         else:
             whole.append(path)
-    return {path: _read_config(path) for path in whole}
+    configs: dict[str, ConfigDict] = {}
+    for path in whole:
+        config = _read_config(path)
+        configs |= {path: config} if isinstance(config, ConfigDict) else read_configs(config)
+    return configs
 
 
-def _read_config(path: str) -> ConfigDict:
+def _read_config(path: str) -> ConfigDict | tuple[str, ...]:
     try:
         config = config_flags.config_flags.ConfigFileFlagParser("benchmark").parse(path)
     except UserError:
         raise
     except Exception as e:  # a config file runs while it is read
         raise UserError(f"{path} cannot be read: {_one_line(e)}") from e
+    if isinstance(config, tuple):
+        return config
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path} does not exist, or its get_config() gives no config.")
     check_config(config)

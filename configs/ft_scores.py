@@ -1,0 +1,24 @@
+"""The announcement's table of fine-tuned checkpoints, in one go.
+
+python -m pgjax.evaluate --benchmarks configs/ft_scores.py
+"""
+
+from pgjax.recipes import parse_arg
+
+# Benchmark -> the image size and the name of its checkpoint.
+TABLE = {
+    "vqav2": (448, "vqav2"),
+    "cococap": (448, "cococap"),
+    "science_qa": (448, "science-qa"),
+    "refcoco_seg": (896, "refcoco-seg"),
+    "rsvqa_hr": (224, "rsvqa-hr"),
+}
+
+
+def get_config(arg=None):
+    """The configs to evaluate, as `--benchmarks` takes them."""
+    parse_arg(arg)
+    return tuple(
+        f"transfers/{name}.py:res={res},init=ft-{checkpoint}-{res}"
+        for name, (res, checkpoint) in TABLE.items()
+    )
