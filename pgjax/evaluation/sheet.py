@@ -1,44 +1,73 @@
 """A picture of evaluated images with their answers and boxes drawn."""
 
-import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.draw import SheetItem, contact_sheet
-from pgjax.evaluation.evaluators import Evaluator, Record
+from pgjax.data.sources import Source
+from pgjax.evaluation.cases import main_score
 from pgjax.text.locations import parse_boxes
 
+SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
 
-def write_sheet(
-    path: pathlib.Path, evaluator: Evaluator, records: list[Record], most: int = 16
-) -> pathlib.Path:
-    """Draws the first examples of an evaluation.
+
+def make_sheet(source: Source, records: Iterable[dict[str, Any]]) -> Image.Image:
+    """Draws examples of an evaluation.
 
     Args:
-      path: of the PNG.
-      evaluator: that made the records; its source gives the images.
-      records: with `index`, `prefix` and `prediction`.
-      most: images at most.
+      source: that the images are read from again.
+      records: at least one, with `index`, `scores`, and what else there is to be shown.
     """
     items = []
-    for record in records[:most]:
-        image = evaluator.part.source[record["index"]]["image"]
-        image = decode_image(image) if isinstance(image, bytes) else as_rgb(np.asarray(image))
+    for record in records:
+        image = picture_of(source[record["index"]]["image"])
         height, width = image.shape[:2]
-        boxes = parse_boxes(record["prediction"])
-        accuracy = record["scores"].get("acc")
+        answers = dict.fromkeys(map(str, record.get("answers", ())))
+        expected = record.get("suffix") or " | ".join(answers)
+        answered = "prediction" in record
+        answer = record["prediction"] if answered else expected
+        boxes = parse_boxes(answer)
+        key = main_score(record)
+        score = record["scores"].get(key)
         items.append(
             SheetItem(
                 image=image,
-                prompt=record.get("prefix", ""),
-                answer=record["prediction"],
-                expected=record.get("suffix"),
+                prompt=record.get("prefix", "") + (f" [{key} {score:.2f}]" if key else ""),
+                answer=answer,
+                expected=expected if answered else None,
                 boxes=[(b.y0 * height, b.x0 * width, b.y1 * height, b.x1 * width) for b in boxes],
                 labels=[b.label for b in boxes],
-                right=None if accuracy is None else accuracy >= 0.5,
+                right=score >= 0.5 if answered and key else None,
             )
         )
-    scale = max(1, round(224 / max(items[0].image.shape[:2])))
-    contact_sheet(items, 4, scale).save(path)
-    return path
+    scale = max(1, round(SIDE / max(items[0].image.shape[:2])))
+    return contact_sheet(items, 4, scale)
+
+
+def picture_of(image: Any) -> np.ndarray:
+    """An example's image, or all of its images or frames side by side, as uint8 [H,W,3].
+
+    Args:
+      image: encoded bytes, uint8 [H,W,3] or frames [F,H,W,3], or a list of these.
+    """
+    if isinstance(image, list | tuple):
+        parts = [picture_of(each) for each in image]
+    else:
+        whole = decode_image(image) if isinstance(image, bytes) else as_rgb(np.asarray(image))
+        parts = list(whole) if whole.ndim == 4 else [whole]
+    if len(parts) > 1:
+        height = min(part.shape[0] for part in parts)
+        parts = [_to_height(part, height) for part in parts]
+        parts = [np.concatenate(parts, axis=1)]
+    picture = Image.fromarray(parts[0])
+    picture.thumbnail((SIDE, SIDE))
+    return np.asarray(picture)
+
+
+def _to_height(image: np.ndarray, height: int) -> np.ndarray:
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    return np.asarray(Image.fromarray(image).resize((width, height)))

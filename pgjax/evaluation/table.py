@@ -30,10 +30,11 @@ class Row(NamedTuple):
     interval: Interval | None
     published: float | None
     split: str
+    percent: bool
 
     def cells(self) -> tuple[str, ...]:
         """As text, in the order of `HEADER`."""
-        digits = 3 if max(self.measured or 0, self.published or 0) <= 1 else 2
+        digits = 2 if self.percent else 3
         both = self.measured is not None and self.published is not None
         ends = self.interval and [f"{v:.{digits}f}" for v in self.interval[1:]]
         return (
@@ -109,6 +110,7 @@ def folder_rows(
                     interval and Interval(*(v * scale for v in interval)),
                     its,
                     "" if its is None else _split(theirs["split"], found["identity"]["data"]),
+                    scale != 1,
                 )
             )
     return rows

@@ -14,7 +14,7 @@ from pgjax.console import Phase, say, table
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
-from pgjax.evaluation.sheet import write_sheet
+from pgjax.evaluation.sheet import make_sheet
 from pgjax.models.loss import make_loss
 from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up
@@ -23,6 +23,7 @@ from pgjax.training.step import make_train_step
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
+SHEET_IMAGES = 16
 
 
 def train(config: Config, workdir: pathlib.Path) -> dict[str, dict[str, float]]:
@@ -52,7 +53,8 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, dict[str, float]]:
     _say_skipped(run)
     _say_scores(workdir, first, last)
     if (name := config["sample_sheet"]) and jax.process_index() == 0:
-        path = write_sheet(workdir / SHEET_FILE, run.evaluators[name], last[name].records)
+        path, source = workdir / SHEET_FILE, run.evaluators[name].part.source
+        make_sheet(source, last[name].records[:SHEET_IMAGES]).save(path)
         say(f"Images with their answers: {path}")
     return {name: result.scores for name, result in last.items()}
 

@@ -12,7 +12,7 @@ from pgjax import trees
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import make_evaluator
 from pgjax.evaluation.runner import evaluate
-from pgjax.evaluation.sheet import write_sheet
+from pgjax.evaluation.sheet import make_sheet
 from pgjax.evaluation.store import gather_json
 from pgjax.inference.session import load_params, open_session
 from pgjax.recipes import transfer
@@ -137,7 +137,8 @@ def test_runner_stores_predictions_and_scores(session, params, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == list(range(12))
     evaluator = make_evaluator("answers", session.config["evals"]["answers"], session)
-    assert write_sheet(tmp_path / "sheet.png", evaluator, lines, 4).stat().st_size > 1000
+    sheet = make_sheet(evaluator.part.source, lines[:4])
+    assert min(sheet.size) > 200 and len(sheet.getcolors(1 << 20)) > 1000
     with pytest.raises(UserError, match="'nope'.* has .*'answers', 'val'"):
         evaluate(session, params, session.config["evals"], ["nope"], tmp_path)
 

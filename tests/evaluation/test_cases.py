@@ -1,0 +1,85 @@
+"""Cases to look at, and two runs compared, against brute force."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from pgjax.errors import UserError
+from pgjax.evaluation.cases import breakdown, choose, main_score, same_questions
+from pgjax.evaluation.compare import compare
+from pgjax.evaluation.table import Row
+
+
+def scored(*scores, **more):
+    return [{"index": i, "scores": {"acc": s}, **more} for i, s in enumerate(scores)]
+
+
+def test_main_score():
+    assert main_score({"scores": {"_tokens": 3, "acc/a": 1, "valid": 1, "acc": 0}}) == "acc"
+    assert main_score({"scores": {"precision": 1}}) == "precision"
+    assert main_score({"scores": {"_loss": 1}}) is None
+
+
+def test_best_worst_and_random():
+    rng = random.Random(1)
+    values = [rng.choice([0.0, 0.3, 0.5, 1.0]) for _ in range(100)]
+    records = [*scored(*values), {"scores": {}}]
+    found = choose(iter(records), 30)
+    best, worst = ([values[i] for i in found[k]] for k in ("best", "worst"))
+    assert best == sorted(values, reverse=True)[:30] and worst == sorted(values)[:30]
+    assert len(set(found["random"])) == 30 and max(found["random"]) <= 100
+    assert choose(records, 30) == found != choose(records, 30, seed=1)
+    assert choose(scored(1.0), 5) == {"best": [0], "worst": [0], "random": [0]}
+    losses = [{"scores": {"loss": x}} for x in (3.0, 1.0, 2.0)]
+    assert choose(losses, 1)["best"] == [1]
+
+
+def test_breakdown():
+    records = [{"kind": k, "scores": {"acc": s}} for k, s in [("b", 0), ("a", 1), ("a", 0)]]
+    assert breakdown([*records, {"scores": {"acc": 1}}], "kind") == {"a": [1, 0], "b": [0]}
+
+
+def test_same_questions_by_what_identifies_them():
+    a = [{"index": i, "question_id": q, "image_id": 1} for i, q in enumerate("xyz")]
+    b = [{"index": i, "question_id": q, "image_id": 1} for i, q in enumerate("zwx")]
+    assert same_questions(a, b) == [(0, 2), (2, 0)]
+    for record in b:
+        del record["question_id"]
+    assert same_questions(a, b) == [(0, 0), (1, 1), (2, 2)]  # images are not of one question each
+    a, b = ([{**r, "question_id": 5} for r in rows] for rows in (a, b))
+    assert same_questions(a, b[1:]) == [(1, 0), (2, 1)]
+
+
+def test_two_runs():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, 60).astype(float)
+    y = np.where(rng.random(60) < 0.3, 1 - x, x)
+    a = [{"question_id": i, "scores": {"acc": v, "only_a": 1.0}} for i, v in enumerate(x)]
+    b = [{"question_id": i, "scores": {"acc": v}} for i, v in enumerate(y)][::-1]
+    rows, differing = compare({"e": {"records": a}, "f": {}}, {"e": {"records": b[:-10]}})
+    [row] = rows  # of the 50 questions that both have
+    x, y = x[10:], y[10:]
+    assert (row.evaluation, row.score, row.questions) == ("e", "acc", 50)
+    assert (row.a, row.b) == pytest.approx((x.mean(), y.mean()))
+    better, worse = int((x > y).sum()), int((x < y).sum())
+    n = better + worse
+    tail = sum(math.comb(n, k) for k in range(min(better, worse) + 1)) / 2**n
+    assert row.difference.p_value == pytest.approx(min(1.0, 2 * tail))
+    means = [(x - y)[rng.integers(50, size=50)].mean() for _ in range(4000)]
+    assert row.difference.low == pytest.approx(np.quantile(means, 0.025), abs=0.03)
+    assert row.cells()[2:5] == ("50", f"{x.mean():.4f}", f"{y.mean():.4f}")
+    assert len(differing["e"]) == n
+    signs = [a[i]["scores"]["acc"] - b[j]["scores"]["acc"] for i, j in differing["e"]]
+    assert signs == sorted(signs, reverse=True)
+    assert all(a[i]["question_id"] == b[j]["question_id"] for i, j in differing["e"])
+    with pytest.raises(UserError, match=r"no evaluation in common: \['e'\] and \['g'\]"):
+        compare({"e": {}}, {"g": {}})
+    with pytest.raises(UserError, match="e: the runs have no question in common"):
+        compare({"e": {"records": a[:5]}}, {"e": {"records": b[:5]}})
+
+
+def test_cells_of_a_score_that_is_missing():
+    row = Row("c", "b", "e", "acc", None, None, 85.64, "test", True)
+    assert row.cells() == ("c", "b", "e", "acc", "", "", "85.64", "", "test")
