@@ -17,6 +17,7 @@ A later kind of evaluation is one more class with `run` and an entry in `KINDS`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -184,6 +185,12 @@ class Evaluator:
         return batch
 
 
+@functools.lru_cache(maxsize=8)
+def _answer_fn(session: Session, max_new_tokens: int, sampler: str) -> Callable:
+    """One function for evaluations that decode alike, so that it is compiled once."""
+    return make_answer_fn(session, max_new_tokens=max_new_tokens, sampler=sampler)
+
+
 class Answers(Evaluator):
     """Decodes an answer per example and scores it with a metric."""
 
@@ -196,7 +203,7 @@ class Answers(Evaluator):
             metric["draw"] = open_codec(tiny=tiny).draw
         self.of_corpus = metric["name"] in CORPUS_METRICS
         self.metric = get_metric(metric.pop("name"), **metric)
-        self._fn = make_answer_fn(session, max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
+        self._fn = _answer_fn(session, spec.max_new_tokens, spec.sampler)
 
     def batches(self, batches):
         """By prompt length."""

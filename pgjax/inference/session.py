@@ -26,7 +26,7 @@ TOKENIZER_FILE = "tokenizer.model"
 Flat = dict[str, jax.Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashable, by identity
 class Session:
     """A model ready to be given parameters, on a mesh, with the text side that fits it."""
 

@@ -108,7 +108,7 @@ def benchmark(
         **row,
     )
     if args.mini:
-        c.model.remat = "none"
+        c.model.remat, c.frozen_dtype = "none", "float32"
     if not tiny:
         c.init = init.format(res=args.res)
     c.init = args.init or c.init
