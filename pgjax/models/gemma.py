@@ -4,13 +4,15 @@ Einsum letters: B rows, T new tokens, S attended tokens, D width, N query heads,
 heads, H head size, F hidden size of the MLP, V vocabulary, C = 2 (key and value; gate and up).
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend, soft_cap
 from pgjax.models.layers import scan_layers, unstacked_layers
-from pgjax.models.quantized import weight
+from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
 
 LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
@@ -28,15 +30,6 @@ def _fan_in(in_axis, out_axis, batch_axis=()):
     )
 
 
-def _for_each(x: jax.Array, *lead: int) -> jax.Array:
-    """x repeated along new leading axes, for products with weights that have these in front.
-
-    A product of such a batch reads the weights as they lie. With one x for all, XLA moves the
-    weights into another layout first, which costs more than a decoded token's arithmetic.
-    """
-    return jnp.broadcast_to(x, (*lead, *x.shape))
-
-
 class Einsum(nn.Module):
     """One weight `w` and the einsum that uses it."""
 
@@ -44,14 +37,23 @@ class Einsum(nn.Module):
     axes: tuple[str | None, ...]
     in_axis: tuple[int, ...]
     out_axis: tuple[int, ...]
+    lora: Lora = Lora()
 
     @nn.compact
-    def __call__(self, eqn: str, x: jax.Array) -> jax.Array:
+    def __call__(self, eqn: str, x: jax.Array, deterministic: bool) -> jax.Array:
         """Applies `eqn` to x and w; w is cast to x's dtype, which is the compute dtype."""
         batch = tuple(set(range(len(self.shape))) - {*self.in_axis, *self.out_axis})
-        init = _fan_in(self.in_axis, self.out_axis, batch)
-        w = weight(self, "w", _param(init, *self.axes), self.shape, x.dtype)
-        return jnp.einsum(eqn, x, w)
+        return product(
+            self,
+            eqn,
+            x,
+            name="w",
+            shape=self.shape,
+            axes=self.axes,
+            init=_fan_in(self.in_axis, self.out_axis, batch),
+            lora=self.lora,
+            deterministic=deterministic,
+        )
 
 
 class RMSNorm(nn.Module):
@@ -92,6 +94,7 @@ class Attention(nn.Module):
     """Grouped-query attention; parameters q_einsum, kv_einsum and attn_vec_einsum."""
 
     config: GemmaConfig
+    lora: Lora = Lora()
 
     @nn.compact
     def __call__(
@@ -101,24 +104,21 @@ class Attention(nn.Module):
         positions: jax.Array,
         mask: jax.Array,
         start: jax.Array | None,
+        deterministic: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
         """x [B,T,D], mask bool [B,T,S] -> ([B,T,D], cache with T new columns from `start`)."""
         c = self.config
         n, k, h, d = c.num_heads, c.num_kv_heads, c.head_dim, c.width
-        q_einsum = Einsum((n, d, h), ("heads", "embed", "head_dim"), (1,), (2,), name="q_einsum")
-        kv_einsum = Einsum(
+        einsum = functools.partial(Einsum, lora=self.lora)
+        q_einsum = einsum((n, d, h), ("heads", "embed", "head_dim"), (1,), (2,), name="q_einsum")
+        kv_einsum = einsum(
             (2, k, d, h), (None, "kv_heads", "embed", "head_dim"), (2,), (3,), name="kv_einsum"
         )
-        out_einsum = Einsum(
+        out_einsum = einsum(
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
-        if x.shape[1] == 1:
-            q = q_einsum("NBTD,NDH->BTNH", _for_each(x, n))
-            key, value = kv_einsum("CKBTD,CKDH->CBTKH", _for_each(x, 2, k))
-        else:
-            q = q_einsum("BTD,NDH->BTNH", x)
-            key, value = kv_einsum("BTD,CKDH->CBTKH", x)
-        q = rope(q, positions)
+        q = rope(q_einsum("BTD,NDH->BTNH", x, deterministic), positions)
+        key, value = kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
         key = rope(key, positions)
         if cache is not None:
             cache = {
@@ -129,35 +129,45 @@ class Attention(nn.Module):
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         y = attend(q, key, value, mask, c.query_scale, c.attn_softcap)
-        return out_einsum("BTNH,NHD->BTD", y), cache
+        return out_einsum("BTNH,NHD->BTD", y, deterministic), cache
 
 
 class FeedForward(nn.Module):
     """Gated tanh-GELU MLP; parameters gating_einsum [C,D,F] and linear [F,D]."""
 
     mlp_dim: int
+    lora: Lora = Lora()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         """x [B,T,D] -> [B,T,D]."""
         d = x.shape[-1]
         f = self.mlp_dim
-        gating_init = _param(_fan_in((1,), (2,), (0,)), None, "embed", "mlp")
-        gating = weight(self, "gating_einsum", gating_init, (2, d, f), x.dtype)
-        linear_init = _param(_fan_in((0,), (1,)), "mlp", "embed")
-        linear = weight(self, "linear", linear_init, (f, d), x.dtype)
-        if x.shape[1] == 1:
-            gate, up = jnp.einsum("CBTD,CDF->CBTF", _for_each(x, 2), gating)
-        else:  # nothing, and no gradient, that holds both of the largest activations
-            gate, up = (jnp.einsum("BTD,DF->BTF", x, w) for w in gating)
+        multiply = functools.partial(product, self, lora=self.lora, deterministic=deterministic)
+        gate, up = multiply(
+            "BTD,CDF->CBTF",
+            x,
+            name="gating_einsum",
+            shape=(2, d, f),
+            axes=(None, "embed", "mlp"),
+            init=_fan_in((1,), (2,), (0,)),
+        )
         hidden = nn.gelu(gate, approximate=True) * up
-        return jnp.einsum("BTF,FD->BTD", hidden, linear)
+        return multiply(
+            "BTF,FD->BTD",
+            hidden,
+            name="linear",
+            shape=(f, d),
+            axes=("mlp", "embed"),
+            init=_fan_in((0,), (1,)),
+        )
 
 
 class Block(nn.Module):
     """Pre-norm decoder layer; with post-norms, what it adds is normed as well."""
 
     config: GemmaConfig
+    lora: Lora = Lora()
 
     @nn.compact
     def __call__(
@@ -174,12 +184,14 @@ class Block(nn.Module):
         x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
         drop = nn.Dropout(c.dropout)
         y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
-        y, cache = Attention(c, name="attn")(y, cache, positions, mask, start)
+        y, cache = Attention(c, self.lora, name="attn")(
+            y, cache, positions, mask, start, deterministic
+        )
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_attention_norm")(y)
         x = x + drop(y, deterministic)
         y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
-        y = FeedForward(c.mlp_dim, name="mlp")(y)
+        y = FeedForward(c.mlp_dim, self.lora, name="mlp")(y, deterministic)
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_ffw_norm")(y)
         return x + drop(y, deterministic), cache
@@ -213,11 +225,13 @@ class Gemma(nn.Module):
     config: GemmaConfig
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
+    lora: Lora = Lora()
 
     def setup(self):  # noqa: D102
         c = self.config
         self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
-        self.layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)(c)
+        layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)
+        self.layers = layers(c, self.lora)
         self.final_norm = RMSNorm(c.norm_eps)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
@@ -250,7 +264,7 @@ class Gemma(nn.Module):
         if (layers := unstacked_layers(self, "layers")) is None:
             x, cache = self.layers(x, cache, *rest)
             return self.final_norm(x), cache
-        block, caches = Block(self.config, parent=None), []
+        block, caches = Block(self.config, self.lora, parent=None), []
         for i, params in enumerate(layers):
             x, new = block.apply({"params": params}, x, cache and cache[i], *rest)
             caches.append(new)

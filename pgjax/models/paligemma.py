@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from pgjax.errors import UserError
 from pgjax.models.gemma import Gemma, LayersCache
+from pgjax.models.lora import Lora, lora_config
 from pgjax.models.siglip import Siglip
 from pgjax.models.variants import (
     GemmaConfig,
@@ -70,13 +71,17 @@ class PaliGemma(nn.Module):
     img_dtype: jnp.dtype = jnp.float32
     llm_dtype: jnp.dtype = jnp.float32
     remat: str = "full"
+    lora: Lora = Lora()
 
     def setup(self):  # noqa: D102
-        width = self.llm_config.width
-        self.img = Siglip(
-            self.img_config, width, self.num_patches, self.img_dtype, remat=self.remat
-        )
-        self.llm = Gemma(self.llm_config, self.llm_dtype, remat=self.remat)
+        width, shared = self.llm_config.width, {"remat": self.remat, "lora": self.lora}
+        self.img = Siglip(self.img_config, width, self.num_patches, self.img_dtype, **shared)
+        self.llm = Gemma(self.llm_config, self.llm_dtype, **shared)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws random numbers."""
+        return bool(self.img_config.dropout or self.llm_config.dropout or self.lora.dropout)
 
     def embed_image(self, image: jax.Array, deterministic: bool = True) -> jax.Array:
         """Encodes images; several per example concatenate their tokens.
@@ -214,7 +219,7 @@ def num_patches(res: int, patch_size: tuple[int, int]) -> int:
 
 
 def make_model(spec: dict[str, Any]) -> PaliGemma:
-    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=)`.
+    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=)`.
 
     Raises:
       UserError: an unknown variant or key, or sizes that do not go together.
@@ -227,6 +232,7 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
         img_dtype=float_dtype(spec.get("img_dtype", "float32"), "model.img_dtype"),
         llm_dtype=float_dtype(spec.get("llm_dtype", "float32"), "model.llm_dtype"),
         remat=spec.get("remat", "full"),
+        lora=lora_config(spec.get("lora", {})),
     )
 
 

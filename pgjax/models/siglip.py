@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from pgjax.models.attention import attend
 from pgjax.models.layers import scan_layers
-from pgjax.models.quantized import weight
+from pgjax.models.lora import Lora, product
 from pgjax.models.variants import SiglipConfig
 
 _xavier = nn.initializers.xavier_uniform()
@@ -32,17 +32,27 @@ class Dense(nn.Module):
     features: tuple[int, ...]
     axes: tuple[str, ...]
     dtype: jnp.dtype
+    lora: Lora
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """x [...,*in] -> [...,*features]."""
         summed = len(self.axes) - len(self.features)
         fan_in = x.shape[-summed:]
-        init = _param(_xavier_of(math.prod(fan_in)), *self.axes)
-        kernel = weight(self, "kernel", init, (*fan_in, *self.features), self.dtype)
+        into, out = "abc"[:summed], "xyz"[: len(self.features)]
+        y = product(
+            self,
+            f"...{into},{into}{out}->...{out}",
+            x.astype(self.dtype),
+            name="kernel",
+            shape=(*fan_in, *self.features),
+            axes=self.axes,
+            init=_xavier_of(math.prod(fan_in)),
+            lora=self.lora,
+            deterministic=deterministic,
+        )
         bias = self.param("bias", _param(self.bias_init, *self.axes[summed:]), self.features)
-        y = jnp.tensordot(x.astype(self.dtype), kernel, summed)
         return y + jnp.expand_dims(bias.astype(self.dtype), range(x.ndim - summed))
 
 
@@ -61,16 +71,18 @@ class MlpBlock(nn.Module):
     mlp_dim: int
     dropout: float
     dtype: jnp.dtype
+    lora: Lora
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """x [N,P,D] -> [N,P,D]."""
-        dense = functools.partial(Dense, dtype=self.dtype, bias_init=nn.initializers.normal(1e-6))
+        bias_init = nn.initializers.normal(1e-6)
+        dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora, bias_init=bias_init)
         width = x.shape[-1]
-        x = dense((self.mlp_dim,), ("embed", "mlp"))(x)
+        x = dense((self.mlp_dim,), ("embed", "mlp"))(x, deterministic)
         x = nn.gelu(x, approximate=True)
         x = nn.Dropout(self.dropout)(x, deterministic)
-        return dense((width,), ("mlp", "embed"))(x)
+        return dense((width,), ("mlp", "embed"))(x, deterministic)
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -78,16 +90,18 @@ class MultiHeadDotProductAttention(nn.Module):
 
     num_heads: int
     dtype: jnp.dtype
+    lora: Lora
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """x [N,P,D] -> [N,P,D]."""
+        dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora)
         width = x.shape[-1]
         heads = (self.num_heads, width // self.num_heads)
         axes = ("embed", "heads", "head_dim")
-        q, k, v = (Dense(heads, axes, self.dtype, name=n)(x) for n in ("query", "key", "value"))
+        q, k, v = (dense(heads, axes, name=n)(x, deterministic) for n in ("query", "key", "value"))
         x = attend(q, k, v)
-        return Dense((width,), ("heads", "head_dim", "embed"), self.dtype, name="out")(x)
+        return dense((width,), ("heads", "head_dim", "embed"), name="out")(x, deterministic)
 
 
 class EncoderBlock(nn.Module):
@@ -95,6 +109,7 @@ class EncoderBlock(nn.Module):
 
     config: SiglipConfig
     dtype: jnp.dtype
+    lora: Lora
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None, deterministic: bool) -> tuple[jax.Array, None]:
@@ -104,11 +119,12 @@ class EncoderBlock(nn.Module):
         drop = nn.Dropout(c.dropout)
         y = _norm("LayerNorm_0")(x.astype(jnp.float32))
         y = MultiHeadDotProductAttention(
-            c.num_heads, self.dtype, name="MultiHeadDotProductAttention_0"
-        )(y)
+            c.num_heads, self.dtype, self.lora, name="MultiHeadDotProductAttention_0"
+        )(y, deterministic)
         x = x + drop(y, deterministic)
         y = _norm("LayerNorm_1")(x.astype(jnp.float32))
-        y = MlpBlock(c.mlp_dim, c.dropout, self.dtype, name="MlpBlock_0")(y, deterministic)
+        mlp = MlpBlock(c.mlp_dim, c.dropout, self.dtype, self.lora, name="MlpBlock_0")
+        y = mlp(y, deterministic)
         return x + drop(y, deterministic), None
 
 
@@ -118,6 +134,7 @@ class Encoder(nn.Module):
     config: SiglipConfig
     dtype: jnp.dtype
     remat: str
+    lora: Lora
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -125,7 +142,9 @@ class Encoder(nn.Module):
         layers = scan_layers(
             EncoderBlock, length=self.config.depth, policy=self.remat, num_broadcast=1
         )
-        x, _ = layers(self.config, self.dtype, name="encoderblock")(x, None, deterministic)
+        x, _ = layers(self.config, self.dtype, self.lora, name="encoderblock")(
+            x, None, deterministic
+        )
         return _norm("encoder_norm")(x.astype(jnp.float32))
 
 
@@ -137,6 +156,7 @@ class Siglip(nn.Module):
     num_patches: int
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
+    lora: Lora = Lora()
 
     @nn.compact
     def __call__(self, image: jax.Array, deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +188,8 @@ class Siglip(nn.Module):
             (1, self.num_patches, c.width),
         )
         x = x + posemb.astype(x.dtype)
-        encoded = Encoder(c, self.dtype, self.remat, name="Transformer")(x, deterministic)
+        encoder = Encoder(c, self.dtype, self.remat, self.lora, name="Transformer")
+        encoded = encoder(x, deterministic)
         tokens = nn.Dense(
             self.out_dim,
             dtype=jnp.float32,

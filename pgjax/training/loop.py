@@ -117,7 +117,7 @@ def _compile(run: Run, batch: dict[str, jax.Array]):
         run.tx,
         run.schedule,
         accumulate=config["grad_accum_steps"],
-        dropout=bool(model.img_config.dropout or model.llm_config.dropout),
+        dropout=model.has_dropout,
     )
     everywhere = sharding.replicated(run.session.mesh)
     state_shardings = jax.tree.map(lambda x: x.sharding, run.state)

@@ -1,0 +1,149 @@
+"""Low-rank adapters (LoRA, Hu et al., arXiv:2106.09685), and the product that they add to.
+
+A matrix W called `…/w` may have `…/w_lora_a` and `…/w_lora_b` beside it; x·W is then
+x·W + scale·(x·A)·B. B starts at zero, so that an adapter begins as nothing. What the released files
+hold keeps its names and shapes.
+
+Einsum letters are those of the caller, in which C counts matrices that a parameter holds side by
+side (key and value; gate and up), each with an adapter of its own. R is the rank.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pgjax.errors import UserError
+from pgjax.models.quantized import weight
+
+A, B = "_lora_a", "_lora_b"  # after the name of the matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """Which matrices have adapters, and of what kind; rank 0 for none."""
+
+    rank: int = 0
+    alpha: float = 16.0
+    rslora: bool = False
+    dropout: float = 0.0
+    targets: str = ".*"  # a regex of parameter names
+
+    @property
+    def scale(self) -> float:
+        """α/r, or α/√r (rsLoRA, Kalajdzievski, arXiv:2312.03732)."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+def lora_config(spec: Mapping[str, Any]) -> Lora:
+    """Builds the adapters' description from `dict(rank=, alpha=, rslora=, dropout=, targets=)`.
+
+    Raises:
+      UserError: an unknown key, or a value that makes no sense.
+    """
+    known = [f.name for f in dataclasses.fields(Lora)]
+    if unknown := sorted(spec.keys() - set(known)):
+        raise UserError(f"model.lora: unknown key {unknown}; it takes {known}.")
+    lora = Lora(**spec)
+    if lora.rank < 0 or lora.rank != int(lora.rank):
+        raise UserError(f"model.lora.rank is {lora.rank}, expected a whole number, 0 for none.")
+    if not 0 <= lora.dropout < 1:
+        raise UserError(f"model.lora.dropout is {lora.dropout}, expected at least 0 and below 1.")
+    try:
+        re.compile(lora.targets)
+    except re.error as e:
+        raise UserError(
+            f"model.lora.targets: {lora.targets!r} is not a regular expression ({e})."
+        ) from None
+    return lora
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter is part of an adapter."""
+    return name.endswith((A, B))
+
+
+def product(
+    module: nn.Module,
+    eqn: str,
+    x: jax.Array,
+    *,
+    name: str,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    init: nn.initializers.Initializer,
+    lora: Lora,
+    deterministic: bool,
+) -> jax.Array | tuple[jax.Array, ...]:
+    """`einsum(eqn, x, w)` with a parameter w, and what its adapter adds, where it has one.
+
+    Args:
+      module: whose parameters they are.
+      eqn: with the letters of x and w, such as `BTD,NDH->BTNH`; C comes first where it comes.
+      x: [B,T,…] in the dtype of computation.
+      name: of w.
+      shape: of w.
+      axes: logical names of w's axes.
+      init: of w.
+      lora: which matrices get adapters when parameters are made, and their scale.
+      deterministic: no dropout in front of the adapter.
+
+    Returns:
+      In x's dtype; where w holds several matrices side by side, something that unpacks into their
+      products.
+    """
+    letters, out = eqn.split("->")
+    ours, theirs = letters.split(",")
+    parts = "C" if theirs.startswith("C") else ""
+    summed = "".join(a for a in theirs if a in ours)
+    kept = "".join(a for a in theirs if a not in ours + parts)
+    rest = "".join(a for a in ours if a not in summed)
+    size = {"R": lora.rank, **dict(zip(theirs, shape, strict=True))}
+    axis = {"R": None, **dict(zip(theirs, axes, strict=True))}
+
+    def matrix(suffix: str, letters: str, init: nn.initializers.Initializer) -> jax.Array:
+        boxed = nn.with_logical_partitioning(init, tuple(axis[a] for a in letters))
+        return weight(module, name + suffix, boxed, tuple(size[a] for a in letters), x.dtype)
+
+    matrices, dropped = [matrix("", theirs, init)], x
+    if _has_adapter(module, name, lora):
+        # Uniform within ±1/√inputs, as in the paper's code and in peft.
+        inputs = range(len(parts), len(parts + summed))
+        uniform = nn.initializers.variance_scaling(
+            1 / 3, "fan_in", "uniform", inputs, -1, range(len(parts))
+        )
+        matrices.append(matrix(A, f"{parts}{summed}R", uniform))
+        matrices.append(matrix(B, f"{parts}R{kept}", nn.initializers.zeros_init()))
+        if lora.dropout:
+            dropped = nn.Dropout(lora.dropout)(x, deterministic)
+
+    def multiply(c: str, lead: str, w: jax.Array, *factors: jax.Array) -> jax.Array:
+        result = c + out.removeprefix(parts)
+        each = jnp.broadcast_to(x, (*(size[a] for a in lead), *x.shape))
+        y = jnp.einsum(f"{lead}{ours},{c}{theirs.removeprefix(parts)}->{result}", each, w)
+        if not factors:
+            return y
+        low = jnp.einsum(f"{ours},{c}{summed}R->{c}{rest}R", dropped, factors[0])
+        return y + lora.scale * jnp.einsum(f"{c}{rest}R,{c}R{kept}->{result}", low, factors[1])
+
+    if x.shape[1] == 1:
+        # A product that has w's leading axes as a batch reads w as it lies. With one x for all of
+        # them, XLA moves w into another layout first, which costs more than a token's arithmetic.
+        lead = itertools.takewhile(lambda a: a not in ours, theirs)
+        return multiply(parts, "".join(lead), *matrices)
+    if parts:  # nothing, and no gradient, that holds both of the largest activations
+        return tuple(multiply("", "", *each) for each in zip(*matrices, strict=True))
+    return multiply("", "", *matrices)
+
+
+def _has_adapter(module: nn.Module, name: str, lora: Lora) -> bool:
+    """When parameters are made, the config says; afterwards the parameters do."""
+    if not module.is_initializing():
+        return module.has_variable("params", name + A)
+    path = "/".join((*module.path, name))
+    return bool(lora.rank and re.fullmatch(lora.targets, path))
