@@ -22,6 +22,7 @@ PINNED = {
     "forkme": ("transfers/forkme.py", None),
     "forkme_448": ("transfers/forkme.py", "res=448,steps=70"),
     "forkme_attention": ("transfers/forkme.py", "mode=attention,steps=64"),
+    "forkme_qlora": ("transfers/forkme.py", "mode=qlora,steps=64"),
     "forkme_tiny": ("transfers/forkme.py", "variant=tiny"),
     "quickstart": ("configs/quickstart.py", None),
     "quickstart_scratch": ("configs/quickstart.py", "scratch,steps=10"),

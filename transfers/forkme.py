@@ -12,7 +12,8 @@ Image paths are relative to the JSONL file (or to `root`). Then:
 Arguments, as in `forkme.py:variant=tiny,steps=100`:
     variant   3b, or tiny: a toy model that ships with pgjax and trains on any CPU
     res       224, 448 or 896; 0 is the variant's own
-    mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4)
+    mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4), lora,
+              qlora (the decoder in 4 bits)
     steps     length of the run; 0 means 15 passes over the data
 """
 

@@ -1,21 +1,24 @@
 """Arranges parameters for answering, layer by layer: unstacked, and quantized if asked for."""
 
 import functools
+import itertools
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from pgjax import trees
 from pgjax.checkpoints.load import put
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import note
 from pgjax.models.layers import Unstacked
-from pgjax.models.quantized import check_kind, fits, quantize
+from pgjax.models.lora import is_adapter
+from pgjax.models.quantized import Quantized, check_kind, fits, quantize
 
 # The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
 # it is looked up by row and multiplied by at the end of each token, where errors show most.
@@ -27,7 +30,7 @@ _IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
 def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> bool:
     """Whether a parameter is one that quantization takes, also of the image tower if `images`."""
     chosen = _DECODER.fullmatch(name) or (images and _IMAGE_TOWER.fullmatch(name))
-    return bool(chosen) and fits(shape)
+    return bool(chosen) and not is_adapter(name) and fits(shape)
 
 
 def arrange(
@@ -40,8 +43,8 @@ def arrange(
     """Brings parameters into the form that answers fastest: the decoder's layers apart.
 
     Args:
-      tensors: arrays, or tensors of a checkpoint, [L,…] each. Those that this takes are taken out,
-        so that an array is gone before the next one is copied.
+      tensors: arrays, or tensors of a checkpoint, [L,…] each, or quantized stacks. Those that this
+        takes are taken out, so that an array is gone before the next one is copied.
       targets: dtypes and shardings of tensors; arrays stay as and where they are.
       kind: nf4 or int8, for the decoder's matrices.
       images: the image tower's matrices as well.
@@ -55,25 +58,60 @@ def arrange(
     """
     if kind:
         check_kind(kind)
-    convert = jax.jit(functools.partial(quantize, kind=kind))
+    small = [
+        name
+        for name, x in tensors.items()
+        if kind and not isinstance(x, Quantized) and is_quantized(name, x.shape, images)
+    ]
+    result = {}
+    for name in [n for n in tensors if n.startswith(_LAYERS) and n not in small]:
+        x = tensors.pop(name)
+        layers = range(jax.tree.leaves(x)[0].shape[0] if targets is None else x.shape[0])
+        read = _slice if targets is None else functools.partial(_read, target=targets[name])
+        result[name] = Unstacked(tuple(read(x, i) for i in layers))
+    return result | quantized(tensors, targets, small, kind, apart=True)
+
+
+def quantized(
+    tensors: dict[str, Any],
+    targets: Mapping[str, jax.ShapeDtypeStruct] | None,
+    names: Sequence[str],
+    kind: str | None,
+    *,
+    apart: bool,
+) -> dict[str, Any]:
+    """Quantizes parameters layer by layer, so that no float matrix exists whole on the devices.
+
+    Args:
+      tensors: as in `arrange`; the named ones are taken out.
+      targets: shardings of tensors; None where they are arrays.
+      names: of what is quantized.
+      kind: nf4 or int8.
+      apart: whether the decoder's layers become an `Unstacked`, for answering.
+
+    Returns:
+      A `Quantized` with a leading axis of layers each, or an `Unstacked` of them.
+    """
     result, before, after = {}, 0, 0
-    for name in list(tensors):
-        small = bool(kind) and is_quantized(name, tensors[name].shape, images)
-        if not small and not name.startswith(_LAYERS):
-            continue
+    for name in names:
         x, layers = tensors.pop(name), []
+        target = x if targets is None else targets[name]
+        convert = jax.jit(
+            functools.partial(quantize, kind=kind),
+            out_shardings=_code_shardings(x.shape, target.sharding, kind),
+        )
         for i in range(x.shape[0]):
-            layer = x[i] if targets is None else _layer(x, i, targets[name], small)
+            layer = _slice(x, i) if targets is None else _read(x, i, target, x.dtype)
             # One at a time: dispatch runs ahead of what memory holds.
-            layers.append(jax.block_until_ready(convert(layer)) if small else layer)
-        if name.startswith(_LAYERS):
+            layers.append(jax.block_until_ready(convert(layer)))
+        before += x.dtype.itemsize * int(np.prod(x.shape))
+        if apart and name.startswith(_LAYERS):
             result[name] = Unstacked(tuple(layers))
         else:
             result[name] = jax.tree.map(lambda *parts: jnp.stack(parts), *layers)
-        if small:
-            before += x.dtype.itemsize * int(np.prod(x.shape))
-            after += result[name].nbytes
-    if kind:
+        after += result[name].nbytes
+    if names:
+        images = any(_IMAGE_TOWER.fullmatch(name) for name in names)
         note(
             f"{kind}: the {'matrices' if images else 'decoder matrices'} take "
             f"{after / 2**30:.2f} GiB instead of {before / 2**30:.2f} GiB."
@@ -81,10 +119,34 @@ def arrange(
     return result
 
 
-def _layer(x: Tensor, i: int, target: jax.ShapeDtypeStruct, as_stored: bool) -> jax.Array:
+def _slice(x: Any, i: int) -> Any:
+    """One layer of a stack, also of a quantized one."""
+    return jax.tree.map(lambda leaf: leaf[i], x)
+
+
+def _read(x: Tensor, i: int, target: jax.ShapeDtypeStruct, dtype: Any = None) -> jax.Array:
     """One layer of a checkpoint's tensor, on the devices."""
-    where = NamedSharding(target.sharding.mesh, PartitionSpec(*target.sharding.spec[1:]))
-    return put(x.read(i, i + 1)[0], where, x.dtype if as_stored else target.dtype)
+    return put(x.read(i, i + 1)[0], _of_a_layer(target.sharding), dtype or target.dtype)
+
+
+def _of_a_layer(stack: NamedSharding) -> NamedSharding:
+    return NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:]))
+
+
+def _code_shardings(shape: tuple[int, ...], stack: Sharding, kind: str) -> Quantized | None:
+    """The devices that split a parameter split its codes as well, which have lost its axes."""
+    if not isinstance(stack, NamedSharding):
+        return None
+    mesh, spec = stack.mesh, stack.spec
+    axes = tuple(itertools.chain(*(s if isinstance(s, tuple) else (s,) for s in spec if s)))
+    devices = math.prod(mesh.shape[a] for a in axes)
+
+    def split(x: jax.ShapeDtypeStruct) -> NamedSharding:
+        whole = not x.ndim or x.shape[0] % devices
+        return NamedSharding(mesh, PartitionSpec() if whole or not axes else PartitionSpec(axes))
+
+    layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
+    return jax.tree.map(split, jax.eval_shape(functools.partial(quantize, kind=kind), layer))
 
 
 def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -107,18 +107,21 @@ def weight(module: nn.Module, name: str, init, shape: tuple[int, ...], dtype) ->
     if module.has_variable("params", name):
         value = module.get_variable("params", name)
         if isinstance(value, Quantized):
+            # Where devices split the codes, these are gathered, and not the eight times larger
+            # floats.
+            value = jax.tree.map(lambda x: nn.with_logical_constraint(x, (None,) * x.ndim), value)
             return dequantize(value, dtype)
     return module.param(name, init, shape).astype(dtype)
 
 
-def check_kind(kind: str) -> None:
+def check_kind(kind: str, where: str = "quantize") -> None:
     """Checks the name of a quantization.
 
     Raises:
-      UserError: an unknown one.
+      UserError: an unknown one; `where` is the key it came from.
     """
     if kind not in KINDS:
-        raise UserError(f"quantize is {kind!r}, expected one of {KINDS}.")
+        raise UserError(f"{where} is {kind!r}, expected one of {KINDS}.")
 
 
 def fits(shape: tuple[int, ...]) -> bool:

@@ -38,17 +38,22 @@ def default_config() -> ConfigDict:
     c.model.img_dtype = "float32"
     c.model.llm_dtype = "float32"
     c.model.remat = "full"  # full | dots | none: what a layer keeps for the backward pass
+    # Low-rank adapters beside the matrices whose names the regex `targets` matches; rank 0: none.
+    c.model.lora = ConfigDict({"rank": 0, "alpha": 16.0, "rslora": False, "dropout": 0.0})
+    c.model.lora.targets = "llm/layers/(attn|mlp)/.*"
     # Checkpoint to start from: a name, an .npz, a run directory; "" for random weights.
     c.init = "pt-224"
     c.tokenizer = "gemma"  # gemma | tiny | path of a tokenizer.model
 
-    # A mode of pgjax/recipes/adapt.py (full, freeze_vit, freeze_llm, projector, attention) or a
-    # regex of what trains; "" for what is said here.
+    # A mode of pgjax/recipes/adapt.py (full, freeze_vit, freeze_llm, projector, attention, lora,
+    # qlora) or a regex of what trains; "" for what is said here.
     c.adapt = ""
     # What trains: first match wins; False freezes, a number multiplies the learning rate.
     c.trainable = ((".*", True),)
     c.trainable_dtype = "float32"
     c.frozen_dtype = "bfloat16"
+    c.quantize = ""  # nf4 | int8: the decoder's frozen matrices in 4 or 8 bits
+    c.quantize_images = False  # the image tower's as well
 
     # Length of the run: one of the two.
     c.total_steps = 0

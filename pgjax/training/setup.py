@@ -22,10 +22,12 @@ from pgjax.inference.session import (
     TOKENIZER_FILE,
     Flat,
     Session,
+    kept_as,
     load_params,
     open_session,
     read_config,
 )
+from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
 from pgjax.training.optimizer import make_optimizer, split_trainable
 from pgjax.training.report import parameter_table
@@ -90,10 +92,12 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
         grad_clip_norm=optimizer["grad_clip_norm"] or None,
         args=optimizer["args"],
     )
-    dtypes = {
-        name: config["trainable_dtype" if name in multipliers else "frozen_dtype"]
-        for name in session.shapes
-    }
+    dtypes = kept_as(session, multipliers)
+    if config["quantize"] and config["quantize"] not in dtypes.values():
+        raise UserError(
+            f"config.quantize {config['quantize']!r} quantizes nothing: every matrix that it would "
+            "take trains, or is too small."
+        )
     say(parameter_table(session.shapes, multipliers, dtypes))
 
     with Phase(f"loading parameters from {config['init'] or 'a random initialisation'}"):
@@ -131,6 +135,8 @@ def _check(config: Config) -> None:
     batch, accumulate = config["input"]["batch_size"], config["grad_accum_steps"]
     for key in ("trainable_dtype", "frozen_dtype"):
         float_dtype(config[key], f"config.{key}")
+    if config["quantize"]:
+        check_kind(config["quantize"], "config.quantize")
     for key in ("log_every", "keep_last", "grad_accum_steps", "loss_chunk"):
         if config[key] < 1:
             raise UserError(f"config.{key} is {config[key]}, expected at least 1.")
