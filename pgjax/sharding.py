@@ -24,13 +24,15 @@ ACTIVATION_RULES = (("batch", "data"), ("seq", None), ("act_embed", None))
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
 
 
-def make_mesh(data: int = -1, model: int = 1) -> Mesh:
-    """A mesh over all devices of all processes; -1 takes what the other axis leaves.
+def make_mesh(
+    data: int = -1, model: int = 1, *, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh over all devices of all processes, or over some; -1 takes what the other axis leaves.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
     """
-    n = jax.device_count()
+    n = jax.device_count() if devices is None else len(devices)
     sizes = [data, model]
     if -1 in sizes and sizes.count(-1) == 1:
         rest = sizes[1 - sizes.index(-1)]
@@ -40,7 +42,8 @@ def make_mesh(data: int = -1, model: int = 1) -> Mesh:
             f"config.mesh data={data}, model={model} does not fit {n} device(s); data × model "
             "must equal the number of devices (-1: whatever is left)."
         )
-    return jax.make_mesh(tuple(sizes), ("data", "model"), (AxisType.Auto, AxisType.Auto))
+    axes = ("data", "model"), (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh(tuple(sizes), *axes, devices=devices)
 
 
 @contextlib.contextmanager

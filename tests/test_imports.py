@@ -25,7 +25,7 @@ ALLOWED = {
     "training": BASE | PARTS | {"console", "inference", "evaluation"},
     "cli": {"errors", "recipes"},
     "compilation": set(),
-    "train": {"cli", "compilation", "errors", "training"},
+    "train": {"cli", "compilation", "errors", "recipes", "training"},
     "evaluate": {"cli", "compilation", "console", "errors", "evaluation", "inference", "recipes"},
     "predict": {"checkpoints", "cli", "compilation", "data", "decoding", "errors", "inference"},
 }

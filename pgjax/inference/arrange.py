@@ -18,7 +18,7 @@ from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import note
 from pgjax.models.layers import Unstacked
 from pgjax.models.lora import is_adapter
-from pgjax.models.quantized import Quantized, check_kind, fits, quantize
+from pgjax.models.quantized import KINDS, Quantized, check_kind, fits, quantize
 
 # The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
 # it is looked up by row and multiplied by at the end of each token, where errors show most.
@@ -117,6 +117,21 @@ def quantized(
             f"{after / 2**30:.2f} GiB instead of {before / 2**30:.2f} GiB."
         )
     return result
+
+
+def abstract_param(shape: tuple[int, ...], kept: str, sharding: NamedSharding) -> Any:
+    """The shape of a parameter, or those of its codes where it is `kept` as nf4 or int8."""
+    if kept not in KINDS:
+        return jax.ShapeDtypeStruct(shape, kept, sharding=sharding)
+    layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
+    codes = jax.eval_shape(functools.partial(quantize, kind=kept), layer)
+
+    def stacked(x, where):
+        spec = PartitionSpec(None, *where.spec)
+        where = NamedSharding(sharding.mesh, spec)
+        return jax.ShapeDtypeStruct((shape[0], *x.shape), x.dtype, sharding=where)
+
+    return jax.tree.map(stacked, codes, _code_shardings(shape, sharding, kept))
 
 
 def _slice(x: Any, i: int) -> Any:

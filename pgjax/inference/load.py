@@ -15,6 +15,7 @@ from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
 from pgjax.errors import UserError
 from pgjax.inference.arrange import arrange
 from pgjax.inference.model import Model
+from pgjax.inference.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     Flat,
@@ -113,7 +114,6 @@ def _dtype_of(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:
 
 def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> dict[str, Any]:
     """What a run directory would say: sizes, and how images and prompts are prepared."""
-    img, llm = compute_dtypes()
     release = checkpoint.release
     prompt = release.prompt if release and "{" not in release.prompt else ""
     return {
@@ -121,8 +121,8 @@ def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> di
             **checkpoint.spec,
             "res": res,
             "remat": "none",
-            "img_dtype": img,
-            "llm_dtype": llm,
+            "img_dtype": AUTO,
+            "llm_dtype": AUTO,
         },
         "tokenizer": tokenizer,
         "init": source,
@@ -133,18 +133,3 @@ def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> di
             "text": f"for_answering({PROMPT_LENGTH})",
         },
     }
-
-
-def compute_dtypes() -> tuple[str, str]:
-    """Dtypes in which image tower and decoder compute on this machine's devices.
-
-    GPUs before Ampere have no bfloat16, and float16 residuals overflow in this decoder; the
-    tower's matrices multiply well in it.
-    """
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return "float32", "float32"
-    capability = getattr(device, "compute_capability", None)
-    if device.platform == "gpu" and capability and float(capability) < 8.0:
-        return "float16", "float32"
-    return "bfloat16", "bfloat16"

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ from pgjax.checkpoints.load import load, resampled
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
 from pgjax.data.pipeline import Pipeline
 from pgjax.errors import UserError
+from pgjax.inference import precision
 from pgjax.inference.arrange import is_quantized, quantized
 from pgjax.models.lora import is_adapter, lora_config
 from pgjax.models.paligemma import PaliGemma, abstract_params, init_params, make_model
@@ -30,15 +31,21 @@ Flat = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashable, by identity
-class Session:
-    """A model ready to be given parameters, on a mesh, with the text side that fits it."""
+class Layout:
+    """A model and where its parameters lie on a mesh; there are none yet, and no text."""
 
     config: Mapping[str, Any]
-    tokenizer: Tokenizer
     model: PaliGemma
     mesh: Mesh
     shardings: dict[str, NamedSharding]
     shapes: dict[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Session(Layout):
+    """A model ready to be given parameters, with the text side that fits it."""
+
+    tokenizer: Tokenizer
 
     def pipeline(self, pp: str) -> Pipeline:
         """Parses a pipeline string that may tokenize."""
@@ -65,13 +72,28 @@ def open_session(config: Mapping[str, Any], tokenizer: Tokenizer | None = None) 
       UserError: parts that do not go together, such as a vocabulary larger than the model's.
     """
     tokenizer = tokenizer or open_tokenizer(config["tokenizer"])
-    model = make_model(config["model"])
-    if tokenizer.vocab_size != model.llm_config.vocab_size:
+    layout = open_layout(config)
+    if tokenizer.vocab_size != layout.model.llm_config.vocab_size:
         raise UserError(
             f"config.tokenizer {config['tokenizer']!r} has {tokenizer.vocab_size} tokens, but "
-            f"config.model.llm.vocab_size is {model.llm_config.vocab_size}."
+            f"config.model.llm.vocab_size is {layout.model.llm_config.vocab_size}."
         )
-    mesh = sharding.make_mesh(**config["mesh"])
+    return Session(**vars(layout), tokenizer=tokenizer)
+
+
+def open_layout(config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None) -> Layout:
+    """Builds the model and says where its parameters are to lie.
+
+    Args:
+      config: with model, mesh and sharding; dtypes that are `auto` become those of this machine.
+      devices: of the mesh; None for all.
+
+    Raises:
+      UserError: parts that do not go together.
+    """
+    config = precision.resolved(config)
+    model = make_model(config["model"])
+    mesh = sharding.make_mesh(**config["mesh"], devices=devices)
     boxed = abstract_params(model)
     shapes = {name: x.shape for name, x in trees.flatten(nn.unbox(boxed)).items()}
     if model.lora.rank and not any(map(is_adapter, shapes)):
@@ -79,9 +101,8 @@ def open_session(config: Mapping[str, Any], tokenizer: Tokenizer | None = None) 
             f"config.model.lora.targets {model.lora.targets!r} matches no matrix that can have an "
             "adapter; their names look like 'llm/layers/attn/q_einsum/w'."
         )
-    return Session(
+    return Layout(
         config=config,
-        tokenizer=tokenizer,
         model=model,
         mesh=mesh,
         shardings=sharding.param_shardings(mesh, boxed, config["sharding"]),
@@ -89,18 +110,18 @@ def open_session(config: Mapping[str, Any], tokenizer: Tokenizer | None = None) 
     )
 
 
-def kept_as(session: Session, trained: Collection[str]) -> dict[str, str]:
+def kept_as(layout: Layout, trained: Collection[str]) -> dict[str, str]:
     """How training keeps each parameter: a float dtype, or nf4 or int8."""
-    config = session.config
+    config = layout.config
     kind, images = config.get("quantize", ""), config.get("quantize_images", False)
 
     def kept(name: str) -> str:
         if name in trained:
             return config["trainable_dtype"]
-        small = kind and is_quantized(name, session.shapes[name], images)
+        small = kind and is_quantized(name, layout.shapes[name], images)
         return kind if small else config["frozen_dtype"]
 
-    return {name: kept(name) for name in session.shapes}
+    return {name: kept(name) for name in layout.shapes}
 
 
 def load_params(session: Session, dtype_of: Callable[[str], str]) -> Flat:
@@ -266,7 +287,7 @@ def open_run(
     run = pathlib.Path(run)
     config = {**read_config(run), **on_mesh(mesh)}
     session = open_session(config, Tokenizer.from_file(run / TOKENIZER_FILE))
-    start = dataclasses.replace(session, config={**config, "init": str(run)})
+    start = dataclasses.replace(session, config={**session.config, "init": str(run)})
     kept = kept_as(session, config["_trained"])
 
     def dtype_of(name: str) -> str:

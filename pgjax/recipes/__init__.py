@@ -3,6 +3,7 @@
 from pgjax.recipes.adapt import MODES, adapted
 from pgjax.recipes.base import check_config, default_config, parse_arg
 from pgjax.recipes.benchmark import answers, benchmark, prepared
+from pgjax.recipes.lighter import lighter
 from pgjax.recipes.transfer import transfer
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "benchmark",
     "check_config",
     "default_config",
+    "lighter",
     "parse_arg",
     "prepared",
     "transfer",

@@ -43,6 +43,7 @@ MODES: dict[str, dict[str, Any]] = {
         "optimizer.grad_clip_norm": 0.0,
         "schedule.decay": "cosine",
         "schedule.warmup_percent": 0.1,
+        "schedule.first_step": 1,
     },
     "lora": _LORA,
     # The frozen decoder in 4 bits with double quantization (arXiv:2305.14314).

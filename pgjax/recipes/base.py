@@ -35,8 +35,8 @@ def default_config() -> ConfigDict:
     c.model.res = 224
     c.model.img = ConfigDict({"variant": "So400m/14"})
     c.model.llm = ConfigDict({"variant": "gemma_2b"})
-    c.model.img_dtype = "float32"
-    c.model.llm_dtype = "float32"
+    c.model.img_dtype = "auto"  # float32, bfloat16 or float16; auto: what suits the device
+    c.model.llm_dtype = "auto"
     c.model.remat = "full"  # full | dots | none: what a layer keeps for the backward pass
     # Low-rank adapters beside the matrices whose names the regex `targets` matches; rank 0: none.
     c.model.lora = ConfigDict({"rank": 0, "alpha": 16.0, "rslora": False, "dropout": 0.0})
@@ -51,7 +51,7 @@ def default_config() -> ConfigDict:
     # What trains: first match wins; False freezes, a number multiplies the learning rate.
     c.trainable = ((".*", True),)
     c.trainable_dtype = "float32"
-    c.frozen_dtype = "bfloat16"
+    c.frozen_dtype = "auto"  # float16 on GPUs without bfloat16, else bfloat16
     c.quantize = ""  # nf4 | int8: the decoder's frozen matrices in 4 or 8 bits
     c.quantize_images = False  # the image tower's as well
 

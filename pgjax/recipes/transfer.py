@@ -16,7 +16,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "init": "pt-{res}",
         "tokenizer": "gemma",
         "res": 224,
-        "dtype": "bfloat16",
+        "dtype": "auto",
     },
     "tiny": {
         "img": {"variant": "tiny/8"},

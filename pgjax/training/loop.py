@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -15,10 +16,8 @@ from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
 from pgjax.evaluation.sheet import make_sheet
-from pgjax.models.loss import make_loss
 from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up
-from pgjax.training.step import make_train_step
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
@@ -26,12 +25,16 @@ SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
 
 
-def train(config: Config, workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+def train(
+    config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config] | None = None
+) -> dict[str, dict[str, float]]:
     """Trains to the end, from where the workdir stands.
 
     Args:
       config: plain dict with exactly the keys of `pgjax.recipes.default_config()`.
       workdir: run directory; created if it does not exist.
+      lighter: configs that need less memory, by the flag that makes them, to propose where this
+        one does not fit.
 
     Returns:
       The final scores by evaluation.
@@ -39,7 +42,7 @@ def train(config: Config, workdir: pathlib.Path) -> dict[str, dict[str, float]]:
     Raises:
       UserError: one sentence about what went wrong; the workdir stays resumable.
     """
-    run = set_up(config, workdir)
+    run = set_up(config, workdir, lighter or {})
     start = int(run.state.step)
     metrics = Metrics(workdir, start)
     first: dict[str, Result] = {}
@@ -69,7 +72,8 @@ def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
     batch = _to_device(run, host)
-    step_fn = _compile(run, batch)
+    with Phase("compiling the training step"):
+        step_fn = run.program.lower(run.state, run.frozen, batch).compile()
 
     line = LiveLine(start, total)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
@@ -104,26 +108,6 @@ def _to_device(run: Run, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 
 def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
-
-
-def _compile(run: Run, batch: dict[str, jax.Array]):
-    config = run.config
-    loss = make_loss(
-        run.session.model, label_smoothing=config["label_smoothing"], chunk=config["loss_chunk"]
-    )
-    model = run.session.model
-    step = make_train_step(
-        loss,
-        run.tx,
-        run.schedule,
-        accumulate=config["grad_accum_steps"],
-        dropout=model.has_dropout,
-    )
-    everywhere = sharding.replicated(run.session.mesh)
-    state_shardings = jax.tree.map(lambda x: x.sharding, run.state)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, everywhere))
-    with Phase("compiling the training step"), sharding.use_mesh(run.session.mesh):
-        return jitted.lower(run.state, run.frozen, batch).compile()
 
 
 def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 
 from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints, abstract_like
@@ -17,22 +16,23 @@ from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
+from pgjax.inference.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     TOKENIZER_FILE,
     Flat,
     Session,
-    kept_as,
     load_params,
     open_session,
     read_config,
 )
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
-from pgjax.training.optimizer import make_optimizer, split_trainable
+from pgjax.training.memory import moments, nbytes
+from pgjax.training.plan import check_fits, precision_line
+from pgjax.training.program import Program, make_program
 from pgjax.training.report import parameter_table
-from pgjax.training.schedules import Schedule, make_schedule
-from pgjax.training.state import TrainState, create_state
+from pgjax.training.state import TrainState
 
 Config = Mapping[str, Any]
 
@@ -47,8 +47,7 @@ class Run:
     loader: TrainLoader
     evaluators: dict[str, Evaluator]
     total_steps: int
-    tx: optax.GradientTransformation
-    schedule: Schedule
+    program: Program
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
@@ -58,7 +57,7 @@ class Run:
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: Config, workdir: pathlib.Path) -> Run:
+def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config]) -> Run:
     """Builds a run; cheap checks come first, parameters last.
 
     Resumes from the newest whole checkpoint in `workdir`, if there is one.
@@ -78,32 +77,17 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
             f"config.sample_sheet {config['sample_sheet']!r} is none of config.evals "
             f"{sorted(evaluators)}."
         )
-    multipliers = split_trainable(config["trainable"], list(session.shapes))
-    schedule = _schedule(config, total_steps)
-    optimizer = config["optimizer"]
-    tx = make_optimizer(
-        name=optimizer["name"],
-        lr=optimizer["lr"],
-        schedule=schedule,
-        lr_multipliers=multipliers,
-        names=list(session.shapes),
-        weight_decay=optimizer["weight_decay"],
-        decay_rules=optimizer["decay_rules"],
-        grad_clip_norm=optimizer["grad_clip_norm"] or None,
-        args=optimizer["args"],
-    )
-    dtypes = kept_as(session, multipliers)
-    if config["quantize"] and config["quantize"] not in dtypes.values():
-        raise UserError(
-            f"config.quantize {config['quantize']!r} quantizes nothing: every matrix that it would "
-            "take trains, or is too small."
-        )
-    say(parameter_table(session.shapes, multipliers, dtypes))
+    program = make_program(session, total_steps)
+    say(precision_line(program))
+    say(parameter_table(session.shapes, program.multipliers, program.kept))
+    opt_state = program.abstract()[0].opt_state
+    say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
+    check_fits(program, lighter)
 
     with Phase(f"loading parameters from {config['init'] or 'a random initialisation'}"):
-        params = load_params(session, dtypes.__getitem__)
-        trainable = {name: params.pop(name) for name in multipliers}
-        state = create_state(trainable, tx, session.mesh, config["seed"])
+        params = load_params(session, program.kept.__getitem__)
+        trainable = {name: params.pop(name) for name in program.multipliers}
+        state = program.state(trainable)
         jax.block_until_ready(state)
 
     checkpoints = Checkpoints(
@@ -115,7 +99,7 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
             loader.restore(position)
         if step > total_steps:
             raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
-    _write_files(config, workdir, session, sorted(multipliers))
+    _write_files(config, workdir, session, sorted(program.multipliers))
     return Run(
         config=config,
         workdir=workdir,
@@ -123,8 +107,7 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
         loader=loader,
         evaluators=evaluators,
         total_steps=total_steps,
-        tx=tx,
-        schedule=schedule,
+        program=program,
         frozen=params,
         state=state,
         checkpoints=checkpoints,
@@ -134,7 +117,8 @@ def set_up(config: Config, workdir: pathlib.Path) -> Run:
 def _check(config: Config) -> None:
     batch, accumulate = config["input"]["batch_size"], config["grad_accum_steps"]
     for key in ("trainable_dtype", "frozen_dtype"):
-        float_dtype(config[key], f"config.{key}")
+        if config[key] != AUTO or key == "trainable_dtype":
+            float_dtype(config[key], f"config.{key}")
     if config["quantize"]:
         check_kind(config["quantize"], "config.quantize")
     for key in ("log_every", "keep_last", "grad_accum_steps", "loss_chunk"):
@@ -191,14 +175,6 @@ def _total_steps(config: Config, loader: TrainLoader) -> int:
     return max(1, math.ceil(examples / config["input"]["batch_size"]))
 
 
-def _schedule(config: Config, total_steps: int) -> Schedule:
-    spec = dict(config["schedule"])
-    steps = spec.pop("warmup_steps")
-    percent = spec.pop("warmup_percent")
-    warmup = {"warmup_steps": steps} if steps else {"warmup_percent": percent}
-    return make_schedule(total_steps=total_steps, **spec, **warmup)
-
-
 def _write_files(config: Config, workdir: pathlib.Path, session: Session, trained: list) -> None:
     """config.json and the tokenizer, so that the directory explains itself."""
     resolved = {**config, "_trained": trained}
@@ -237,9 +213,10 @@ def _restore(
     params, train, data = checkpoints.restore(
         step, abstract_like(state.params), abstract_like(carried(state))
     )
-    return TrainState(params, train["opt_state"], train["step"], train["key"]), data
+    return TrainState(params, **train), data
 
 
 def carried(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds beside the parameters."""
-    return {"opt_state": state.opt_state, "step": state.step, "key": state.key}
+    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
+    return train if state.scale is None else train | {"scale": state.scale}

@@ -1,5 +1,6 @@
 """What a training step carries, with frozen parameters kept apart."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,8 +8,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from pgjax import sharding
+
+
+@flax.struct.dataclass
+class LossScale:
+    """What a loss is multiplied by so that float16 gradients neither vanish nor overflow."""
+
+    value: jax.Array  # float32 scalar
+    good: jax.Array  # int32 scalar, finite updates since it last changed
+    skipped: jax.Array  # int32 scalar, updates skipped in a row
 
 
 @flax.struct.dataclass
@@ -19,6 +30,33 @@ class TrainState:
     opt_state: Any
     step: jax.Array  # int32 scalar, updates done
     key: jax.Array  # uint32 key data; dropout at a step folds the step into it
+    scale: LossScale | None = None  # where gradients go through float16
+
+
+def abstract_state(
+    params: Mapping[str, Any],
+    tx: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    *,
+    scaled: bool = False,
+) -> TrainState:
+    """Shapes, dtypes and shardings of a state; optimizer moments live where their parameters live.
+
+    Args:
+      params: arrays, or their shapes with shardings.
+      tx: the optimizer.
+      mesh: of everything else.
+      scaled: with a loss scale.
+    """
+    opt_state = jax.tree_util.tree_map_with_path(
+        lambda path, x: _placed(x, _moment_sharding(path, x, params, mesh)),
+        jax.eval_shape(tx.init, params),
+    )
+    rest = jax.eval_shape(functools.partial(_rest, 0, scaled))
+    everywhere = sharding.replicated(mesh)
+    rest = jax.tree.map(lambda x: _placed(x, everywhere), rest)
+    params = {name: _placed(x, x.sharding) for name, x in params.items()}
+    return TrainState(params, opt_state, *rest)
 
 
 def create_state(
@@ -26,22 +64,43 @@ def create_state(
     tx: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     seed: int,
+    *,
+    scaled: bool = False,
 ) -> TrainState:
-    """A state at step 0; optimizer moments live where their parameters live."""
-    everywhere = sharding.replicated(mesh)
-    where = {name: x.sharding for name, x in params.items()}
-    abstract = jax.eval_shape(tx.init, params)
-    shardings = optax.tree_utils.tree_map_params(
-        tx,
-        lambda moment, name: where[name] if moment.shape == params[name].shape else everywhere,
-        abstract,
-        {name: name for name in params},
-        transform_non_params=lambda _: everywhere,
-    )
-    opt_state = jax.jit(tx.init, out_shardings=shardings)(params)
+    """A state at step 0, placed as `abstract_state` says."""
+    abstract = abstract_state(params, tx, mesh, scaled=scaled)
+    where = jax.tree.map(lambda x: x.sharding, abstract)
+    opt_state = jax.jit(tx.init, out_shardings=where.opt_state)(params)
+    rest = jax.device_put(_rest(seed, scaled), (where.step, where.key, where.scale))
+    return TrainState(params, opt_state, *rest)
+
+
+def _rest(seed: int, scaled: bool) -> tuple[jax.Array, jax.Array, LossScale | None]:
     key = jax.random.key_data(jax.random.key(seed))
-    step, key = jax.device_put((jnp.int32(0), key), everywhere)
-    return TrainState(params, opt_state, step, key)
+    scale = LossScale(jnp.float32(2**15), jnp.int32(0), jnp.int32(0)) if scaled else None
+    return jnp.int32(0), key, scale
+
+
+def _placed(x: Any, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+
+def _moment_sharding(path, moment, params, mesh) -> jax.sharding.Sharding:
+    """That of the parameter whose name is in the path, as far as the moment has its axes."""
+    keys = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
+    name = next((k for k in keys if k in params), None)
+    if name is None or moment.ndim != params[name].ndim:
+        return sharding.replicated(mesh)
+    where = params[name].sharding
+    if moment.shape == params[name].shape:
+        return where
+    if not isinstance(where, NamedSharding):
+        return sharding.replicated(mesh)
+    spec = [
+        axis if axis is not None and size % mesh.shape[axis] == 0 else None
+        for axis, size in zip(where.spec, moment.shape, strict=False)
+    ]
+    return NamedSharding(mesh, PartitionSpec(*spec))
 
 
 def count(params: Mapping[str, Any]) -> int:

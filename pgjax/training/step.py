@@ -1,5 +1,6 @@
 """The training step: a pure function of state, frozen parameters and batch."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.training.optimizer import apply_optimizer
-from pgjax.training.state import TrainState
+from pgjax.training.state import LossScale, TrainState
 
 Flat = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+GROW_AFTER = 1000  # finite updates
 
 
 def make_train_step(
@@ -22,6 +24,9 @@ def make_train_step(
     dropout: bool = False,
 ) -> Callable[[TrainState, Flat, Flat], tuple[TrainState, Metrics]]:
     """Builds `step(state, frozen, batch) -> (state, metrics)`; frozen leaves have no gradient.
+
+    Where the state has a loss scale, an update whose gradient is not finite is skipped and halves
+    it, and it doubles after `GROW_AFTER` others (Micikevicius et al., arXiv:1710.03740).
 
     Args:
       loss: from `pgjax.models.loss.make_loss`.
@@ -35,6 +40,8 @@ def make_train_step(
         rows = batch["text"].shape[0]
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         weight = jnp.full((rows // accumulate,), 1.0 / rows, jnp.float32)
+        if state.scale is not None:
+            weight *= state.scale.value  # which scales the loss before anything is differentiated
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
         def part(index, batch):
@@ -61,14 +68,51 @@ def make_train_step(
             # The optimizer's moments must keep their dtype.
             grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
 
-        params, opt_state, updates = apply_optimizer(tx, grads, state.opt_state, state.params)
+        if state.scale is not None:
+            value = value / state.scale.value
+            grads = {
+                n: (g.astype(jnp.float32) / state.scale.value).astype(g.dtype)
+                for n, g in grads.items()
+            }
+        norm, finite = optax.global_norm(grads), None
+        update = functools.partial(_update, tx, grads)
+        if state.scale is None:
+            params, opt_state, updates_norm = update(state.params, state.opt_state)
+        else:
+            finite = jnp.isfinite(norm) & jnp.isfinite(value)
+            params, opt_state, updates_norm = jax.lax.cond(
+                finite, update, _skip, state.params, state.opt_state
+            )
         metrics = {
             "loss": value,
             "lr_factor": schedule(state.step),
-            "l2_grads": optax.global_norm(grads),
+            "l2_grads": norm,
             "l2_params": optax.global_norm(params),
-            "l2_updates": optax.global_norm(updates),
+            "l2_updates": updates_norm,
         }
-        return TrainState(params, opt_state, state.step + 1, state.key), metrics
+        scale = state.scale and _next_scale(state.scale, finite)
+        if scale is not None:
+            metrics |= {"loss_scale": state.scale.value, "skipped": scale.skipped}
+        return TrainState(params, opt_state, state.step + 1, state.key, scale), metrics
 
     return step
+
+
+def _update(tx, grads, params, opt_state):
+    params, opt_state, updates = apply_optimizer(tx, grads, opt_state, params)
+    return params, opt_state, optax.global_norm(updates)
+
+
+def _skip(params, opt_state):
+    return params, opt_state, jnp.float32(0)
+
+
+def _next_scale(scale: LossScale, finite: jax.Array) -> LossScale:
+    good = jnp.where(finite, scale.good + 1, 0)
+    grow = good >= GROW_AFTER
+    value = jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5) * scale.value
+    return LossScale(
+        value=jnp.maximum(value, 1.0),
+        good=jnp.where(grow, 0, good),
+        skipped=jnp.where(finite, 0, scale.skipped + 1),
+    )

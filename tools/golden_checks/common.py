@@ -29,7 +29,8 @@ class Golden:
         spec = self.manifest["model"]
         sizes = ("width", "depth", "mlp_dim", "num_heads", "patch_size")
         img = {k: spec["img"][k] for k in sizes}
-        self.model = make_model({"res": spec["res"], "img": img, "llm": spec["llm"]})
+        self.sizes = {"res": spec["res"], "img": img, "llm": spec["llm"]}
+        self.model = make_model(self.sizes)
         self.flat = read_npz(folder / "params.npz")
         trees.check_same(
             trees.flatten(

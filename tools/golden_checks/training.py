@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from golden_checks.common import RELATIVE, Check, Golden, diff, rel
+from golden_checks.common import EXACT, HALF, RELATIVE, Check, Golden, diff, rel
+from pgjax.inference.session import open_layout
 from pgjax.models.loss import make_loss
+from pgjax.recipes import adapted, default_config
 from pgjax.training.optimizer import apply_optimizer, make_optimizer, split_trainable
+from pgjax.training.program import Program, make_program
 from pgjax.training.schedules import make_schedule
+from pgjax.training.state import TrainState
 
 
 def _loss_fn(g: Golden, t: dict, smoothing: float) -> Callable:
@@ -71,24 +76,50 @@ def _train(g: Golden, t: dict, rules, schedule, steps: int, **optimizer):
 
 
 def sgd(g: Golden) -> Iterator[Check]:
-    """Three steps of the T4 recipe: attention matrices of the decoder, plain SGD."""
+    """Three steps of the T4 recipe as a config with `adapt=attention` has them.
+
+    Once with the frozen parameters in the reference's float32, and once in the recipe's float16.
+    """
     t = g.load("train.npz")
-    for name in sorted({k.split("/")[0] for k in t if k.startswith("sgd_") and "/lr" in k}):
-        rates = jnp.asarray(t[f"{name}/lr"])
-        losses, _, after, params = _train(
-            g,
-            t,
-            [("llm/layers/attn/.*", True), (".*", False)],
-            lambda i, r=rates: r[i],
-            len(rates),
-            name="sgd",
-            lr=1.0,
-        )
-        yield f"{name} losses", rel(losses, t[f"{name}/losses"]), RELATIVE
-        yield f"{name} loss after", rel(after, t[f"{name}/loss_after"]), RELATIVE
-        start = f"{name}/params/"
-        worst = max(rel(params[k[len(start) :]], v) for k, v in t.items() if k.startswith(start))
-        yield f"{name} parameters", worst, RELATIVE
+    exact = {"frozen_dtype": "float32", "model.img_dtype": "float32"}
+    constant = {"schedule.decay": "constant", "schedule.warmup_percent": 0.0}
+    for name, schedule in (("sgd_colab", {}), ("sgd_const", constant)):
+        for precision, overrides, tolerance in (("", exact, RELATIVE), (" float16", {}, HALF)):
+            program, state, losses = _run_recipe(g, t, overrides | schedule)
+            *losses, after = losses
+            rates = 0.03 * np.array([program.schedule(jnp.int32(i)) for i in range(len(losses))])
+            yield f"{name}{precision} rates", rel(rates, t[f"{name}/lr"]), RELATIVE
+            yield f"{name}{precision} losses", rel(losses, t[f"{name}/losses"]), tolerance
+            yield f"{name}{precision} loss after", rel(after, t[f"{name}/loss_after"]), tolerance
+            start = f"{name}/params/"
+            wanted = {k[len(start) :]: v for k, v in t.items() if k.startswith(start)}
+            same = wanted.keys() == state.params.keys() and not jax.tree.leaves(state.opt_state[0])
+            yield f"{name}{precision} trains attention alone", EXACT if same else np.inf, EXACT
+            worst = max(rel(state.params[n], v) for n, v in wanted.items())
+            yield f"{name}{precision} parameters", worst, tolerance
+
+
+def _run_recipe(g: Golden, t: dict, overrides: dict) -> tuple[Program, TrainState, list[float]]:
+    """The program of the config, its state after three steps, and the losses of four."""
+    spec, config = g.manifest["model"], default_config()
+    config.adapt, config.total_steps, config.model.res = "attention", 64, spec["res"]
+    config.model.img, config.model.llm = ConfigDict(g.sizes["img"]), ConfigDict(g.sizes["llm"])
+    config.update_from_flattened_dict(overrides)
+    config = adapted(config, overrides)
+    layout = open_layout(config.to_dict())
+    program = make_program(layout, config.total_steps)
+    params = {
+        n: jax.device_put(np.array(x, program.kept[n]), layout.shardings[n])
+        for n, x in g.flat.items()
+    }
+    state = program.state({n: params.pop(n) for n in program.multipliers})
+    batch = {k: jnp.asarray(t[k]) for k in ("image", "text", "mask_ar", "mask_loss")}
+    step, losses = program.lower(state, params, batch).compile(), []
+    for _ in range(3):
+        state, values = step(state, params, batch)
+        losses.append(float(values["loss"]))
+    after = jax.tree.map(jnp.copy, state)  # a step gives the loss before its own update
+    return program, after, [*losses, float(step(state, params, batch)[1]["loss"])]
 
 
 def adam(g: Golden) -> Iterator[Check]:

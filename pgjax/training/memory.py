@@ -1,0 +1,149 @@
+"""What a training step needs of each device's memory, and loading of the host's."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pgjax import sharding
+from pgjax.checkpoints.load import SLICE_BYTES
+from pgjax.data import ops_text, ops_video
+from pgjax.data.pipeline import Pipeline
+from pgjax.errors import UserError
+from pgjax.training.program import Program
+
+# Of a host, for Python, JAX and a GPU's driver; loading measured on a CPU stays below it.
+RUNTIME = 2 * 2**30
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes on each device of arrays, or of shapes with shardings."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    )
+
+
+def moments(opt_state: Any) -> Any:
+    """An optimizer's state without the scalars that count its updates."""
+    return [x for x in jax.tree.leaves(opt_state) if x.ndim]
+
+
+def gib(size: float) -> str:
+    """Bytes as GiB, or as MiB where that is less than a hundredth."""
+    if not size:
+        return "0"
+    return f"{size / 2**30:.2f} GiB" if size >= 0.01 * 2**30 else f"{size / 2**20:.2f} MiB"
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """Bytes on each device while a step runs."""
+
+    trainable: int
+    frozen: int
+    optimizer: int
+    batch: int
+    gradients: int
+    logits: int  # of one chunk, and their gradient
+    temporaries: int | None = None  # of the compiled step, gradients and logits among them
+
+    @property
+    def arguments(self) -> int:
+        """What is there before and after a step; the state is updated in place."""
+        return self.trainable + self.frozen + self.optimizer + self.batch
+
+    @property
+    def peak(self) -> int:
+        """All of it; without a compiled step, what it is at least."""
+        more = max(self.gradients, self.logits) if self.temporaries is None else self.temporaries
+        return self.arguments + more
+
+
+def needs(program: Program, *, frames: int = 0, compiled: bool = True) -> Needs:
+    """What a step of the program needs.
+
+    Args:
+      program: from `make_program`; no parameter or example need exist.
+      frames: images per example; 0 for what the config's operations say.
+      compiled: whether to compile the step, for XLA's figure of its temporaries.
+
+    Raises:
+      UserError: the config does not say how long texts are.
+    """
+    state, frozen = program.abstract()
+    batch = abstract_batch(program, frames)
+    layout = program.layout
+    rows, length = batch["text"].sharding.shard_shape(batch["text"].shape)
+    chunk = min(layout.config["loss_chunk"], length)
+    vocab = layout.model.llm_config.vocab_size
+    parts = layout.config["grad_accum_steps"]
+    wide = {n: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding)
+            for n, x in state.params.items()}  # fmt: skip
+    found = Needs(
+        trainable=nbytes(state.params),
+        frozen=nbytes(frozen),
+        optimizer=nbytes(moments(state.opt_state)),
+        batch=nbytes(batch),
+        gradients=nbytes(state.params if parts == 1 else wide),
+        logits=2 * 4 * rows // parts * chunk * vocab,
+    )
+    if not compiled:
+        return found
+    analysis = program.lower(state, frozen, batch).compile().memory_analysis()
+    # What is returned without an argument's place is temporary too: metrics, and little else.
+    extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return dataclasses.replace(found, temporaries=analysis.temp_size_in_bytes + extra)
+
+
+def abstract_batch(program: Program, frames: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and shardings of a training batch, see `needs`."""
+    layout = program.layout
+    config = layout.config
+    rows, res = config["input"]["batch_size"], config["model"]["res"]
+    length, found = _text_and_frames(config["input"])
+    frames = frames or found
+    split = sharding.batch_sharding(layout.mesh)
+    image = (rows, *((frames,) if frames > 1 else ()), res, res, 3)
+    text = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=split)
+    return {
+        "image": jax.ShapeDtypeStruct(image, jnp.float32, sharding=split),
+        **dict.fromkeys(("text", "mask_ar", "mask_loss"), text),
+    }
+
+
+def _text_and_frames(spec: dict[str, Any]) -> tuple[int, int]:
+    """Tokens of a text and images of an example, as the operations that make them say."""
+    specs = [part.get("pp") or spec["pp"] for part in spec["mixture"].values()] or [spec["pp"]]
+    lengths, frames = set(), {1}
+    for pp in specs:
+        # Parsed for their arguments only; nothing is tokenized.
+        for step in Pipeline.parse(pp, tokenizer=object()).steps:
+            if step.function is ops_text.for_training:
+                lengths.add(step.kwargs.get("text_len", step.args[0] if step.args else 0))
+            elif step.function is ops_video.video:
+                frames.add(step.kwargs.get("count", step.args[0] if step.args else 1))
+    if len(lengths) != 1:
+        raise UserError(
+            f"config.input.pp has texts of {sorted(lengths) or 'unknown'} tokens, expected one "
+            "for_training(N); without it, memory cannot be planned."
+        )
+    return lengths.pop(), max(frames)
+
+
+def host_bytes(program: Program) -> int:
+    """About what loading needs of the host's memory, beside what stays on a CPU "device".
+
+    Large parameters go slice by slice: as stored (float32 at most), and in their own dtype.
+    """
+    largest = 0
+    state, frozen = program.abstract()
+    for x in jax.tree.leaves((state.params, frozen)):
+        shard = x.sharding.shard_shape(x.shape)
+        row = math.prod(shard[1:])
+        rows = max(1, SLICE_BYTES // max(row * x.dtype.itemsize, 1))
+        if shard[:1] == x.shape[:1]:  # a device's rows of a split one are read whole
+            shard = (min(shard[0], rows), *shard[1:]) if shard else ()
+        largest = max(largest, math.prod(shard) * (4 + x.dtype.itemsize))
+    return RUNTIME + largest

@@ -1,0 +1,112 @@
+"""The training step that a config describes, before there is a parameter or an example."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pgjax import sharding
+from pgjax.errors import UserError
+from pgjax.inference.arrange import abstract_param
+from pgjax.inference.session import Flat, Layout, kept_as
+from pgjax.models.loss import make_loss
+from pgjax.training.optimizer import make_optimizer, split_trainable
+from pgjax.training.schedules import Schedule, make_schedule
+from pgjax.training.state import TrainState, abstract_state, create_state
+from pgjax.training.step import make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What trains and how, on a mesh."""
+
+    layout: Layout
+    kept: dict[str, str]  # how each parameter is kept: dtype, nf4 or int8
+    multipliers: dict[str, float]  # of the learning rate, by trainable name
+    schedule: Schedule
+    tx: optax.GradientTransformation
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a gradient passes through float16, so that the loss is scaled."""
+        model, names = self.layout.model, self.multipliers
+        return (
+            model.llm_dtype == jnp.float16
+            or (model.img_dtype == jnp.float16 and any(n.startswith("img/") for n in names))
+            or any(self.kept[n] == "float16" for n in names)
+        )
+
+    def state(self, trainable: Flat) -> TrainState:
+        """The state at step 0."""
+        layout = self.layout
+        seed = layout.config["seed"]
+        return create_state(trainable, self.tx, layout.mesh, seed, scaled=self.scaled)
+
+    def abstract(self) -> tuple[TrainState, dict[str, Any]]:
+        """Shapes, dtypes and shardings of the state and of the frozen parameters."""
+        layout = self.layout
+        params = {
+            name: abstract_param(shape, self.kept[name], layout.shardings[name])
+            for name, shape in layout.shapes.items()
+        }
+        trainable = {name: params.pop(name) for name in self.multipliers}
+        return abstract_state(trainable, self.tx, layout.mesh, scaled=self.scaled), params
+
+    def lower(self, state: TrainState, frozen: Flat, batch: Flat) -> jax.stages.Lowered:
+        """The step for these arguments, or for their shapes; the state is donated."""
+        config, model, mesh = self.layout.config, self.layout.model, self.layout.mesh
+        loss = make_loss(
+            model, label_smoothing=config["label_smoothing"], chunk=config["loss_chunk"]
+        )
+        step = make_train_step(
+            loss,
+            self.tx,
+            self.schedule,
+            accumulate=config["grad_accum_steps"],
+            dropout=model.has_dropout,
+        )
+        state_shardings = jax.tree.map(lambda x: x.sharding, state)
+        shardings = (state_shardings, sharding.replicated(mesh))
+        with sharding.use_mesh(mesh):
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
+            return jitted.lower(state, frozen, batch)
+
+
+def make_program(layout: Layout, total_steps: int) -> Program:
+    """The program of a config for a run of `total_steps` updates.
+
+    Raises:
+      UserError: rules that match nothing, an unknown optimizer, …
+    """
+    config, names = layout.config, list(layout.shapes)
+    multipliers = split_trainable(config["trainable"], names)
+    schedule = _schedule(config["schedule"], total_steps)
+    optimizer = config["optimizer"]
+    tx = make_optimizer(
+        name=optimizer["name"],
+        lr=optimizer["lr"],
+        schedule=schedule,
+        lr_multipliers=multipliers,
+        names=names,
+        weight_decay=optimizer["weight_decay"],
+        decay_rules=optimizer["decay_rules"],
+        grad_clip_norm=optimizer["grad_clip_norm"] or None,
+        args=optimizer["args"],
+    )
+    kept = kept_as(layout, multipliers)
+    if config["quantize"] and config["quantize"] not in kept.values():
+        raise UserError(
+            f"config.quantize {config['quantize']!r} quantizes nothing: every matrix that it would "
+            "take trains, or is too small."
+        )
+    return Program(layout, kept, multipliers, schedule, tx)
+
+
+def _schedule(spec: dict[str, Any], total_steps: int) -> Schedule:
+    spec = dict(spec)
+    steps = spec.pop("warmup_steps")
+    percent = spec.pop("warmup_percent")
+    warmup = {"warmup_steps": steps} if steps else {"warmup_percent": percent}
+    return make_schedule(total_steps=total_steps, **spec, **warmup)
