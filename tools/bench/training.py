@@ -1,0 +1,324 @@
+"""Training steps: pgjax by mode, against a plain JAX step and transformers.
+
+    python tools/bench/training.py [--size mid] [--modes full attention lora qlora] [--batch 4]
+
+Random weights and the same shapes for all: `--text_len` tokens of which the last `--target` are
+supervised, Adam (plain SGD in mode `attention`). The plain step is what one writes first: logits of
+every text position at once, all layers' activations kept, frozen parameters left out of the
+differentiation. transformers (and peft for `lora`) runs on torch, where they are installed. Each is
+measured in a process of its own, in turn; medians are printed. Temporary memory is XLA's analysis.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from common import SIZES, Row, installed, measure_in_turn, median, peaks, seconds_of
+
+MODES = ("full", "attention", "lora", "qlora")
+PROMPT_ID = 1000
+
+
+def config(args: argparse.Namespace, mode: str) -> dict[str, Any]:
+    """Of a run that trains this."""
+    from pgjax.recipes import adapted, default_config
+
+    c = default_config()
+    size = SIZES[args.size]
+    c.model.res = args.res or size["res"]
+    c.model.img, c.model.llm = dict(size["img"]), dict(size["llm"])
+    c.model.remat = args.remat
+    c.init = ""
+    c.adapt = mode
+    c.total_steps = 1000
+    c.loss_chunk = args.loss_chunk
+    c.input.batch_size = args.batch
+    if args.dtype:
+        c.model.img_dtype = c.model.llm_dtype = c.frozen_dtype = args.dtype
+    return adapted(c).to_dict()
+
+
+def batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Images, prompts and targets."""
+    rng = np.random.default_rng(0)
+    res = args.res or SIZES[args.size]["res"]
+    shape = (args.batch, args.text_len + 1)
+    vocab = 1600 if args.size == "tiny" else 256_000
+    supervised = np.zeros(shape, np.int32)
+    supervised[:, -args.target :] = 1
+    return {
+        "image": rng.uniform(-1, 1, (args.batch, res, res, 3)).astype(np.float32),
+        "text": rng.integers(4, vocab, shape).astype(np.int32),
+        "mask_ar": supervised,
+        "mask_loss": supervised,
+    }
+
+
+def run_pgjax(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], dict[str, Any]]:
+    """A step as `pgjax.train` compiles it."""
+    import jax
+
+    from pgjax import sharding
+    from pgjax.training.program import make_program
+
+    program, frozen, trainable = _program(args, mode, make_program)
+    state = program.state(trainable)
+    inputs = sharding.to_device(program.layout.mesh, batch(args))
+    step = program.lower(state, frozen, inputs).compile()
+    holder = [state]
+
+    def run() -> None:
+        holder[0], values = step(holder[0], frozen, inputs)
+        jax.block_until_ready((holder[0], values))
+
+    return run, _facts(step, trainable, state)
+
+
+def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], dict[str, Any]]:
+    """The same update from logits of every text position at once."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from pgjax import trees
+    from pgjax.models.loss import shift
+    from pgjax.training.program import make_program
+
+    args.remat = "none"
+    program, frozen, trainable = _program(args, mode, make_program)
+    model = program.layout.model
+    tx = optax.sgd(0.03) if mode == "attention" else optax.adam(1e-5, b2=0.999)
+
+    def loss(trainable, frozen, inputs):
+        variables = {"params": trees.unflatten({**frozen, **trainable})}
+        text, mask_ar, targets, supervised = shift(
+            inputs["text"], inputs["mask_ar"], inputs["mask_loss"]
+        )
+        hidden = model.apply(variables, inputs["image"], text, mask_ar)
+        logits = model.apply(variables, hidden, method="logits")
+        xent = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        return jnp.mean(jnp.sum(xent * supervised, axis=1) / jnp.sum(supervised, axis=1))
+
+    def step(params, opt_state, frozen, inputs):
+        value, grads = jax.value_and_grad(loss)(params, frozen, inputs)
+        updates, opt_state = tx.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    inputs = {k: jnp.asarray(x) for k, x in batch(args).items()}
+    holder = [trainable, tx.init(trainable)]
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*holder, frozen, inputs).compile()
+
+    def run() -> None:
+        *holder[:], value = compiled(*holder, frozen, inputs)
+        jax.block_until_ready((holder, value))
+
+    return run, _facts(compiled, trainable, holder)
+
+
+def _program(args, mode, make_program):
+    """Program, frozen and trainable parameters, random."""
+    from pgjax.inference.session import load_params, open_layout
+
+    program = make_program(open_layout(config(args, mode)), 1000)
+    params = load_params(program.layout, program.kept.__getitem__)
+    trainable = {name: params.pop(name) for name in program.multipliers}
+    return program, params, trainable
+
+
+def _facts(compiled, trainable, state) -> dict[str, Any]:
+    import jax
+
+    return {
+        "trains": sum(x.size for x in trainable.values()),
+        "state": sum(x.nbytes for x in jax.tree.leaves(state)),
+        "temporaries": compiled.memory_analysis().temp_size_in_bytes,
+    }
+
+
+def run_transformers(
+    args: argparse.Namespace, mode: str
+) -> tuple[Callable[[], None], dict[str, Any]]:
+    """The same shapes on torch."""
+    import torch
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+    from pgjax.checkpoints.hf_export import model_config
+    from pgjax.models.paligemma import make_model
+
+    size = SIZES[args.size]
+    model = make_model({**size, "res": args.res or size["res"]})
+    spec = model_config(explicit(model), "float32")
+    cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if cuda else torch.float32
+    with torch.device("cuda" if cuda else "cpu"):
+        net = PaliGemmaForConditionalGeneration(PaliGemmaConfig(**spec)).to(dtype).train()
+    if mode == "attention":
+        for name, x in net.named_parameters():
+            x.requires_grad_("language_model" in name and "self_attn" in name)
+    elif mode == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        target = rf".*language_model.*\.({'|'.join(names)})"
+        net = get_peft_model(net, LoraConfig(r=8, target_modules=target))
+    trained = [x for x in net.parameters() if x.requires_grad]
+    make = torch.optim.SGD if mode == "attention" else torch.optim.Adam
+    optimizer = make(trained, lr=1e-5)
+    data = batch(args)
+    image_tokens = model.num_patches
+    where = next(net.parameters()).device
+    head = np.full((args.batch, image_tokens), spec["image_token_index"])
+    ids = torch.tensor(np.concatenate([head, data["text"][:, :-1]], axis=1), device=where)
+    labels = np.concatenate([head * 0 - 100, data["text"][:, :-1]], axis=1)
+    labels[:, : -args.target] = -100
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.tensor(labels != -100, device=where).long(),
+        "pixel_values": torch.tensor(data["image"].transpose(0, 3, 1, 2), device=where).to(dtype),
+        "labels": torch.tensor(labels, device=where),
+    }
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        net(**inputs).loss.backward()
+        optimizer.step()
+        if cuda:
+            torch.cuda.synchronize()
+
+    return run, {"trains": sum(x.numel() for x in trained)}
+
+
+def explicit(model) -> dict[str, Any]:
+    """The sizes of a model, spelled out."""
+    import dataclasses
+
+    res = round(model.num_patches**0.5) * model.img_config.patch_size[0]
+    img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
+    return {"res": res, "img": img, "llm": llm}
+
+
+RUNS = {"pgjax": run_pgjax, "plain": run_plain, "transformers": run_transformers}
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """In a process of its own: `NAME/MODE` -> median seconds of a step, memory, counts."""
+    name, mode = args.measure.split("/")
+    run, facts = RUNS[name](args, mode)
+    seconds = sorted(seconds_of(run, args.steps))
+    return {"seconds": seconds[len(seconds) // 2], "peak": device_peak(), **facts}
+
+
+def device_peak() -> int | None:
+    """Largest number of bytes that were in use on an accelerator, where it says so."""
+    if "jax" not in sys.modules or ("torch" in sys.modules and _torch_peak() is not None):
+        return _torch_peak()
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    return stats.get("peak_bytes_in_use") if stats else None
+
+
+def _torch_peak() -> int | None:
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else None
+
+
+def flops(args: argparse.Namespace, mode: str) -> float:
+    """Of one step's products, counted as 2 for a multiplication and an addition.
+
+    Forward once; backward once more for what a gradient passes through, and once for matrices that
+    train. Recomputation does not count, as usual for model FLOPs utilisation.
+    """
+    from pgjax.models.paligemma import make_model
+
+    size = SIZES[args.size]
+    model = make_model({**size, "res": args.res or size["res"]})
+    img, llm, patches = model.img_config, model.llm_config, model.num_patches
+    tokens = patches + args.text_len
+    tower = img.depth * (4 * img.width**2 + 2 * img.width * img.mlp_dim) + img.width * llm.width
+    heads = llm.num_heads * llm.head_dim
+    attention = llm.depth * llm.width * (2 * heads + 2 * llm.num_kv_heads * llm.head_dim)
+    mlp = llm.depth * 3 * llm.width * llm.mlp_dim
+    table = llm.vocab_size * llm.width
+    per_image = patches * (2 * tower + 4 * img.depth * img.width * patches)
+    weights, products = tokens * 2 * (attention + mlp), tokens * 4 * llm.depth * heads * tokens
+    logits = args.target * 2 * table
+    if mode == "full":
+        total = 3 * (per_image + weights + products + logits)
+    else:
+        trained = tokens * 2 * attention if mode == "attention" else 0
+        total = per_image + 2 * weights + trained + 3 * products + 2 * logits
+    return args.batch * total
+
+
+def table(args: argparse.Namespace) -> list[Row]:
+    """Measures and returns the lines."""
+    subjects = [f"pgjax/{mode}" for mode in args.modes] + [f"plain/{args.modes[0]}"]
+    if installed("torch", "transformers"):
+        subjects += [f"transformers/{m}" for m in args.modes if m != "qlora"
+                     and (m != "lora" or installed("peft"))]  # fmt: skip
+    keys = ("size", "res", "batch", "text_len", "target", "steps", "remat", "loss_chunk", "dtype")
+    flags = [f"--{k}={getattr(args, k)}" for k in keys]
+    results = measure_in_turn(__file__, subjects, args.repeats, flags)
+    seconds = {s: median(r, "seconds") for s, r in results.items()}
+    rows, top = [], peaks()
+    where = f"batch {args.batch}, text {args.text_len}, target {args.target}"
+    for subject, found in results.items():
+        if not found:
+            continue
+        name, mode = subject.split("/")
+        each = f"{args.size} step, {mode}, {name}"
+        note = f"{found[0]['trains']:,} train; {where}"
+        rows.append(Row(each, seconds[subject], "s", note))
+        if "temporaries" in found[0]:
+            rows.append(Row(f"{each}: temporaries", found[0]["temporaries"] / 2**20, "MiB"))
+        if found[0]["peak"]:
+            rows.append(Row(f"{each}: peak on the device", found[0]["peak"] / 2**20, "MiB"))
+        if top and name == "pgjax":
+            share = flops(args, mode) / seconds[subject] / top[0]
+            rows.append(Row(f"{each}: model FLOPs utilisation", 100 * share, "%"))
+        ours = f"pgjax/{mode}"
+        if name != "pgjax" and results.get(ours):
+            rows.append(Row(f"{each}: time over pgjax's", seconds[subject] / seconds[ours], "×"))
+            if "temporaries" in found[0]:
+                share = results[ours][0]["temporaries"] / found[0]["temporaries"]
+                rows.append(Row(f"pgjax's temporaries over those of {name}, {mode}", share, "×"))
+    return rows
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What can be set."""
+    parser.add_argument("--size", choices=list(SIZES), default="mid")
+    parser.add_argument("--res", type=int, default=0, help="pixels; 0: the size's own")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["full"])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--text_len", type=int, default=64)
+    parser.add_argument("--target", type=int, default=16, help="supervised tokens")
+    parser.add_argument("--remat", default="full")
+    parser.add_argument("--loss_chunk", type=int, default=16)
+    parser.add_argument("--dtype", default="", help="of computation; default: the device's")
+    parser.add_argument("--steps", type=int, default=3, help="timed in each process")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+
+
+def main() -> None:
+    """Prints the table, or measures one subject."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_flags(parser)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args)))
+        return
+    for row in table(args):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
