@@ -40,14 +40,15 @@ def decode_image(
     alpha is dropped, 16 bits become the upper 8. JPEG uses the accurate integer transform.
 
     `draft` lets a JPEG decode at a half, a quarter or an eighth of its size, as long as both sides
-    keep so many pixels: up to twice as fast. After an antialiased resize to `draft` pixels it differs
-    from the whole by a third of a grey level on average, and by up to ten at edges.
+    keep so many pixels: up to twice as fast. After an antialiased resize to `draft` pixels it is
+    apart from the whole by less than a grey level on average, and by more at sharp edges.
 
     Raises DataError for empty, unknown, damaged or truncated data and, before any pixel is
     decoded, for an image of more than `max_pixels`.
     """
-    if frames is not None and frames < 1:
-        raise UserError(f"frames is {frames}, expected at least 1")
+    for name, value in (("frames", frames), ("draft", draft)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}, expected at least 1")
     if not data:
         raise DataError("the image is empty: got 0 bytes")
     try:

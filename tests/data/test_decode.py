@@ -160,3 +160,24 @@ def test_arrays():
     ]:
         with pytest.raises(DataError, match=message):
             as_rgb(bad)
+
+
+def test_draft_decodes_a_large_jpeg_at_half_its_size():
+    with Image.open(TESTS / "photos" / "china.jpg") as photo:
+        picture = photo.convert("RGB").resize((640, 480))
+    data = encode(picture, "JPEG", quality=90)
+    assert decode_image(data, draft=224).shape == (240, 320, 3)
+    whole, half = (
+        Pipeline.parse(f"decode{draft}|resize(224, antialias=True)")({"image": data})["image"]
+        for draft in ("", "(draft=224)")
+    )
+    apart = np.abs(whole.astype(int) - half)
+    assert 0 < apart.mean() < 1 and np.percentile(apart, 99) <= 6
+
+
+def test_draft_leaves_alone_what_is_small_or_no_jpeg():
+    jpeg, png = encode(rgb((300, 400)), "JPEG"), encode(rgb((900, 900)))
+    for data in (jpeg, png):
+        np.testing.assert_array_equal(decode_image(data, draft=224), decode_image(data))
+    with pytest.raises(UserError, match="draft is 0, expected at least 1"):
+        decode_image(jpeg, draft=0)
