@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from pgjax.data import ops_general, ops_image, ops_text, ops_video
+from pgjax.data import ops_choices, ops_general, ops_image, ops_text, ops_video
 from pgjax.errors import DataError, UserError
 from pgjax.text.tokenizer import Tokenizer
 
@@ -35,6 +35,7 @@ OPS: dict[str, Op] = {
     "random_crop": ops_image.random_crop,
     "inception_crop": ops_image.inception_crop,
     "flip_lr": ops_image.flip_lr,
+    "outline": ops_image.outline,
     "value_range": ops_image.value_range,
     "video": ops_video.video,
     # text
@@ -45,6 +46,8 @@ OPS: dict[str, Op] = {
     "lower": ops_text.lower,
     "strip": ops_text.strip,
     "boxes_to_loc": ops_text.boxes_to_loc,
+    "shuffle_choices": ops_choices.shuffle_choices,
+    "letter_choices": ops_choices.letter_choices,
     "tok": ops_text.tok,
     "for_training": ops_text.for_training,
     "for_answering": ops_text.for_answering,

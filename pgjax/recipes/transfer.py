@@ -49,6 +49,7 @@ def transfer(
     dropout: float = 0.0,
     decode: str = "decode",
     antialias: bool = True,
+    paint: str = "",
     augment: str = "",
     on_truncate: str = "error",
 ) -> ConfigDict:
@@ -61,7 +62,7 @@ def transfer(
       name: of the task.
       train: data source of training.
       evals: `{name: {kind, data, …}}`; `pp` is filled in. One may have a `prompt`, `target` or
-        `decode` of its own.
+        `antialias` of its own.
       prompt: operations that make `prefix`, such as `strfmt('caption en', 'prefix')`; may be "".
       target: operations that make `suffix` in training; may be "".
       variant: `3b` or `tiny`.
@@ -77,7 +78,8 @@ def transfer(
       dropout: in the decoder.
       decode: operations that make the image, in training and evaluation, before resizing.
       antialias: when an image is made smaller; False for the published models that had none.
-      augment: further operations in training alone.
+      paint: operations on the resized image, in training and evaluation.
+      augment: operations on the image that `decode` makes, in training alone.
       on_truncate: error, drop or truncate, for text longer than `text_len`.
 
     Raises:
@@ -97,7 +99,10 @@ def transfer(
     c.init = v["init"].format(res=res)
     c.tokenizer = v["tokenizer"]
 
-    image = f"resize({res}, antialias={antialias})|value_range(-1, 1)"
+    def resized(antialias: bool) -> str:
+        return _pipe(f"resize({res}, antialias={antialias})", paint, "value_range(-1, 1)")
+
+    image = resized(antialias)
     learn = f"for_training({text_len}, on_truncate={on_truncate!r})"
     answer = f"for_answering({text_len})"
     if on_truncate == "truncate":
@@ -110,11 +115,11 @@ def transfer(
 
     c.answering = ConfigDict({"image": _pipe(decode, image), "prompt": prompt, "text": answer})
     for key, spec in evals.items():
-        spec = {"decode": decode, "prompt": prompt, "target": target, **spec}
-        own = (spec.pop(k) for k in ("decode", "prompt", "target"))
+        spec = {"antialias": antialias, "prompt": prompt, "target": target, **spec}
+        own = resized(spec.pop("antialias")), spec.pop("prompt"), spec.pop("target")
         answers = spec["kind"] == "answers"
         # The target comes along for the metric; it does not enter the model.
-        pp = _pipe(next(own), image, *own, answer if answers else learn)
+        pp = _pipe(decode, *own, answer if answers else learn)
         length = {"max_new_tokens": text_len} if answers else {}
         c.evals[key] = ConfigDict({"pp": pp, "batch_size": batch_size, **length, **spec})
 

@@ -212,12 +212,23 @@ class Files:
 
     def jsonl(self, name: str | Member) -> Iterator[Any]:
         """The lines of a JSON-lines file that are not blank."""
-        for number, line in enumerate(self.text(name).splitlines(), 1):
+        for number, line in enumerate(self._lines(name), 1):
             if line.strip():
                 try:
                     yield json.loads(line)
                 except ValueError as e:
                     raise UserError(f"{_of(name)}:{number} is not JSON ({e}).") from None
+
+    def _lines(self, name: str | Member) -> Iterator[bytes | str]:
+        """Lines as they are read, since some files are gigabytes, compressed by bzip2 or gzip."""
+        member = name if isinstance(name, Member) else self[name]
+        opener = _PACKED.get(os.path.splitext(member.name.lower())[1], open)
+        if not member or member.inside is not None:
+            # JSON has line separators of its own, at which lines do not end.
+            yield from self._needed(member).split(b"\n")
+            return
+        with opener(member.path, "rb") as f:
+            yield from f
 
     def csv(self, name: str | Member, **options) -> Iterator[dict[str, str]]:
         """The rows of a CSV file, or of a TSV file with `delimiter="\\t"`, by column name."""

@@ -1,0 +1,37 @@
+"""Ops on questions with choices: example → example."""
+
+import string
+
+import numpy as np
+
+from pgjax.errors import DataError
+
+
+def _choices(example: dict, key: str, correct: str) -> tuple[list, int]:
+    choices, index = list(example[key]), int(example[correct])
+    if not 0 <= index < len(choices) <= len(string.ascii_uppercase):
+        raise DataError(f"{correct!r} is {index}, but {key!r} has {len(choices)} choices")
+    return choices, index
+
+
+def shuffle_choices(
+    example: dict, key: str = "choices", correct: str = "correct", *, rng: np.random.Generator
+) -> dict:
+    """Shuffle a list of choices, and the index of the right one with it."""
+    choices, index = _choices(example, key, correct)
+    order = rng.permutation(len(choices)).tolist()
+    return {**example, key: [choices[i] for i in order], correct: order.index(index)}
+
+
+def letter_choices(
+    example: dict,
+    key: str = "choices",
+    correct: str = "correct",
+    outkey: str = "options",
+    letter: str = "letter",
+) -> dict:
+    """Write choices as '(A) one, (B) two' to outkey, and the letter of the right one to letter."""
+    choices, index = _choices(example, key, correct)
+    pairs = zip(string.ascii_uppercase, choices, strict=False)
+    text = ", ".join(f"({name}) {choice}" for name, choice in pairs)
+    return {**example, outkey: text, letter: string.ascii_uppercase[index]}

@@ -1,0 +1,30 @@
+"""A-OKVQA, direct answers: questions that need knowledge and reasoning."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Trains on one of the ten answers, drawn anew each time."""
+    return benchmark(
+        "aokvqa_da",
+        arg,
+        train=prepared("aokvqa", "train"),
+        evals={
+            "validation": answers(
+                "aokvqa", "validation", {"name": "vqa_accuracy", "leave_one_out": False}
+            ),
+            "test": answers(
+                "aokvqa",
+                "test",
+                {"name": "vqa_accuracy", "leave_one_out": False},
+                published="aokvqa_da",
+                submission="aokvqa_da",
+            ),
+        },
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice('answers', 'suffix')",
+        text_len=32,
+        epochs=10,
+        batch_size=128,
+        lr=5e-6,
+    )

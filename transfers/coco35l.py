@@ -1,0 +1,30 @@
+"""COCO-35L: captions in 35 languages, in equal shares."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """One caption of an image, and so one language, drawn anew each time."""
+    return benchmark(
+        "coco35l",
+        arg,
+        train=prepared("coco35l", "train"),
+        evals={
+            "dev": answers(
+                "coco35l",
+                "dev",
+                {"name": "cider", "key": "language"},
+                published="coco35l",
+                prompt="strfmt('caption {language}', 'prefix')",
+            )
+        },
+        prompt="choice(('languages', 'answers'), ('language', 'suffix'))"
+        "|strfmt('caption {language}', 'prefix')",
+        antialias=False,
+        text_len=32,
+        # Five times the captions of one language, an example each.
+        steps=5 * 566_435 // 256,
+        batch_size=256,
+        lr=1e-5,
+        weight_decay=1e-6,
+    )

@@ -1,0 +1,29 @@
+"""DocVQA: questions about scanned pages."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """The prompt is the question alone."""
+    return benchmark(
+        "docvqa",
+        arg,
+        train=prepared("docvqa", "train"),
+        evals={
+            "validation": answers("docvqa", "validation", {"name": "anls", "lower": True}),
+            "test": answers(
+                "docvqa",
+                "test",
+                {"name": "anls", "lower": True},
+                published="docvqa",
+                submission="docvqa",
+            ),
+        },
+        prompt="strfmt('{question}', 'prefix')",
+        target="choice('answers', 'suffix')",
+        text_len=32,
+        epochs=10,
+        batch_size=256,
+        lr=1e-5,
+        weight_decay=1e-6,
+    )

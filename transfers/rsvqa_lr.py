@@ -1,0 +1,24 @@
+"""RSVQA-LR: questions about satellite images, without those for numbers."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """The score is the mean over types of questions."""
+    metric = {"name": "accuracy_by_type", "lower": True}
+    return benchmark(
+        "rsvqa_lr",
+        arg,
+        train=prepared("rsvqa_lr", "train"),
+        evals={
+            "validation": answers("rsvqa_lr", "validation", metric, antialias=False),
+            "test": answers("rsvqa_lr", "test", metric, published="rsvqa_lr", antialias=False),
+        },
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="lower('answers')|choice('answers', 'suffix')",
+        text_len=32,
+        epochs=3,
+        batch_size=256,
+        lr=3e-6,
+        label_smoothing=0.2,
+    )

@@ -1,0 +1,26 @@
+"""ScienceQA: multiple-choice questions of school science, with an image."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """The choices are shuffled in training; the image tower is frozen."""
+    return benchmark(
+        "science_qa",
+        arg,
+        train=prepared("science_qa", "train"),
+        evals={
+            "validation": answers("science_qa", "validation", "science_qa"),
+            "test": answers("science_qa", "test", "science_qa", published="science_qa"),
+        },
+        augment="shuffle_choices",
+        prompt="letter_choices|strfmt('Question: {question}\\nContext: {hint}\\n"
+        "Options: {options}\\nAnswer:', 'prefix')",
+        target="strfmt('The answer is {letter}.', 'suffix')",
+        antialias=False,
+        mode="freeze_vit",
+        text_len=512,
+        epochs=20,
+        batch_size=128,
+        lr=1e-5,
+    )

@@ -1,0 +1,20 @@
+"""TallyQA: simple and complex questions of number."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Number words of an answer count as digits."""
+    return benchmark(
+        "tallyqa",
+        arg,
+        train=prepared("tallyqa", "train"),
+        evals={"test": answers("tallyqa", "test", "tallyqa", published="tallyqa")},
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice_at('answers', 0, 'suffix')",
+        text_len=32,
+        epochs=2,
+        batch_size=256,
+        lr={224: 1e-5, 448: 1e-5, 896: 7e-6},
+        weight_decay={224: 0.0, 448: 1e-6, 896: 7e-7},
+    )

@@ -1,0 +1,34 @@
+"""VizWiz: visual questions of blind people."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Trains on one of the ten answers, drawn anew each time."""
+    return benchmark(
+        "vizwizvqa",
+        arg,
+        train=prepared("vizwizvqa", "train"),
+        evals={
+            "validation": answers(
+                "vizwizvqa",
+                "validation",
+                {"name": "vqa_accuracy", "leave_one_out": False},
+                antialias=False,
+            ),
+            "test": answers(
+                "vizwizvqa",
+                "test",
+                {"name": "vqa_accuracy", "leave_one_out": False},
+                antialias=False,
+                published="vizwizvqa",
+                submission="vizwizvqa",
+            ),
+        },
+        prompt="strfmt('answer en {question}', 'prefix')",
+        target="choice('answers', 'suffix')",
+        text_len=48,
+        epochs=10,
+        batch_size=256,
+        lr=1e-5,
+    )
