@@ -14,7 +14,7 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Caption, count, colour and detection questions about drawn scenes."""
-    arg = parse_arg(arg, scratch=False, steps=900)
+    arg = parse_arg(arg, scratch=False, steps=1700)
     scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 2}
     c = transfer(
         "quickstart",
@@ -32,15 +32,15 @@ def get_config(arg=None):
         target="",
         text_len=26,
         steps=arg.steps,
-        batch_size=32,
+        batch_size=16,
         lr=1e-3,
     )
     if arg.scratch:
         c.init = ""
     c.frozen_dtype = "float32"
     c.model.remat = "none"
-    c.log_every = 50
-    c.checkpoint_every = 300
+    c.log_every = 100
+    c.checkpoint_every = 500
     c.eval_first = True
     c.sample_sheet = "test"
     return c
