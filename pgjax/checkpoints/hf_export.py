@@ -31,7 +31,7 @@ def write_folder(
     Args:
       folder: must not exist.
       tensors: under pgjax's names, read one layer at a time.
-      spec: explicit sizes (see `pgjax.models.variants.explicit`).
+      spec: explicit sizes (see `pgjax.models.paligemma.explicit`).
       dtype: float32, float16 or bfloat16; None for that of the tensors.
       tokenizer: a serialized SentencePiece model with the location and segmentation tokens; None
         leaves tokenizer and processor out.

@@ -4,6 +4,7 @@ Sequence: `[image tokens][bos][prefix]["\\n"][suffix][eos][pad]`, with full atte
 and prefix and causal attention over the suffix.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -234,6 +235,13 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
         remat=spec.get("remat", "full"),
         lora=lora_config(spec.get("lora", {})),
     )
+
+
+def explicit(model: PaliGemma) -> dict[str, Any]:
+    """The sizes of a model spelled out, `dict(res=, img={…}, llm={…})`, as exports write them."""
+    side = round(model.num_patches**0.5)
+    img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
+    return {"res": side * img["patch_size"][0], "img": img, "llm": llm}
 
 
 def abstract_params(model: PaliGemma) -> dict[str, Any]:

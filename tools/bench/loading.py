@@ -12,15 +12,16 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import flax.linen as nn
 import numpy as np
+from common import Row, measure_in_turn
 
 from pgjax import trees
 from pgjax.checkpoints.hf_export import write_folder
@@ -103,32 +104,39 @@ def read_once(path: pathlib.Path) -> float:
     return time.perf_counter() - start
 
 
+def table(folder: pathlib.Path | None = None, quantize: Sequence[str] = ("", "nf4")) -> list[Row]:
+    """Measures and returns the lines; `folder` keeps the files."""
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for form, path in make(folder or pathlib.Path(temporary)).items():
+            for kind in quantize:
+                read_once(path)  # both from the page cache
+                cat = read_once(path)
+                flags = ["--kind", kind, "--path", path]
+                (r,) = measure_in_turn(__file__, [form], 1, flags)[form]
+                each = f"3b load, {form}, {kind or 'float16'}"
+                rows += [
+                    Row(f"{each}: peak of host memory", r["peak"] / GIB, "GiB"),
+                    Row(f"{each}: on the device", r["device"] / GIB, "GiB"),
+                    Row(f"{each}: time over that of cat", r["seconds"] / cat, "×", f"{cat:.1f} s"),
+                ]
+    return rows
+
+
 def main() -> None:
-    """Prints a line per form."""
+    """Prints the table, or measures one form."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=pathlib.Path, help="kept; default: a temporary one")
     parser.add_argument("--quantize", nargs="*", default=["", "nf4"])
-    parser.add_argument("--load", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.load:
-        print(json.dumps(load(pathlib.Path(args.load[0]), args.load[1] or None)))
+    if args.measure:
+        print(json.dumps(load(args.path, args.kind or None)))
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        for form, path in make(args.folder or pathlib.Path(temporary)).items():
-            for quantize in args.quantize:
-                read_once(path)  # both from the page cache
-                cat = read_once(path)
-                command = [sys.executable, __file__, "--load", str(path), quantize]
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(done.stderr)
-                r = json.loads(done.stdout.splitlines()[-1])
-                print(
-                    f"{form:<12} {quantize or 'float16':<8} peak {r['peak'] / GIB:5.2f} GiB, "
-                    f"on the device {r['device'] / GIB:5.2f} GiB; {r['seconds']:.1f} s, "
-                    f"{r['seconds'] / cat:.1f} times cat ({cat:.1f} s)",
-                    flush=True,
-                )
+    for row in table(args.folder, args.quantize):
+        print(row)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def run_transformers(
     from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
     from pgjax.checkpoints.hf_export import model_config
-    from pgjax.models.paligemma import make_model
+    from pgjax.models.paligemma import explicit, make_model
 
     size = SIZES[args.size]
     model = make_model({**size, "res": args.res or size["res"]})
@@ -190,15 +190,6 @@ def run_transformers(
             torch.cuda.synchronize()
 
     return run, {"trains": sum(x.numel() for x in trained)}
-
-
-def explicit(model) -> dict[str, Any]:
-    """The sizes of a model, spelled out."""
-    import dataclasses
-
-    res = round(model.num_patches**0.5) * model.img_config.patch_size[0]
-    img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
-    return {"res": res, "img": img, "llm": llm}
 
 
 RUNS = {"pgjax": run_pgjax, "plain": run_plain, "transformers": run_transformers}
@@ -257,8 +248,10 @@ def flops(args: argparse.Namespace, mode: str) -> float:
 
 def table(args: argparse.Namespace) -> list[Row]:
     """Measures and returns the lines."""
-    subjects = [f"pgjax/{mode}" for mode in args.modes] + [f"plain/{args.modes[0]}"]
-    if installed("torch", "transformers"):
+    subjects = [f"pgjax/{mode}" for mode in args.modes]
+    if "plain" in args.peers:
+        subjects.append(f"plain/{args.modes[0]}")
+    if "transformers" in args.peers and installed("torch", "transformers"):
         subjects += [f"transformers/{m}" for m in args.modes if m != "qlora"
                      and (m != "lora" or installed("peft"))]  # fmt: skip
     keys = ("size", "res", "batch", "text_len", "target", "steps", "remat", "loss_chunk", "dtype")
@@ -295,9 +288,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=list(SIZES), default="mid")
     parser.add_argument("--res", type=int, default=0, help="pixels; 0: the size's own")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["full"])
+    parser.add_argument("--peers", nargs="*", default=["plain", "transformers"])
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--text_len", type=int, default=64)
-    parser.add_argument("--target", type=int, default=16, help="supervised tokens")
+    parser.add_argument("--text_len", type=int, default=128)
+    parser.add_argument("--target", type=int, default=32, help="supervised tokens")
     parser.add_argument("--remat", default="full")
     parser.add_argument("--loss_chunk", type=int, default=16)
     parser.add_argument("--dtype", default="", help="of computation; default: the device's")
