@@ -16,6 +16,7 @@ _PRINT = flags.DEFINE_bool("print_config", False, "Print the resolved config and
 _PLAN = flags.DEFINE_bool("plan", False, "Print what memory the run needs and stop.")
 _DEVICE = flags.DEFINE_string("device", None, "Device to plan for: t4, l4, a100-40, h100, v5e, ….")
 _MESH = flags.DEFINE_string("mesh", None, "Mesh to plan for: data=8 or data=4,model=2.")
+_PROFILE = flags.DEFINE_string("profile", "", "Steps to trace for TensorBoard: FROM-TO.")
 _FRAMES = flags.DEFINE_integer("frames", 0, "Images per example to plan for; 0: as prepared.")
 
 
@@ -37,7 +38,7 @@ def main() -> None:
 
     cache_compilations()
     less = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    train(config.to_dict(), pathlib.Path(_WORKDIR.value).expanduser(), less)
+    train(config.to_dict(), pathlib.Path(_WORKDIR.value).expanduser(), less, _PROFILE.value)
 
 
 def _plan(config: ConfigDict) -> None:

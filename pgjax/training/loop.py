@@ -16,6 +16,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
 from pgjax.evaluation.sheet import make_sheet
+from pgjax.training.profile import Profile
 from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up
 
@@ -23,10 +24,14 @@ INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
+MOST_SKIPPED = 20  # updates in a row, after which a smaller loss scale will not help either
 
 
 def train(
-    config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config] | None = None
+    config: Config,
+    workdir: pathlib.Path,
+    lighter: Mapping[str, Config] | None = None,
+    profile: str = "",
 ) -> dict[str, dict[str, float]]:
     """Trains to the end, from where the workdir stands.
 
@@ -35,6 +40,7 @@ def train(
       workdir: run directory; created if it does not exist.
       lighter: configs that need less memory, by the flag that makes them, to propose where this
         one does not fit.
+      profile: steps to trace, such as `10-12`; "" for none.
 
     Returns:
       The final scores by evaluation.
@@ -42,6 +48,7 @@ def train(
     Raises:
       UserError: one sentence about what went wrong; the workdir stays resumable.
     """
+    trace = Profile(profile, workdir / "tb")
     run = set_up(config, workdir, lighter or {})
     start = int(run.state.step)
     metrics = Metrics(workdir, start)
@@ -49,7 +56,7 @@ def train(
     try:
         if config["eval_first"] and start == 0:
             first = _evaluate(run, metrics, 0, list(run.evaluators))
-        last = _fit(run, metrics, start)
+        last = _fit(run, metrics, start, trace)
     finally:
         metrics.close()
         run.checkpoints.close()
@@ -62,7 +69,7 @@ def train(
     return {name: result.scores for name, result in last.items()}
 
 
-def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
+def _fit(run: Run, metrics: Metrics, start: int, trace: Profile) -> dict[str, Result]:
     config, total = run.config, run.total_steps
     results: dict[str, Result] = {}
     if start == total:
@@ -79,7 +86,9 @@ def _fit(run: Run, metrics: Metrics, start: int) -> dict[str, Result]:
     pending: list[tuple[int, dict[str, jax.Array]]] = []
     state = run.state
     for step in range(start + 1, total + 1):
+        trace.before(step)
         state, values = step_fn(state, run.frozen, batch)
+        trace.after(step, values)
         run.state = state
         done = position
         pending.append((step, values))
@@ -114,7 +123,8 @@ def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
     """Reads the values of the steps since the last flush; the only wait for the device."""
     values = jax.device_get([v for _, v in pending])
     for (step, _), row in zip(pending, values, strict=True):
-        if not math.isfinite(row["loss"]) or not math.isfinite(row["l2_grads"]):
+        finite = math.isfinite(row["loss"]) and math.isfinite(row["l2_grads"])
+        if row.get("skipped", 0 if finite else MOST_SKIPPED) >= MOST_SKIPPED:
             run.checkpoints.wait()
             good = run.checkpoints.latest()
             where = "there is none" if good is None else f"{run.checkpoints.folder}/step_{good}"
@@ -123,11 +133,13 @@ def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
                 f"{step}; stopped. Last good checkpoint: {where}. Try a lower "
                 "config.optimizer.lr, or float32 instead of float16."
             )
+    # Of an update that the loss scale skipped, what is not finite is not written.
+    values = [{k: v for k, v in row.items() if math.isfinite(v)} for row in values]
     step, row = pending[-1][0], {k: float(v) for k, v in values[-1].items()}
     row["lr"] = run.config["optimizer"]["lr"] * row.pop("lr_factor")
-    rates = line.update(step, row["loss"], run.config["input"]["batch_size"])
+    rates = line.update(step, row.get("loss", math.nan), run.config["input"]["batch_size"])
     for (s, _), v in zip(pending[:-1], values[:-1], strict=True):
-        metrics.write(s, {"loss": float(v["loss"])})
+        metrics.write(s, {"loss": float(v["loss"])} if "loss" in v else {})
     metrics.write(step, {**row, **rates})
     pending.clear()
 

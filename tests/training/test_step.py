@@ -9,7 +9,7 @@ import pytest
 
 from pgjax.models.loss import shift, supervised_xent
 from pgjax.training.optimizer import make_optimizer
-from pgjax.training.state import TrainState, count
+from pgjax.training.state import LossScale, TrainState, count
 from pgjax.training.step import make_train_step
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -181,3 +181,37 @@ def test_dropout_draws_anew_for_each_part():
     both = float(in_parts(state, frozen, twice)[1]["loss"])
     one = float(at_once(same_state, frozen, rows)[1]["loss"])
     assert np.isfinite(both) and both != pytest.approx(one, rel=1e-6)
+
+
+def scaled(value):
+    """(step, state with a loss scale, frozen parameters)."""
+    step, state, frozen = make(name="momentum")
+    scale = LossScale(jnp.float32(value), jnp.int32(999), jnp.int32(3))
+    return step, state.replace(scale=scale), frozen
+
+
+def test_a_loss_scale_changes_no_update():
+    step, state, frozen = make(name="momentum")
+    want, want_metrics = step(state, frozen, batch())
+    step, state, frozen = scaled(2.0**12)
+    got, metrics = step(state, frozen, batch())
+    for name, x in want.params.items():
+        np.testing.assert_allclose(got.params[name], x, rtol=1e-5, atol=1e-7)
+    for name, x in want_metrics.items():
+        assert float(metrics[name]) == pytest.approx(float(x), rel=1e-5), name
+    # It was the thousandth in a row that was finite.
+    assert (float(got.scale.value), int(got.scale.good), int(got.scale.skipped)) == (2.0**13, 0, 0)
+
+
+def test_an_update_that_overflows_is_skipped_and_halves_the_scale():
+    step, state, frozen = scaled(2.0**127)  # times a loss of about 4: more than float32 holds
+    got, metrics = step(state, frozen, batch())
+    assert not np.isfinite(metrics["loss"])
+    for before, after in zip(
+        jax.tree.leaves((state.params, state.opt_state)),
+        jax.tree.leaves((got.params, got.opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(before, after)
+    assert (float(got.scale.value), int(got.scale.good), int(got.scale.skipped)) == (2.0**126, 0, 4)
+    assert int(got.step) == 1

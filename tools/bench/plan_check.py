@@ -1,0 +1,98 @@
+"""The memory plan against what the same step really takes.
+
+    python tools/bench/plan_check.py [--adapt attention] [--batch 8] [--optimizer adam]
+
+Plans a run of the `mid` model with the real vocabulary of 257,152, then makes its arguments and
+takes steps in this process. On a CPU the process's largest resident memory is measured, less what
+it had before the arguments; on a GPU, the largest that the allocator gave out. Linux only.
+"""
+
+import argparse
+import ctypes
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from pgjax.inference.session import open_layout
+from pgjax.recipes import adapted, parse_arg, transfer
+from pgjax.training.memory import abstract_batch, gib, needs
+from pgjax.training.program import Program, make_program
+
+
+def mid_program(adapt: str, optimizer: str, batch: int) -> Program:
+    """The training step of the `mid` model under an adaptation mode."""
+    c = transfer(
+        "plan_check", train={}, evals={}, prompt="", target="", variant="3b", mode=adapt,
+        text_len=128, steps=100, batch_size=batch, lr=1e-5,
+    )  # fmt: skip
+    c.model.img, c.model.llm = (
+        parse_arg(None, variant="mid/14"),
+        parse_arg(None, variant="gemma_mid"),
+    )
+    c = adapted(c)
+    if optimizer:
+        c.optimizer.name, c.optimizer.args = optimizer, parse_arg(None)
+    return make_program(open_layout(c.to_dict()), c.total_steps)
+
+
+def measured(program: Program, steps: int = 2) -> int:
+    """Bytes that arguments and a few steps take at most, beside what is taken before."""
+    state, frozen = program.abstract()
+    batch = abstract_batch(program)
+    step = program.lower(state, frozen, batch).compile()
+    jax.clear_caches()
+    _trim()
+    before = _resident("VmRSS")
+    frozen = {name: _made(x) for name, x in frozen.items()}
+    state = program.state({name: _made(x) for name, x in state.params.items()})
+    batch = {name: _made(x) for name, x in batch.items()}
+    batch["mask_loss"] = jnp.ones_like(batch["mask_loss"])
+    jax.block_until_ready((state, frozen, batch))
+    _trim()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    for _ in range(steps):
+        state, _ = step(state, frozen, batch)
+        jax.block_until_ready(state)
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    return _resident("VmHWM") - before
+
+
+def _made(x):
+    """An array whose pages are really there."""
+    return jax.tree.map(
+        lambda leaf: jax.device_put(jnp.full(leaf.shape, 0.01).astype(leaf.dtype), leaf.sharding), x
+    )
+
+
+def _trim() -> None:
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident(key: str) -> int:
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def main(argv: list[str] | None = None) -> float:
+    """Prints both figures and returns measured / planned."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--adapt", default="")
+    parser.add_argument("--optimizer", default="")
+    parser.add_argument("--batch", type=int, default=8)
+    args = parser.parse_args(argv)
+    program = mid_program(args.adapt, args.optimizer, args.batch)
+    planned, found = needs(program).peak, measured(program)
+    print(
+        f"{jax.local_devices()[0].device_kind}, mode {args.adapt or 'full'}, batch {args.batch}: "
+        f"planned {gib(planned)}, measured {gib(found)}, ratio {found / planned:.3f}"
+    )
+    return found / planned
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "")
+    main()
