@@ -125,7 +125,7 @@ def test_codes_lie_where_their_parameter_lies():
 
 
 def test_bfloat16_second_moments_fall():
-    """Rounded to the nearest they could not: a step takes 0.1 % away, half a last place is 0.2 %."""
+    """Rounded to the nearest they could not: a step takes 0.1 %, half a last place is 0.2 %."""
     params = {"w": jnp.zeros((64, 64))}
     tx = make("adam", params, args={"nu_dtype": "bfloat16"})
     grads = {"w": jnp.ones((64, 64))}

@@ -11,7 +11,7 @@ from pgjax.inference.session import open_layout
 from pgjax.recipes import adapted, lighter, transfer
 from pgjax.training.devices import Device, get_device
 from pgjax.training.memory import host_bytes, moments, nbytes, needs
-from pgjax.training.plan import check_fits, plan
+from pgjax.training.plan import check_fits, describe, plan
 from pgjax.training.program import make_program
 
 GIB = 2**30
@@ -63,22 +63,17 @@ def test_parts_of_full_tuning():
     assert n.peak >= 4 * parameters  # parameters, two moments, gradients
 
 
-def test_compiled_figure_of_a_tiny_step():
-    p = program(variant="tiny")
-    n = needs(p)
-    assert n.temporaries > n.gradients
-    assert n.peak == n.arguments + n.temporaries
-
-
 def test_what_a_plan_says():
-    tiny = Device("tiny", 6 * 2**20, BFLOAT16)
+    tiny = Device("tiny", 2**20, BFLOAT16)
     c = config("full", "tiny", 16)
     text, fits = plan(c.to_dict(), {k: v.to_dict() for k, v in lighter(c).items()}, tiny)
     assert not fits and "does NOT fit" in text
     assert "--config.grad_accum_steps=2" in text and "--config.adapt=attention" in text
     assert "Computes in float32" in text  # what the variant asks for wins over the device
-    _, fits = plan(c.to_dict(), {}, get_device("t4"))
-    assert fits
+    p = program("full", "tiny", 16)
+    n = needs(p)  # the same program, compiled once
+    assert n.temporaries > n.gradients and n.peak == n.arguments + n.temporaries
+    assert "It fits" in describe(p, n, get_device("t4"))
 
 
 def test_a_run_that_cannot_fit_stops(monkeypatch):
