@@ -29,6 +29,7 @@ def make(folder):
              "answers": [row["answerTexts"][row["correctAnswer"]]]}
             for question, row in questions.items()
         ]  # fmt: skip
+        members[f"__MACOSX/ai2d/questions/._{name}.json"] = b"\0\5\x16\7"  # made on a Mac
     write_zip(folder / "ai2d-all.zip", members)
     write(folder / "ai2d_test_ids.csv", "1\n")
     return expected

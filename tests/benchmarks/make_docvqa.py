@@ -22,7 +22,8 @@ def make(folder):
             ]
         name = f"{part}_v1.0{'' if part == 'test' else '_withQT'}.json"
         write(folder / name, {"dataset_name": "docvqa", "data": rows})
-        pages[f"spdocvqa_images/documents/xnbl000{i}_1.png"] = picture(i, form="PNG")
+        place = "" if part == "val" else "documents/"  # as of later and of earlier archives
+        pages[f"spdocvqa_images/{place}xnbl000{i}_1.png"] = picture(i, form="PNG")
         expected[{"val": "validation"}.get(part, part)] = [
             {"question_id": row["questionId"], "answers": row.get("answers", [])} for row in rows
         ]

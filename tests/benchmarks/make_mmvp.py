@@ -1,8 +1,8 @@
-"""MMVP: options in one text, the right one as a letter in brackets."""
+"""MMVP: a misspelt column, options in one text, the right one as a letter in brackets."""
 
 from fixture import picture, write
 
-_CSV = """Index,Question,Options,Correct Answer
+_CSV = """lndex,Question,Options,Correct Answer
 1,Are the wings open or closed?,(a) Open (b) Closed,(a)
 2,Are the wings open or closed?,(a) Open (b) Closed,(b)
 3,"Is it red, or blue?","(a) Red, all of it (b) Blue",(a)

@@ -78,6 +78,13 @@ def test_numbers(name):
         assert dict(config.optimizer.decay_rules) == {"img/.*/kernel": 1.0, ".*": 0.0}
 
 
+def test_published_mean_of_types():
+    """As in the published score: no rural_urban at low resolution; all types at high."""
+    exclude = {name: get_config(name, "").evals.test.metric for name in ("rsvqa_lr", "rsvqa_hr")}
+    assert tuple(exclude["rsvqa_lr"].exclude) == ("rural_urban",)
+    assert "exclude" not in exclude["rsvqa_hr"]
+
+
 def test_beams():
     for name in ROWS:
         samplers = {

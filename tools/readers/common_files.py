@@ -114,6 +114,8 @@ class Files:
             self._list_archive(path)
 
     def _add(self, member: Member) -> None:
+        if f"/{member.name}".startswith("/__MACOSX/") or "/._" in f"/{member.name}":
+            return  # what a Mac adds beside every file, under the same suffix
         # Some file systems take names with accents apart.
         member = dataclasses.replace(member, name=unicodedata.normalize("NFC", member.name))
         self._index.setdefault(member.name.rpartition("/")[2], []).append(member)

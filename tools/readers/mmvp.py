@@ -9,16 +9,18 @@ from readers.common_files import Files
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Rows one and two are a pair, three and four, and so on; options are `(a) Open (b) Closed`."""
-    for row in files.csv("Questions.csv"):
-        number = int(row["Index"])
+    """Rows one and two are a pair, three and four, and so on; options are `(a) Open (b) Closed`.
+
+    Images are numbered by row; the column for it, "lndex" where it was published, is not read.
+    """
+    for number, row in enumerate(files.csv("Questions.csv"), 1):
         found = re.findall(r"\((\w)\)(.*?)(?=\(\w\)|$)", clean_space(row["Options"]))
         options = {letter.lower(): clean_space(text) for letter, text in found}
         right = row["Correct Answer"].strip(" ()").lower()
         if right not in options:
             raise UserError(f"Questions.csv: question {number} has no option {right!r}.")
         yield {
-            "image": files[f"{number}.jpg"],
+            "image": files[f"MMVP Images/{number}.jpg"],
             "question_id": number,
             "pair": (number - 1) // 2,
             "question": row["Question"],
