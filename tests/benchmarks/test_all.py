@@ -122,7 +122,8 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
     assert scores.keys() == config["evals"].keys()
     for key, values in scores.items():
         assert all(map(math.isfinite, values.values())) and values["examples"] > 0
-        lines = next(predictions.glob(f"{key}*.jsonl")).read_text().splitlines()
+        (path,) = predictions.glob(f"{key}_1.jsonl" if row.trains else f"{key}.jsonl")
+        lines = path.read_text().rstrip("\n").split("\n")
         assert len(lines) == values["examples"]
         assert all("prediction" in json.loads(line) for line in lines)
 
