@@ -31,9 +31,9 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
-def run(source, out, **options):
+def run(source, out, name="nocaps", **options):
     defaults = {"workers": 0, "check_counts": False, "splits": ["validation"]}
-    return prepare.prepare("nocaps", source, out, **{**defaults, **options})
+    return prepare.prepare(name, source, out, **{**defaults, **options})
 
 
 def open_split(out, split="validation"):
@@ -223,6 +223,23 @@ def test_parquet(tmp_path):
     assert encoded_image(rows[3]["image"]).data == picture(3)
     with pytest.raises(UserError, match="b.parquet is not among the source's files"):
         list(files.parquet("b.parquet"))
+
+
+def test_images_that_a_parquet_file_lacks_are_listed(tmp_path):
+    """A tenth of those of CountBench."""
+    import pyarrow
+    from pyarrow import parquet
+
+    images = [{"bytes": picture(0), "path": None}, None, {"bytes": picture(2), "path": None}]
+    table = pyarrow.table({"number": [2, 3, 4], "image": images})
+    (tmp_path / "source").mkdir()
+    parquet.write_table(table, tmp_path / "source/train-00000-of-00001-cf54c241ba947306.parquet")
+    questions = [{"question": "How many?"}] * 3
+    write(tmp_path / "source/countbench_paired_questions.json", questions)
+    report = run(tmp_path / "source", tmp_path / "data", name="countbenchqa", splits=["test"])
+    assert report["splits"]["test"]["examples"] == 2
+    (left,) = report["unreadable"]
+    assert left["id"] == "1" and left["reason"].endswith("#1/image is empty")
 
 
 def test_images_become_what_the_decoder_reads():

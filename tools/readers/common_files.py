@@ -71,6 +71,8 @@ class Cell:
         group = max(i for i, start in enumerate(starts) if start <= self.row)
         value = _row_group(self.file, group, self.column)[self.row - starts[group]].as_py()
         value = value.get("bytes") if isinstance(value, dict) else value
+        if value is None:
+            raise DataError(f"{self.name} is empty")
         if not isinstance(value, bytes):
             raise DataError(f"{self.name} holds {type(value).__name__}, expected bytes")
         return value
