@@ -128,10 +128,12 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
         assert all("prediction" in json.loads(line) for line in lines)
 
 
-def test_tables_of_the_announcement():
+def test_tables_of_the_announcement(monkeypatch):
     """Every score of them is measured, at its checkpoint."""
+    from pgjax.cli import read_configs
     from pgjax.recipes.published import FINE_TUNED, PUBLISHED
 
+    monkeypatch.chdir(ROOT)
     fine_tuned = load(ROOT / "configs" / "ft_scores.py").get_config()
     inits = [text.partition("init=")[2] for text in fine_tuned]
     assert inits == [*FINE_TUNED]
@@ -140,6 +142,10 @@ def test_tables_of_the_announcement():
         "transfers/mmvp.py:res=448,init=mix-448",
         "transfers/pope.py:res=448,init=mix-448",
     )
+    assert [*read_configs(["configs/mix_eval.py:res=448", "configs/ft_scores.py"])] == [
+        *mix,
+        *fine_tuned,
+    ]
     for texts, wanted in (
         (fine_tuned, {name for names in FINE_TUNED.values() for name in names}),
         (mix, {name for name in PUBLISHED if name.startswith("mix_")}),
