@@ -51,7 +51,8 @@ def test_the_t4_recipe_at_full_size():
 @pytest.mark.parametrize(("res", "batch"), [(224, 8), (448, 2)])
 def test_the_t4_recipe_fits_into_nine_gib(res, batch):
     p = program("attention", batch_size=batch, **{"model.res": res})
-    assert needs(p).peak <= 9 * GIB
+    with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
+        assert needs(p).peak <= 9 * GIB
 
 
 def test_parts_of_full_tuning():
@@ -135,12 +136,12 @@ def test_the_length_of_texts_must_be_known():
 
 @pytest.mark.slow
 def test_plans_meshes_that_are_not_there(command):
-    """64 devices, of which this process has one."""
+    """16 devices, of which this process has one."""
     done = command(
         "-m", "pgjax.train", "--config=transfers/forkme.py:variant=tiny", "--plan",
-        "--config.input.batch_size=64", "--device=v5e", "--mesh=data=64",
+        "--config.input.batch_size=16", "--device=v5e", "--mesh=data=16",
     )  # fmt: skip
-    assert "on 64 × v5e (data 64 × model 1)" in done.stdout and "It fits" in done.stdout
+    assert "on 16 × v5e (data 16 × model 1)" in done.stdout and "It fits" in done.stdout
     done = command(
         "-m", "pgjax.train", "--config=transfers/forkme.py:variant=tiny", "--plan",
         "--mesh=data=x", check=False,
