@@ -11,8 +11,9 @@ from pgjax import cli
 from pgjax.errors import UserError
 
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "A name (see --list), an .npz, a Hugging Face folder, or a run directory."
+    "checkpoint", None, "A name (see --list), an .npz, a folder, an adapter, or a run directory."
 )
+_BASE = flags.DEFINE_string("base", None, "What an adapter of peft goes on; else what it names.")
 _RUN = flags.DEFINE_string("run", None, "The same; reads well for the --workdir of training.")
 _LIST = flags.DEFINE_bool("list", False, "Show the released checkpoints and stop.")
 _QUANTIZE = flags.DEFINE_enum("quantize", None, ["nf4", "int8"], "Weights in 4 or 8 bits.")
@@ -54,7 +55,12 @@ def main() -> None:
             raise UserError("--pictures needs --task=detect or --task=segment.")
         pictures.mkdir(parents=True, exist_ok=True)
     found = records(
-        load(checkpoint, quantize=_QUANTIZE.value, quantize_images=_QUANTIZE_IMAGES.value),
+        load(
+            checkpoint,
+            quantize=_QUANTIZE.value,
+            quantize_images=_QUANTIZE_IMAGES.value,
+            base=_BASE.value,
+        ),
         source,
         task=_TASK.value,
         pictures=pictures,

@@ -240,10 +240,11 @@ def open_folder(folder: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, Any]
         _drop_tied_head(stored, folder)
     table = key_table(spec)
     _check(folder, stored, [part for e in table for layer in e.layers for part in layer])
-    return {entry.ours: _tensor(entry, stored) for entry in table}, spec
+    return {entry.ours: joined(entry, stored) for entry in table}, spec
 
 
-def _tensor(entry: Entry, stored: Mapping[str, Tensor]) -> Tensor:
+def joined(entry: Entry, stored: Mapping[str, Tensor]) -> Tensor:
+    """A parameter here, from its parts there."""
     layers = []
     for layer in entry.layers:
         parts = [Mapped(stored[p.theirs], p.shape, p.read) for p in layer]
@@ -254,8 +255,6 @@ def _tensor(entry: Entry, stored: Mapping[str, Tensor]) -> Tensor:
 
 
 def _open_files(folder: pathlib.Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     if (folder / INDEX).exists():
         files = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
     elif (folder / WEIGHTS).exists():
@@ -264,23 +263,34 @@ def _open_files(folder: pathlib.Path) -> dict[str, Tensor]:
         raise UserError(f"{folder} holds neither {WEIGHTS} nor {INDEX}.")
     stored: dict[str, Tensor] = {}
     for file in files:
-        path = folder / file
-        try:
-            with safe_open(path, "np") as f:
-                for name in f.keys():  # noqa: SIM118 (not a dict)
-                    x = f.get_slice(name)
-                    dtype = _DTYPES.get(x.get_dtype())
-                    if dtype is None:
-                        raise UserError(f"{path}: {name} is {x.get_dtype()}, expected floats.")
-                    stored[_released_name(name)] = _Stored(
-                        path, name, tuple(x.get_shape()), np.dtype(dtype)
-                    )
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing, but {INDEX} names it.") from None
-        except (SafetensorError, OSError) as e:
-            raise UserError(
-                f"{path} is not a readable safetensors file ({e}); it may be truncated."
-            ) from None
+        if not (folder / file).exists():
+            raise UserError(f"{folder / file} is missing, but {INDEX} names it.")
+        found = open_safetensors(folder / file)
+        stored |= {released_name(name): x for name, x in found.items()}
+    return stored
+
+
+def open_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
+    """Opens a file; only its header is read.
+
+    Raises:
+      UserError: not readable, or it holds something else than floats.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    stored: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, "np") as f:
+            for name in f.keys():  # noqa: SIM118 (not a dict)
+                x = f.get_slice(name)
+                dtype = _DTYPES.get(x.get_dtype())
+                if dtype is None:
+                    raise UserError(f"{path}: {name} is {x.get_dtype()}, expected floats.")
+                stored[name] = _Stored(path, name, tuple(x.get_shape()), np.dtype(dtype))
+    except (SafetensorError, OSError) as e:
+        raise UserError(
+            f"{path} is not a readable safetensors file ({e}); it may be truncated."
+        ) from None
     return stored
 
 
@@ -299,7 +309,7 @@ def _drop_tied_head(stored: dict[str, Tensor], folder: pathlib.Path) -> None:
                 raise UserError(f"{folder}: {name} is not the embedding; pgjax ties the two.")
 
 
-def _released_name(name: str) -> str:
+def released_name(name: str) -> str:
     """The released files' name for one that transformers 4.52 or later writes."""
     name = name.removeprefix("model.")
     for tower, inner in (("vision_tower.", "vision_model."), ("language_model.", "model.")):

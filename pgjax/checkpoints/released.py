@@ -109,6 +109,12 @@ def get(name: str) -> Release | None:
     return RELEASES.get(name.removeprefix("paligemma-3b-"))
 
 
+def of_repo(repo: str, branch: str | None) -> Release | None:
+    """The release that lies in a repository of the Hugging Face hub, or None."""
+    branch = branch or "main"
+    return next((r for r in RELEASES.values() if (r.repo, r.branch) == (repo, branch)), None)
+
+
 def hint(name: str) -> str:
     """Where to go from a name that does not exist."""
     near = difflib.get_close_matches(name, RELEASES, 1)

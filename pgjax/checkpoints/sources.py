@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from pgjax.checkpoints import hub, huggingface, released
+from pgjax.checkpoints import hub, huggingface, peft, released
 from pgjax.checkpoints.npz import base_of, open_npz
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
@@ -23,7 +23,8 @@ class Checkpoint:
     """An opened checkpoint.
 
     `spec` holds the model's sizes, `tokenizer` the path of a tokenizer that lies beside it (or
-    None), `release` what is known of a released one (or None).
+    None), `release` what is known of a released one (or None), `root` the name of the whole
+    checkpoint that this is, or goes on top of.
     """
 
     path: pathlib.Path
@@ -31,20 +32,33 @@ class Checkpoint:
     spec: dict[str, Any]
     tokenizer: pathlib.Path | None
     release: released.Release | None = None
+    root: str = ""
 
 
-def open_checkpoint(name: str) -> Checkpoint:
+def open_checkpoint(name: str, base: str | None = None) -> Checkpoint:
     """Opens a checkpoint source; only headers are read.
 
     Args:
-      name: `tiny` (ships with pgjax), the path of an `.npz` or of a Hugging Face folder, or a
-        released name such as `pt-224` or `ft-vqav2-448.bf16`.
+      name: `tiny` (ships with pgjax), the path of an `.npz`, of a Hugging Face folder or of an
+        adapter of peft, or a released name such as `pt-224` or `ft-vqav2-448.bf16`.
+      base: the source that an adapter goes on top of; None for the one that it names.
 
     Raises:
       UserError: it is not found, or not readable; the message says where it looked.
     """
     path = find(name)
     release = released.get(name)
+    if path.is_dir() and peft.is_adapter(path):
+        below = open_checkpoint(base or _base_of_adapter(path))
+        if "lora" in below.spec:
+            raise UserError(f"{path} goes on top of another adapter; merge that one first.")
+        tensors, lora = peft.open_adapter(path, below.spec)
+        spec = {**below.spec, "lora": lora}
+        return dataclasses.replace(
+            below, path=path, tensors={**below.tensors, **tensors}, spec=spec
+        )
+    if base:
+        raise UserError(f"{name} is no adapter of peft, so it has no base to go on top of.")
     if path.is_dir():
         tensors, spec = huggingface.open_folder(path)
         beside = path / "tokenizer.model"
@@ -55,7 +69,20 @@ def open_checkpoint(name: str) -> Checkpoint:
         tensors = open_npz(path)
         spec = spec_from_shapes({k: x.shape for k, x in tensors.items()}, path)
         beside = path.parent / TOKENIZER
-    return Checkpoint(path, tensors, spec, beside if beside.exists() else None, release)
+    return Checkpoint(path, tensors, spec, beside if beside.exists() else None, release, name)
+
+
+def _base_of_adapter(folder: pathlib.Path) -> str:
+    """The source that `base_model_name_or_path` stands for."""
+    config = peft.read_config(folder)
+    name = config.get("base_model_name_or_path") or ""
+    release = released.of_repo(name, config.get("revision"))
+    if release is None and not (name and (name in PACKAGED or pathlib.Path(name).exists())):
+        raise UserError(
+            f"{folder / peft.CONFIG}: base_model_name_or_path {name!r} is neither a path that "
+            "exists nor a released checkpoint; give the base (base=, or --base)."
+        )
+    return release.name if release else name
 
 
 def find(name: str) -> pathlib.Path:

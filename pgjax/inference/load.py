@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from pgjax import trees
 from pgjax.checkpoints.load import load as load_tensors
 from pgjax.checkpoints.load import resampled
+from pgjax.checkpoints.peft import is_adapter
 from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
 from pgjax.errors import UserError
 from pgjax.inference.arrange import arrange
@@ -39,12 +40,13 @@ def load(
     dtype: str | None = None,
     tokenizer: str | None = None,
     mesh: Mapping[str, int] | None = None,
+    base: str | None = None,
 ) -> Model:
     """Loads a checkpoint, ready to be asked.
 
     Args:
       source: a released name (`mix-224`, see `predict --list`), `tiny`, the path of an `.npz` or
-        of a Hugging Face folder, or a run directory.
+        of a Hugging Face folder, of an adapter of peft, or a run directory.
       quantize: nf4 or int8, for the decoder's matrices in 4 or 8 bits; they are quantized layer
         by layer as they are read.
       quantize_images: the image tower's matrices as well.
@@ -54,6 +56,7 @@ def load(
       tokenizer: path of a `tokenizer.model`; None for the one that fits.
       mesh: sizes of the axes `data` and `model`, -1 for what is left; None for all devices under
         `data`. Every device holds all parameters, or its part of them along `model`.
+      base: the source that an adapter of peft goes on top of; None for the one that it names.
 
     Raises:
       UserError: not found, not readable, or parts that do not go together.
@@ -63,25 +66,30 @@ def load(
     source = os.fspath(source)
     path = pathlib.Path(source).expanduser()
     if path.is_dir() and is_run(path):
-        if res or tokenizer:
-            raise UserError(f"{source} is a run directory, which has its own res and tokenizer.")
+        if res or tokenizer or base:
+            raise UserError(
+                f"{source} is a run directory, which has its own res, tokenizer and base."
+            )
         session, params = open_run(path, dtype, mesh)
+        trained_on = session.config.get("quantize")
+        if quantize and trained_on and quantize != trained_on:
+            raise UserError(f"{source} was trained on {trained_on} weights, not {quantize}.")
         layers = arrange(params, kind=quantize, images=quantize_images)
         return Model(session, params | layers)
-    if path.is_dir() and not (path / CONFIG_FILE).exists():
+    if path.is_dir() and not (path / CONFIG_FILE).exists() and not is_adapter(path):
         raise UserError(
             f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
         )
-    checkpoint = open_checkpoint(source)
-    name = tokenizer or _tokenizer_of(source, checkpoint)
+    checkpoint = open_checkpoint(source, base)
+    name = tokenizer or _tokenizer_of(checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
     config |= on_mesh(mesh)
     session = open_session(config, open_tokenizer(name))
     return Model(session, _params(session, checkpoint, dtype, quantize, quantize_images))
 
 
-def _tokenizer_of(source: str, checkpoint: Checkpoint) -> str:
-    return "tiny" if source == "tiny" else str(checkpoint.tokenizer or "gemma")
+def _tokenizer_of(checkpoint: Checkpoint) -> str:
+    return "tiny" if checkpoint.root == "tiny" else str(checkpoint.tokenizer or "gemma")
 
 
 def _params(
