@@ -241,7 +241,10 @@ def test_peft_agrees(tmp_path):
     def theirs(module):
         with torch.no_grad():
             out = module(
-                input_ids=tokens, pixel_values=pixels, attention_mask=torch.ones_like(tokens)
+                input_ids=tokens,
+                pixel_values=pixels,
+                attention_mask=torch.ones_like(tokens),
+                token_type_ids=torch.zeros_like(tokens),  # all of it is prefix
             )
         return out.logits[0, -1, :1664].numpy()
 
