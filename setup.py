@@ -47,6 +47,7 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
+        "notebook": ["ipykernel>=7.4", "matplotlib>=3.11", "nbclient>=0.11", "nbformat>=5.11"],
         "metrics": ["pycocotools>=2.0.11"],
         # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
         "captions": ["pycocoevalcap>=1.2"],
@@ -56,6 +57,10 @@ setup(
             "av>=18.0",
             "pyarrow>=25.0",
             "pycocotools>=2.0.11",
+            "ipykernel>=7.4",
+            "matplotlib>=3.11",
+            "nbclient>=0.11",
+            "nbformat>=5.11",
             "pytest>=9.0",
             "ruff>=0.14",
             "selenium>=4.0",

@@ -1,6 +1,22 @@
-"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `python -m pgjax.train` to tune one."""
+"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `python -m pgjax.train` to tune one.
+
+The same from Python, for notebooks: `read_config` and `finetune`; `show`, `show_examples`,
+`show_run` and `curves` make pictures to look at.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+# Where what is public here lives; imported when it is first used.
+_PUBLIC = {
+    "curves": "pgjax.pictures",
+    "read_config": "pgjax.cli",
+    "show": "pgjax.pictures",
+    "show_examples": "pgjax.pictures",
+    "show_run": "pgjax.pictures",
+    "write_scenes": "pgjax.data.scene_files",
+}
 
 
 def load(source, **options):
@@ -8,3 +24,35 @@ def load(source, **options):
     from pgjax.inference.load import load
 
     return load(source, **options)
+
+
+def finetune(config, workdir, *, watch=None):
+    """Trains as `python -m pgjax.train` does; see `pgjax.training.loop.train`.
+
+    Args:
+      config: from `read_config`.
+      workdir: run directory; an earlier run there goes on.
+      watch: called with a picture of some answers after each evaluation: `display` in a notebook.
+
+    Returns:
+      The final scores by evaluation.
+    """
+    import pathlib
+
+    from pgjax.compilation import cache_compilations
+    from pgjax.recipes import lighter
+    from pgjax.training.loop import train
+
+    cache_compilations()
+    less = {flag: c.to_dict() for flag, c in lighter(config).items()}
+    return train(config.to_dict(), pathlib.Path(workdir).expanduser(), less, watch=watch)
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'pgjax' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_PUBLIC])

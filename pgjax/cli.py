@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -77,7 +78,43 @@ def read_configs(paths: Sequence[str]) -> dict[str, ConfigDict]:
     return configs
 
 
+def read_config(path: str, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The checked config of `FILE.py[:args]`, as the command lines make it.
+
+    Args:
+      path: of the file, with its argument.
+      overrides: `{"input.batch_size": 8}`, as `--config.input.batch_size=8` would.
+
+    Raises:
+      UserError: as `open_config`, or a key that the config lacks, or a value of another type.
+    """
+    config, overrides = _parse_config(path), overrides or {}
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path} gives several configs, expected one.")
+    for key, value in overrides.items():
+        *parents, last = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, ConfigDict) else None
+        if not isinstance(node, ConfigDict) or last not in node:
+            raise UserError(f"{path} has no config.{key}.")
+        try:
+            node[last] = value
+        except TypeError as e:
+            raise UserError(f"config.{key} {value!r}: {_one_line(e)}") from None
+    check_config(config)
+    return adapted(config, overrides)
+
+
 def _read_config(path: str) -> ConfigDict | tuple[str, ...]:
+    config = _parse_config(path)
+    if isinstance(config, tuple):
+        return config
+    check_config(config)
+    return adapted(config, {})
+
+
+def _parse_config(path: str) -> ConfigDict | tuple[str, ...]:
     try:
         config = config_flags.config_flags.ConfigFileFlagParser("benchmark").parse(path)
     except UserError:
@@ -88,8 +125,7 @@ def _read_config(path: str) -> ConfigDict | tuple[str, ...]:
         return config
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path} does not exist, or its get_config() gives no config.")
-    check_config(config)
-    return adapted(config, {})
+    return config
 
 
 def _parse_flags() -> None:

@@ -23,6 +23,7 @@ ALLOWED = {
     "console": set(),
     "evaluation": BASE | PARTS | {"console", "inference"},
     "training": BASE | PARTS | {"console", "inference", "evaluation"},
+    "pictures": {"data", "errors", "evaluation", "inference", "training"},
     "cli": {"errors", "recipes"},
     "compilation": set(),
     "train": {"cli", "compilation", "errors", "recipes", "training"},

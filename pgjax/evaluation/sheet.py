@@ -15,12 +15,13 @@ from pgjax.text.locations import parse_boxes
 SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
 
 
-def make_sheet(source: Source, records: Iterable[dict[str, Any]]) -> Image.Image:
+def make_sheet(source: Source, records: Iterable[dict[str, Any]], columns: int = 4) -> Image.Image:
     """Draws examples of an evaluation.
 
     Args:
       source: that the images are read from again.
       records: at least one, with `index`, `scores`, and what else there is to be shown.
+      columns: of the sheet.
     """
     items = []
     for record in records:
@@ -45,7 +46,7 @@ def make_sheet(source: Source, records: Iterable[dict[str, Any]]) -> Image.Image
             )
         )
     scale = max(1, round(SIDE / max(items[0].image.shape[:2])))
-    return contact_sheet(items, 4, scale)
+    return contact_sheet(items, columns, scale)
 
 
 def picture_of(image: Any) -> np.ndarray:

@@ -5,10 +5,11 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from PIL import Image
 
 from pgjax import sharding
 from pgjax.console import Phase, say, table
@@ -25,6 +26,9 @@ PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
 MOST_SKIPPED = 20  # updates in a row, after which a smaller loss scale will not help either
+WATCHED_IMAGES = 4
+
+Watch = Callable[[Image.Image], object]
 
 
 def train(
@@ -32,6 +36,7 @@ def train(
     workdir: pathlib.Path,
     lighter: Mapping[str, Config] | None = None,
     profile: str = "",
+    watch: Watch | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains to the end, from where the workdir stands.
 
@@ -41,6 +46,7 @@ def train(
       lighter: configs that need less memory, by the flag that makes them, to propose where this
         one does not fit.
       profile: steps to trace, such as `10-12`; "" for none.
+      watch: called with a picture of some answers after each evaluation that has any.
 
     Returns:
       The final scores by evaluation.
@@ -55,8 +61,8 @@ def train(
     first: dict[str, Result] = {}
     try:
         if config["eval_first"] and start == 0:
-            first = _evaluate(run, metrics, 0, list(run.evaluators))
-        last = _fit(run, metrics, start, trace)
+            first = _evaluate(run, metrics, 0, list(run.evaluators), watch)
+        last = _fit(run, metrics, start, trace, watch)
     finally:
         metrics.close()
         run.checkpoints.close()
@@ -69,12 +75,14 @@ def train(
     return {name: result.scores for name, result in last.items()}
 
 
-def _fit(run: Run, metrics: Metrics, start: int, trace: Profile) -> dict[str, Result]:
+def _fit(
+    run: Run, metrics: Metrics, start: int, trace: Profile, watch: Watch | None
+) -> dict[str, Result]:
     config, total = run.config, run.total_steps
     results: dict[str, Result] = {}
     if start == total:
         say(f"{run.workdir} is at its last step, {total}.")
-        return _evaluate(run, metrics, total, list(run.evaluators))
+        return _evaluate(run, metrics, total, list(run.evaluators), watch)
     batches = iter(run.loader)
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
@@ -106,7 +114,7 @@ def _fit(run: Run, metrics: Metrics, start: int, trace: Profile) -> dict[str, Re
         if save:
             run.checkpoints.save(step, state.params, carried(state), done)
         if due:
-            results.update(_evaluate(run, metrics, step, due))
+            results.update(_evaluate(run, metrics, step, due, watch))
     line.close()
     return results
 
@@ -144,7 +152,9 @@ def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
     pending.clear()
 
 
-def _evaluate(run: Run, metrics: Metrics, step: int, names: list[str]) -> dict[str, Result]:
+def _evaluate(
+    run: Run, metrics: Metrics, step: int, names: list[str], watch: Watch | None
+) -> dict[str, Result]:
     results = {}
     for name in names:
         with Phase(f"evaluating {name} at step {step}"):
@@ -152,6 +162,9 @@ def _evaluate(run: Run, metrics: Metrics, step: int, names: list[str]) -> dict[s
         metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
         store(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
+        some = result.records[:WATCHED_IMAGES]
+        if watch and jax.process_index() == 0 and some and "prediction" in some[0]:
+            watch(make_sheet(run.evaluators[name].part.source, some))
     return results
 
 

@@ -1,0 +1,74 @@
+"""Executes the notebooks of `colabs/` and stores them with their outputs.
+
+python tools/run_notebooks.py                       # all, in place, as they are in git
+python tools/run_notebooks.py colabs/inference.ipynb --out elsewhere/
+python tools/run_notebooks.py --checkpoint mix-224 --out elsewhere/
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TIMEOUT = 3600  # seconds a cell may take
+
+
+def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> None:
+    """Runs a notebook in a fresh folder beside links to the repository's, and writes it to `out`.
+
+    Raises:
+      nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    if checkpoint:
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        first.source = re.sub(r'CHECKPOINT = "[^"]*"', f'CHECKPOINT = "{checkpoint}"', first.source)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("pgjax", "transfers", "tools", "tests"):
+            os.symlink(ROOT / name, pathlib.Path(folder) / name)
+        client = NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            resources={"metadata": {"path": folder}},
+            kernel_name="python3",
+        )
+        client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    slim(notebook)
+    part = out / f"{path.name}.part"
+    nbformat.write(notebook, part)
+    part.replace(out / path.name)
+
+
+def slim(notebook: nbformat.NotebookNode) -> None:
+    """Leaves out what a reader does not need: pictures twice, and when cells ran."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            if "image/jpeg" in output.get("data", {}):
+                output.data.pop("image/png", None)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Executes the notebooks one after another."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all of colabs/")
+    parser.add_argument("--checkpoint", help="instead of the one that their first cell names")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "colabs")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path in args.notebooks or sorted((ROOT / "colabs").glob("*.ipynb")):
+        execute(path, args.out, args.checkpoint)
+        print(args.out / path.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
