@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from pgjax import cli
 from pgjax.errors import UserError
-from pgjax.recipes.published import PLAIN, PUBLISHED
+from pgjax.published import PLAIN, PUBLISHED
 
 _RUN = flags.DEFINE_string("run", None, "Run directory: its newest checkpoint and its evals.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A config whose evals are run.")

@@ -27,7 +27,7 @@ from pgjax.evaluation.runner import SCORES_FILE
 from pgjax.evaluation.sheet import make_sheet
 from pgjax.evaluation.table import HEADER, Row, folder_rows, read_folder
 from pgjax.metrics.statistics import confidence_interval
-from pgjax.recipes.published import PLAIN, PUBLISHED
+from pgjax.published import PLAIN, PUBLISHED
 
 MOST_GROUPS = 40
 

@@ -3,50 +3,42 @@
 import dataclasses
 import difflib
 
+from pgjax.published import PUBLISHED
+
 PRECISIONS = {"": "main", "f16": "float16", "bf16": "bfloat16"}  # suffix -> branch on the hub
 RESOLUTIONS = (224, 448, 896)
 
-# Fine-tuned checkpoints: (prompt, {resolution: published score}, metric). Scores are those of the
-# model card, on the split it names.
-_FT = {
-    "cococap": ("caption en", {224: 141.92, 448: 144.60}, "CIDEr, COCO val"),
-    "coco35l": ("caption en", {224: 116.4, 448: 118.6}, "CIDEr, mean of 35 languages, dev"),
-    "textcaps": ("caption en", {224: 127.48, 448: 153.94}, "CIDEr, val"),
-    "scicap": ("caption en", {224: 162.25, 448: 181.49}, "CIDEr, test"),
-    "screen2words": ("caption en", {224: 117.57, 448: 119.59}, "CIDEr, test"),
-    "widgetcap": ("caption en", {224: 136.07, 448: 148.36}, "CIDEr, test"),
-    "vqav2": ("answer en {question}", {224: 83.19, 448: 85.64}, "accuracy, test-std"),
-    "okvqa": ("answer en {question}", {224: 63.54, 448: 63.15}, "accuracy, val"),
-    "aokvqa-mc": (
-        "answer en {question} choose from: {a} \\t {b} …",
-        {224: 76.37, 448: 76.90},
-        "accuracy, test",
-    ),
-    "aokvqa-da": ("answer en {question}", {224: 61.85, 448: 63.22}, "accuracy, test"),
-    "gqa": ("answer en {question}", {224: 65.61, 448: 67.03}, "accuracy, testdev balanced"),
-    "nlvr2": ("answer en {sentence}", {224: 90.02, 448: 88.93}, "accuracy, test"),
-    "ai2d": (
-        "answer en {question} choose from: {a} \\t {b} …",
-        {224: 72.12, 448: 73.28},
-        "accuracy, test",
-    ),
-    "science-qa": (
-        "Question: …\\nContext: …\\nOptions: (A) …\\nAnswer:",
-        {224: 95.39, 448: 95.93},
-        "accuracy, test",
-    ),
-    "rsvqa-lr": ("answer en {question}", {224: 92.65, 448: 93.11}, "mean accuracy, test"),
-    "rsvqa-hr": ("answer en {question}", {224: 92.61, 448: 92.79}, "mean accuracy, test"),
-    "chartqa": ("{question}", {224: 57.08, 448: 71.36}, "relaxed accuracy"),
-    "vizwizvqa": ("answer en {question}", {224: 73.7, 448: 75.52}, "accuracy, test-std"),
-    "tallyqa": ("answer en {question}", {224: 81.72, 448: 84.86}, "accuracy, simple"),
-    "ocrvqa": ("answer en {question}", {224: 73.24, 448: 75.60, 896: 75.90}, "accuracy, test"),
-    "textvqa": ("answer en {question}", {224: 55.47, 448: 73.15, 896: 76.48}, "accuracy, test"),
-    "docvqa": ("{question}", {224: 43.74, 448: 78.02, 896: 84.77}, "ANLS, test"),
-    "infovqa": ("answer en {question}", {224: 28.46, 448: 40.47, 896: 47.75}, "ANLS, test"),
-    "stvqa": ("answer en {question}", {224: 63.29, 448: 81.82, 896: 84.40}, "ANLS, test"),
-    "refcoco-seg": ("{phrase}", {224: 73.40, 448: 75.57, 896: 76.94}, "mIoU, RefCOCO val"),
+# Fine-tuned checkpoints, with the prompt that each was tuned on.
+_ANSWER = "answer en {question}"
+_CHOOSE = "answer en {question} choose from: {a} \\t {b} …"
+_PROMPTS = {
+    "cococap": "caption en",
+    "coco35l": "caption en",
+    "textcaps": "caption en",
+    "scicap": "caption en",
+    "screen2words": "caption en",
+    "widgetcap": "caption en",
+    "vqav2": _ANSWER,
+    "okvqa": _ANSWER,
+    "aokvqa-mc": _CHOOSE,
+    "aokvqa-da": _ANSWER,
+    "gqa": _ANSWER,
+    "nlvr2": "answer en {sentence}",
+    "ai2d": _CHOOSE,
+    "science-qa": "Question: …\\nContext: …\\nOptions: (A) …\\nAnswer:",
+    "rsvqa-lr": _ANSWER,
+    "rsvqa-hr": _ANSWER,
+    "chartqa": "{question}",
+    "vizwizvqa": _ANSWER,
+    "tallyqa": _ANSWER,
+    "ocrvqa": _ANSWER,
+    "textvqa": _ANSWER,
+    "docvqa": "{question}",
+    "infovqa": _ANSWER,
+    "stvqa": _ANSWER,
+    "refcoco-seg": "{phrase}",
 }
+_METRICS = {"acc": "accuracy", "cider": "CIDEr", "anls": "ANLS", "miou": "mIoU"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +70,7 @@ def _table() -> dict[str, Release]:
     kinds = [
         ("pt", "pretrained; to be fine-tuned", "", RESOLUTIONS, {}),
         ("mix", "tuned on many tasks; to be asked", "", RESOLUTIONS[:2], {}),
-        *(
-            (f"ft-{task}", f"fine-tuned on {task}; {metric}", prompt, tuple(scores), scores)
-            for task, (prompt, scores, metric) in _FT.items()
-        ),
+        *(_fine_tuned(task, prompt) for task, prompt in _PROMPTS.items()),
     ]
     for kind, use, prompt, sizes, scores in kinds:
         for res in sizes:
@@ -99,6 +88,15 @@ def _table() -> dict[str, Release]:
                 use_here = f"PaliGemma 2, {size.upper()}, {use}"
                 rows[name] = Release(name, name, f"google/{name}", "main", res, use_here)
     return rows
+
+
+def _fine_tuned(task: str, prompt: str) -> tuple:
+    """Of the scores that are published for a task, its first is the one to show."""
+    row = PUBLISHED[task.replace("-", "_")]
+    key, scores = next(iter(row["scores"].items()))
+    metric, *part = key.split("/")
+    of = ", ".join([_METRICS[metric], *part, row["split"]])
+    return f"ft-{task}", f"fine-tuned on {task}; {of}", prompt, tuple(scores), scores
 
 
 RELEASES = _table()

@@ -15,8 +15,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pgjax.errors import UserError
+from pgjax.published import PUBLISHED
 from pgjax.recipes.base import parse_arg
-from pgjax.recipes.published import PUBLISHED
 from pgjax.recipes.transfer import transfer
 
 # What `:mini` runs with: the same for all, so that all are the same compiled programs.

@@ -131,7 +131,7 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
 def test_tables_of_the_announcement(monkeypatch):
     """Every score of them is measured, at its checkpoint."""
     from pgjax.cli import read_configs
-    from pgjax.recipes.published import FINE_TUNED, PUBLISHED
+    from pgjax.published import FINE_TUNED, PUBLISHED
 
     monkeypatch.chdir(ROOT)
     fine_tuned = load(ROOT / "configs" / "ft_scores.py").get_config()

@@ -11,7 +11,7 @@ from pgjax.checkpoints import released
 from pgjax.errors import UserError
 from pgjax.evaluation.store import Store
 from pgjax.evaluation.table import HEADER, folder_rows, read_folder
-from pgjax.recipes.published import FINE_TUNED, PLAIN, PUBLISHED
+from pgjax.published import FINE_TUNED, PLAIN, PUBLISHED
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
@@ -97,10 +97,10 @@ def test_the_published_table():
     }
 
 
-def test_released_checkpoints_tell_the_same_scores():
-    for name, (_, scores, _) in released._FT.items():
-        row = PUBLISHED[name.replace("-", "_")]["scores"]
-        assert scores == next(iter(row.values())), name
+def test_released_checkpoints_tell_their_scores():
+    told = {name: released.get(name).score for name in ("ft-vqav2-448", "ft-docvqa-896", "pt-224")}
+    assert told == {"ft-vqav2-448": "85.64", "ft-docvqa-896": "84.77", "pt-224": ""}
+    assert "ft-tallyqa-224              224   81.72" in released.describe()
 
 
 def test_configs_name_published_scores_that_exist(monkeypatch):
