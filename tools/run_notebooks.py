@@ -46,9 +46,11 @@ def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> No
 
 
 def slim(notebook: nbformat.NotebookNode) -> None:
-    """Leaves out what a reader does not need: pictures twice, and when cells ran."""
+    """Leaves out what a reader does not need: pictures twice, when cells ran, notes of `!`."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if "os.forkpty()" not in o.get("text", "")]
         for output in cell.get("outputs", ()):
             if "image/jpeg" in output.get("data", {}):
                 output.data.pop("image/png", None)
