@@ -66,6 +66,6 @@ setup(
             "selenium>=4.0",
         ],
         # What the exports are compared with, where it is installed; never needed otherwise.
-        "live": ["torch>=2.13", "transformers>=5.23"],
+        "live": ["peft>=0.21", "torch>=2.13", "transformers>=5.23"],
     },
 )
