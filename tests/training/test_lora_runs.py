@@ -32,7 +32,7 @@ def config(mode, **changes):
     return {**c.to_dict(), **changes}
 
 
-@pytest.fixture(scope="module", params=["lora"])
+@pytest.fixture(scope="module", params=["lora", "qlora"])
 def run(request, tmp_path_factory):
     workdir = tmp_path_factory.mktemp(request.param) / "run"
     train(config(request.param), workdir)
