@@ -58,5 +58,11 @@ def test_executed(tmp_path):
         [sys.executable, ROOT / "tools/run_notebooks.py", "--out", tmp_path],
         check=True, capture_output=True, timeout=600,
     )  # fmt: skip
-    for name in NAMES:
-        check(json.loads((tmp_path / name).read_text()), 5)
+    done = {name: json.loads((tmp_path / name).read_text()) for name in NAMES}
+    for notebook in done.values():
+        check(notebook, 5)
+    for name in ("finetune_paligemma.ipynb", "detection.ipynb"):
+        losses = re.findall(r"val: loss ([\d.]+)", text_of(done[name]))
+        assert float(losses[-1]) < 0.5 * float(losses[0])
+    scores = re.findall(r"answers: .*?mAP ([\d.e-]+)", text_of(done["detection.ipynb"]))
+    assert float(scores[-1]) > float(scores[0]) + 0.1
