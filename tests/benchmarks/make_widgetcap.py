@@ -1,4 +1,7 @@
-"""Widget Captioning: captions joined by bars, nodes as paths into a tree, bounds in its pixels."""
+"""Widget Captioning: captions joined by bars, nodes as paths into a tree, bounds in its pixels.
+
+Some captions are of screens that were not released, and are in no split.
+"""
 
 from fixture import picture, write
 
@@ -17,7 +20,7 @@ _TREE = {
 
 
 def make(folder):
-    rows, expected = [], {}
+    rows, expected = ["999,0.0,not released"], {}
     for i, split in enumerate(("train", "dev", "test")):
         screen = str(100 + i)
         rows += [f"{screen},0.1.0,go back|return | back", f"{screen},0.0,x"]
