@@ -14,7 +14,7 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Caption, count, colour and detection questions about drawn scenes."""
-    arg = parse_arg(arg, scratch=False, steps=1700)
+    arg = parse_arg(arg, scratch=False, steps=1400)
     scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 2}
     c = transfer(
         "quickstart",
