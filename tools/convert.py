@@ -32,7 +32,7 @@ from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
 from pgjax.inference.session import is_run, open_run, open_tokenizer
 from pgjax.models.lora import Lora, lora_config
-from pgjax.models.paligemma import PaliGemma
+from pgjax.models.paligemma import explicit
 from pgjax.models.quantized import Quantized, dequantize
 
 
@@ -110,13 +110,6 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> So
     bytes_ = open_tokenizer(str(tokenizer)).model_bytes if tokenizer else None
     lora = lora_config(checkpoint.spec.get("lora", {}))
     return Source(checkpoint.tensors, checkpoint.spec, bytes_, lora=lora)
-
-
-def explicit(model: PaliGemma) -> dict[str, Any]:
-    """The sizes of a model, spelled out."""
-    side = round(model.num_patches**0.5)
-    img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
-    return {"res": side * img["patch_size"][0], "img": img, "llm": llm}
 
 
 def convert(
