@@ -62,6 +62,7 @@ setup(
             "nbclient>=0.11",
             "nbformat>=5.11",
             "pytest>=9.0",
+            "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.0",
         ],

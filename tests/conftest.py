@@ -29,7 +29,10 @@ def strict_numerics(compilation_cache):
 
 @pytest.fixture(scope="session")
 def compilation_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("xla")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla"
+    folder.mkdir(exist_ok=True)  # the workers of pytest-xdist share one
+    return folder
 
 
 @pytest.fixture(scope="session")

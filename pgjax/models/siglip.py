@@ -104,6 +104,22 @@ class MultiHeadDotProductAttention(nn.Module):
         return dense((width,), ("heads", "head_dim", "embed"), name="out")(x, deterministic)
 
 
+class LayerNorm(nn.Module):
+    """Layer norm (arXiv:1607.06450) in float32, whatever its parameters are kept in."""
+
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [N,P,D] -> float32 [N,P,D]."""
+        x = x.astype(jnp.float32)
+        scale = self.param("scale", _param(nn.initializers.ones_init(), "embed"), x.shape[-1:])
+        bias = self.param("bias", _param(nn.initializers.zeros_init(), "embed"), x.shape[-1:])
+        scale, bias = (y.astype(jnp.float32)[None, None] for y in (scale, bias))
+        x = x - x.mean(-1, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale + bias
+
+
 class EncoderBlock(nn.Module):
     """Pre-norm transformer layer."""
 
@@ -117,12 +133,12 @@ class EncoderBlock(nn.Module):
         c = self.config
         x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
         drop = nn.Dropout(c.dropout)
-        y = _norm("LayerNorm_0")(x.astype(jnp.float32))
+        y = LayerNorm(name="LayerNorm_0")(x)
         y = MultiHeadDotProductAttention(
             c.num_heads, self.dtype, self.lora, name="MultiHeadDotProductAttention_0"
         )(y, deterministic)
         x = x + drop(y, deterministic)
-        y = _norm("LayerNorm_1")(x.astype(jnp.float32))
+        y = LayerNorm(name="LayerNorm_1")(x)
         mlp = MlpBlock(c.mlp_dim, c.dropout, self.dtype, self.lora, name="MlpBlock_0")
         y = mlp(y, deterministic)
         return x + drop(y, deterministic), None
@@ -145,7 +161,7 @@ class Encoder(nn.Module):
         x, _ = layers(self.config, self.dtype, self.lora, name="encoderblock")(
             x, None, deterministic
         )
-        return _norm("encoder_norm")(x.astype(jnp.float32))
+        return LayerNorm(name="encoder_norm")(x)
 
 
 class Siglip(nn.Module):
@@ -198,13 +214,3 @@ class Siglip(nn.Module):
             name="head",
         )(encoded)
         return tokens, encoded
-
-
-def _norm(name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(
-        epsilon=1e-6,
-        dtype=jnp.float32,
-        scale_init=_param(nn.initializers.ones_init(), "embed"),
-        bias_init=_param(nn.initializers.zeros_init(), "embed"),
-        name=name,
-    )
