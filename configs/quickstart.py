@@ -38,7 +38,6 @@ def get_config(arg=None):
     if arg.scratch:
         c.init = ""
     c.frozen_dtype = "float32"
-    c.model.remat = "none"
     c.log_every = 100
     c.checkpoint_every = 500
     c.eval_first = True

@@ -40,6 +40,13 @@ def hms(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
+def gib(size: float) -> str:
+    """Bytes as GiB, or as MiB where that is less than a hundredth."""
+    if not size:
+        return "0"
+    return f"{size / 2**30:.2f} GiB" if size >= 0.01 * 2**30 else f"{size / 2**20:.2f} MiB"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns under a header."""
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]

@@ -20,7 +20,7 @@ ALLOWED = {
     "data": {"errors", "text"},  # the text functions are what text ops are made of
     "metrics": {"errors", "text"},  # box strings are parsed in one place
     "recipes": {"errors", "published"},
-    "inference": BASE | PARTS - {"metrics"},
+    "inference": BASE | PARTS - {"metrics"} | {"console"},
     "console": set(),
     "evaluation": BASE | PARTS | {"console", "inference"},
     "training": BASE | PARTS | {"console", "inference", "evaluation"},

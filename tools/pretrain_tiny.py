@@ -60,7 +60,6 @@ def config(steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
             for style, n, weight in PARTS
         }
     )
-    c.model.remat = "none"
     c.loss_chunk = 32
     c.frozen_dtype = "float32"
     c.optimizer.args.b2 = 0.99

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from pgjax import trees
 from pgjax.checkpoints.load import put
 from pgjax.checkpoints.tensors import Tensor
+from pgjax.console import gib
 from pgjax.errors import note
 from pgjax.models.layers import Unstacked
 from pgjax.models.lora import is_adapter
@@ -114,7 +115,7 @@ def quantized(
         images = any(_IMAGE_TOWER.fullmatch(name) for name in names)
         note(
             f"{kind}: the {'matrices' if images else 'decoder matrices'} take "
-            f"{after / 2**30:.2f} GiB instead of {before / 2**30:.2f} GiB."
+            f"{gib(after)} instead of {gib(before)}."
         )
     return result
 

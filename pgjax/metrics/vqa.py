@@ -6,6 +6,7 @@ accurate if at least 3 workers provided that exact answer", accuracy = min(#huma
 annotators that leave one out, after cleaning up predictions and answers.
 """
 
+import functools
 import re
 
 from pgjax.metrics.exact_match import references
@@ -38,6 +39,7 @@ _REPLACEMENTS = {
 }
 
 
+@functools.lru_cache(maxsize=65_536)  # most answers are among a few thousand
 def clean_answer(text: str) -> str:
     """Normalises an answer as the official VQA v2 evaluation does, its oddities included.
 

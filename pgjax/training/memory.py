@@ -30,13 +30,6 @@ def moments(opt_state: Any) -> Any:
     return [x for x in jax.tree.leaves(opt_state) if x.ndim]
 
 
-def gib(size: float) -> str:
-    """Bytes as GiB, or as MiB where that is less than a hundredth."""
-    if not size:
-        return "0"
-    return f"{size / 2**30:.2f} GiB" if size >= 0.01 * 2**30 else f"{size / 2**20:.2f} MiB"
-
-
 @dataclasses.dataclass(frozen=True)
 class Needs:
     """Bytes on each device while a step runs."""

@@ -1,6 +1,6 @@
 """A full-size dry run: memory, questions per second and waiting for input, from end to end.
 
-    python tools/bench/evaluation.py vqav2 [--folder DIR] [--limit N]
+    python tools/bench/evaluation.py [vqav2 …] [--folder DIR] [--limit N]
 
 Writes a synthetic set in the layout of the official files, with the official number of questions
 and small images, brings it into array_record with tools/prepare.py, and evaluates the tiny model
@@ -8,22 +8,15 @@ on it with `python -m pgjax.evaluate` in a process of its own, whose resident me
 """
 
 import argparse
-import io
-import json
 import os
 import pathlib
-import random
 import re
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
+from evaluation_sets import CASES
 
 from pgjax.cli import read_configs
 
@@ -31,86 +24,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIB = 2**20
 # So that a CPU decodes hundreds of questions per second and input has something to keep up with.
 RES, BATCH, TOKENS = 32, 64, 8
-
-
-class Case(NamedTuple):
-    """A benchmark at its official size."""
-
-    make: Callable[[pathlib.Path, int], None]
-    split: str
-    count: int
-    config: str
-    evaluation: str
-
-
-def pictures(count: int, size: tuple[int, int] = (96, 72)) -> list[bytes]:
-    """Small JPEGs: smooth noise, each of its own."""
-    rng, out = np.random.default_rng(0), []
-    for _ in range(count):
-        pixels = rng.integers(0, 256, (6, 8, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG")
-        out.append(file.getvalue())
-    return out
-
-
-def write_images(path: pathlib.Path, names: list[str]) -> None:
-    """An archive of images; a thousand different ones."""
-    some = pictures(1000)
-    with zipfile.ZipFile(path, "w") as archive:
-        for i, name in enumerate(names):
-            archive.writestr(name, some[i % len(some)])
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """A file of annotations."""
-    path.write_text(json.dumps(content))
-
-
-def question(rng: random.Random) -> str:
-    """Of 3 to 12 words, as many are."""
-    thing, other = rng.choices(("circle", "square", "triangle", "star", "ring"), k=2)
-    return rng.choice(
-        (
-            f"how many {thing}s are there?",
-            f"what color is the {thing}?",
-            f"is there a {thing}?",
-            f"what color is the {thing} to the left of the small {other}?",
-            f"are there more {thing}s than {other}s?",
-        )
-    )
-
-
-def make_vqav2(folder: pathlib.Path, count: int) -> None:
-    """214,354 questions about 40,504 images, ten answers each."""
-    rng = random.Random(0)
-    images = range(1, max(2, count * 40_504 // 214_354) + 1)
-    rows = [(images[i % len(images)], 1000 + i, question(rng)) for i in range(count)]
-    kinds = {"how": "number", "is": "yes/no", "are": "yes/no", "what": "other"}
-    answers = {
-        "number": ("0", "1", "2", "3"), "yes/no": ("yes", "no"), "other": ("red", "blue", "green"),
-    }  # fmt: skip
-    questions, annotations = [], []
-    for image, key, text in rows:
-        kind = kinds[text.split()[0]]
-        given = rng.choices(answers[kind], k=10)
-        questions.append({"image_id": image, "question": text, "question_id": key})
-        annotations.append(
-            {
-                "question_type": " ".join(text.split()[:2]),
-                "multiple_choice_answer": given[0],
-                "answers": [{"answer": a, "answer_id": n} for n, a in enumerate(given, 1)],
-                "image_id": image, "answer_type": kind, "question_id": key,
-            }
-        )  # fmt: skip
-    name = "v2_OpenEndedQuestions_mscoco_val2014_questions.json"
-    write_json(folder / name, {"questions": questions})
-    write_json(folder / "v2_mscoco_val2014_annotations.json", {"annotations": annotations})
-    names = [f"val2014/COCO_val2014_{i:012}.jpg" for i in images]
-    write_images(folder / "val2014.zip", names)
-
-
-CASES = {"vqav2": Case(make_vqav2, "validation", 214_354, "transfers/vqav2.py", "minival")}
 
 
 def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:

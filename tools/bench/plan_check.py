@@ -15,9 +15,10 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from pgjax.console import gib
 from pgjax.inference.session import open_layout
 from pgjax.recipes import adapted, parse_arg, transfer
-from pgjax.training.memory import abstract_batch, gib, needs
+from pgjax.training.memory import abstract_batch, needs
 from pgjax.training.program import Program, make_program
 
 
