@@ -14,7 +14,7 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Caption, count, colour and detection questions about drawn scenes."""
-    arg = parse_arg(arg, scratch=False, steps=1400)
+    arg = parse_arg(arg, scratch=False, steps=1800)
     scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 2}
     c = transfer(
         "quickstart",
@@ -33,7 +33,7 @@ def get_config(arg=None):
         text_len=26,
         steps=arg.steps,
         batch_size=16,
-        lr=1e-3,
+        lr=7e-4,
     )
     if arg.scratch:
         c.init = ""
