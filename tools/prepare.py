@@ -35,6 +35,7 @@ from readers.common_write import tfds_features, write_info, write_shard
 from tqdm import tqdm
 
 from pgjax.data.prepared_source import default_data_dir
+from pgjax.data.workers import end_with_parent
 from pgjax.errors import UserError
 
 PER_SHARD = 1024  # examples; of photographs, some 200 MB
@@ -202,7 +203,7 @@ def _run(plan: Plan, tasks: list, workers: int) -> Iterator[tuple[str, int, dict
         return
     # Fresh processes, since threads of what is loaded here do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         futures = [pool.submit(_one, plan, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):

@@ -12,10 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import multiprocessing
-import os
 import signal
-import threading
 import weakref
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from pgjax.data.sources import Source
+from pgjax.data.workers import end_with_parent
 from pgjax.errors import DataError, UserError
 
 # What may enter the model. Everything else of an example stays on the host.
@@ -439,14 +437,9 @@ def _close_all() -> None:
 
 
 def _set_up_worker(index: int, count: int) -> None:
-    """Leaves Ctrl-C to the main process, and ends when that does, even if it was killed."""
+    """Leaves Ctrl-C to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # grain would wait forever for somebody to take its batches
+    end_with_parent()
 
 
 def _stack(rows: list[Row]) -> Batch:
