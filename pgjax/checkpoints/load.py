@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from pgjax import trees
 from pgjax.checkpoints.tensors import InMemory, Tensor, aligned, as_aligned
@@ -112,6 +112,17 @@ def put(x: np.ndarray, sharding: NamedSharding, dtype: jnp.dtype) -> jax.Array:
     return jax.make_array_from_callback(
         x.shape, sharding, lambda index: as_aligned(np.asarray(x[index]), dtype)
     )
+
+
+def put_transposed(tensor: Tensor, target: jax.ShapeDtypeStruct) -> jax.Array:
+    """A matrix [V,D] as [D,V], in slices, for a device that is a CPU."""
+    rows, columns = tensor.shape
+    host = aligned((columns, rows), target.dtype)
+    step = max(1, SLICE_BYTES // (columns * host.itemsize))
+    for start in range(0, rows, step):
+        host[:, start : start + step] = tensor.read(start, min(start + step, rows)).T
+    spec = (*target.sharding.spec, None, None)[:2]
+    return put(host, NamedSharding(target.sharding.mesh, PartitionSpec(*spec[::-1])), target.dtype)
 
 
 def _rows(tensor: Tensor, index: tuple[slice, ...], dtype: jnp.dtype) -> np.ndarray:

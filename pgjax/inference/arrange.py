@@ -13,11 +13,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from pgjax import trees
-from pgjax.checkpoints.load import put
+from pgjax.checkpoints.load import put, put_transposed
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.console import gib
 from pgjax.errors import note
-from pgjax.models.layers import Unstacked
+from pgjax.models.layers import Transposed, Unstacked
 from pgjax.models.lora import is_adapter
 from pgjax.models.quantized import KINDS, Quantized, check_kind, fits, quantize
 
@@ -25,6 +25,7 @@ from pgjax.models.quantized import KINDS, Quantized, check_kind, fits, quantize
 # it is looked up by row and multiplied by at the end of each token, where errors show most.
 _DECODER = re.compile(r"llm/layers/(attn|mlp)/.*")
 _LAYERS = "llm/layers/"
+_EMBEDDING = "llm/embedder/input_embedding"
 _IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
 
 
@@ -41,7 +42,9 @@ def arrange(
     kind: str | None = None,
     images: bool = False,
 ) -> dict[str, Any]:
-    """Brings parameters into the form that answers fastest: the decoder's layers apart.
+    """Brings parameters into the form that answers fastest.
+
+    The decoder's layers apart, and on a CPU a float32 embedding transposed.
 
     Args:
       tensors: arrays, or tensors of a checkpoint, [L,…] each, or quantized stacks. Those that this
@@ -51,8 +54,8 @@ def arrange(
       images: the image tower's matrices as well.
 
     Returns:
-      An `Unstacked` for each parameter of the decoder's layers, and a `Quantized` for each matrix
-      of the image tower if `images`.
+      An `Unstacked` for each parameter of the decoder's layers, a `Quantized` for each matrix of
+      the image tower if `images`, and on a CPU a `Transposed` for the embedding.
 
     Raises:
       UserError: an unknown kind.
@@ -70,6 +73,12 @@ def arrange(
         layers = range(jax.tree.leaves(x)[0].shape[0] if targets is None else x.shape[0])
         read = _slice if targets is None else functools.partial(_read, target=targets[name])
         result[name] = Unstacked(tuple(read(x, i) for i in layers))
+    if _EMBEDDING in tensors and jax.default_backend() == "cpu":
+        target = (targets or tensors)[_EMBEDDING]
+        if target.dtype == jnp.float32:
+            x = tensors.pop(_EMBEDDING)
+            whole = jax.jit(jnp.transpose)(x) if targets is None else put_transposed(x, target)
+            result[_EMBEDDING] = Transposed(whole)
     return result | quantized(tensors, targets, small, kind, apart=True)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend, soft_cap
-from pgjax.models.layers import scan_layers, unstacked_layers
+from pgjax.models.layers import Transposed, scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
 
@@ -206,17 +206,26 @@ class Embedder(nn.Module):
 
     def setup(self):  # noqa: D102
         init = _param(nn.initializers.normal(self.width**-0.5), "vocab", "embed")
-        self.input_embedding = self.param("input_embedding", init, (self.vocab_size, self.width))
+        kept = self.get_variable("params", "input_embedding")
+        if not isinstance(kept, Transposed):
+            kept = self.param("input_embedding", init, (self.vocab_size, self.width))
+        self.table = kept
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """int32 [B,T] -> [B,T,D], scaled by √D."""
-        x = jnp.take(self.input_embedding, tokens, axis=0).astype(self.dtype)
-        return x * jnp.asarray(self.width**0.5, self.dtype)
+        if isinstance(self.table, Transposed):
+            x = jnp.moveaxis(jnp.take(self.table.columns, tokens, axis=1), 0, -1)
+        else:
+            x = jnp.take(self.table, tokens, axis=0)
+        return x.astype(self.dtype) * jnp.asarray(self.width**0.5, self.dtype)
 
     def decode(self, x: jax.Array) -> jax.Array:
         """[...,D] -> float32 logits [...,V]."""
-        table = self.input_embedding.astype(x.dtype)
-        return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
+        if isinstance(self.table, Transposed):
+            eqn, table = "...D,DV->...V", self.table.columns
+        else:
+            eqn, table = "...D,VD->...V", self.table
+        return jnp.einsum(eqn, x, table.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 class Gemma(nn.Module):

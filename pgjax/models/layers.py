@@ -3,7 +3,7 @@
 Training scans: the program stays small, and each layer is rematerialised by a named policy. A
 scan copies each layer's weights out of the stack before it multiplies, which is nothing beside a
 batch of a thousand tokens, and half the time of a single one; so `pgjax.load` leaves the decoder's
-layers apart (`Unstacked`).
+layers apart (`Unstacked`), and on a CPU turns the embedding over (`Transposed`).
 """
 
 from collections.abc import Callable, Sequence
@@ -66,6 +66,23 @@ class Unstacked:
     def nbytes(self) -> int:
         """Of all layers."""
         return sum(x.nbytes for x in jax.tree.leaves(self))
+
+
+@flax.struct.dataclass
+class Transposed:
+    """A matrix [V,D] kept as [D,V], which a CPU multiplies a few rows by a quarter faster."""
+
+    columns: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[V,D]."""
+        return self.columns.shape[::-1]
+
+    @property
+    def nbytes(self) -> int:
+        """As of an array."""
+        return self.columns.nbytes
 
 
 def unstacked_layers(module: nn.Module, name: str) -> Sequence[Any] | None:
