@@ -18,12 +18,9 @@ import time
 
 from evaluation_sets import CASES
 
-from pgjax.cli import read_configs
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIB = 2**20
-# So that a CPU decodes hundreds of questions per second and input has something to keep up with.
-RES, BATCH, TOKENS = 32, 64, 8
+BATCH, TOKENS = 64, 8
 
 
 def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:
@@ -40,12 +37,9 @@ def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:
         subprocess.run(prepare, cwd=ROOT, check=True)
         print(f"prepared {count:,} examples in {time.perf_counter() - start:.0f} s", flush=True)
     config = f"{case.config}:variant=tiny"
-    spec = read_configs([config])[config].evals[case.evaluation]
     changes = {
-        "model.res": RES,
         "data_dir": data,
         f"evals.{case.evaluation}.data.split": case.split,
-        f"evals.{case.evaluation}.pp": re.sub(r"resize\(\d+", f"resize({RES}", spec.pp),
         f"evals.{case.evaluation}.batch_size": BATCH,
         f"evals.{case.evaluation}.max_new_tokens": TOKENS,
     }
