@@ -29,7 +29,7 @@ def train(size: str, repeats: int, modes: list[str]) -> list[Row]:
     flags = ["--size", size, "--repeats", str(repeats)]
     rows = training.table(parser.parse_args([*flags, "--modes", *modes]))
     if "full" in modes:
-        for policy in ("dots", "none"):
+        for policy in ("full", "none"):
             args = parser.parse_args([*flags, "--remat", policy, "--peers", ""])
             rows += [
                 Row(f"{row.what} (remat {policy})", row.value, row.unit)

@@ -292,7 +292,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--text_len", type=int, default=128)
     parser.add_argument("--target", type=int, default=32, help="supervised tokens")
-    parser.add_argument("--remat", default="full")
+    parser.add_argument("--remat", default="dots", help="of pgjax; a config has full, the smallest")
     parser.add_argument("--loss_chunk", type=int, default=16)
     parser.add_argument("--dtype", default="", help="of computation; default: the device's")
     parser.add_argument("--steps", type=int, default=3, help="timed in each process")
