@@ -221,11 +221,9 @@ class Embedder(nn.Module):
 
     def decode(self, x: jax.Array) -> jax.Array:
         """[...,D] -> float32 logits [...,V]."""
-        if isinstance(self.table, Transposed):
-            eqn, table = "...D,DV->...V", self.table.columns
-        else:
-            eqn, table = "...D,VD->...V", self.table
-        return jnp.einsum(eqn, x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+        table = self.table.rows if isinstance(self.table, Transposed) else self.table
+        table = table.astype(x.dtype)
+        return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
 
 
 class Gemma(nn.Module):

@@ -75,6 +75,11 @@ class Transposed:
     columns: jax.Array
 
     @property
+    def rows(self) -> jax.Array:
+        """[V,D] again; a product takes the transpose in, anything else would copy the matrix."""
+        return self.columns.T
+
+    @property
     def shape(self) -> tuple[int, int]:
         """[V,D]."""
         return self.columns.shape[::-1]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from pgjax import trees
 from pgjax.models.attention import soft_cap
+from pgjax.models.layers import Transposed
 from pgjax.models.paligemma import PaliGemma
 
 Flat = dict[str, jax.Array]
@@ -47,6 +48,8 @@ def make_loss(
             rngs=None if key is None else {"dropout": key},
         )
         table = params["llm"]["embedder"]["input_embedding"]
+        if isinstance(table, Transposed):
+            table = table.rows
         softcap = model.llm_config.final_softcap
         return supervised_xent(
             hidden, table, targets, supervised, row_weight, label_smoothing, chunk, softcap

@@ -8,6 +8,7 @@ from tiny_model import batch, make, params, quick_jit
 
 from pgjax import trees
 from pgjax.inference.arrange import arrange
+from pgjax.models.loss import make_loss
 
 
 @pytest.mark.parametrize("kind", [None, "int8"])
@@ -32,7 +33,10 @@ def test_unstacked_layers(kind):
         logits, cache = model.apply(variables, image, text, mask, valid, **options)
         cache = cache.take(jnp.int32([1, 0]))
         more, _ = model.apply(variables, jnp.int32([3, 4]), cache, method="extend")
-        return hidden, logits, more
+        loss = make_loss(model, label_smoothing=0.0, chunk=2)
+        ahead = {"image": image, "text": text, "mask_ar": mask, "mask_loss": np.ones_like(text)}
+        _, losses = loss(trees.unflatten(p), {}, ahead, np.ones(2, np.float32), None)
+        return hidden, logits, more, losses
 
     for got, want in zip(run(apart), run(flat), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
