@@ -105,7 +105,9 @@ def describe(program: Program, found: Needs, device: Device, frames: int = 0) ->
         f"It {verdict}: {gib(found.peak)} of {gib(device.usable_bytes)}.",
         _host_line(program, found, device),
     ]
-    if rest is not None and jax.default_backend() == "cpu" and device.name != "cpu":
+    if device.name == "cpu":
+        lines.append("A CPU's kernels take scratch memory that the compiler does not count: leave room.")
+    elif rest is not None and jax.default_backend() == "cpu":
         lines.append(
             "Compiled for a CPU; a GPU's or TPU's compiler arranges temporaries differently, so "
             "leave a tenth."

@@ -1,10 +1,10 @@
 """The memory plan against what the same step really takes.
 
-    python tools/bench/plan_check.py [--adapt attention] [--batch 8] [--optimizer adam]
+    python tools/bench/plan_check.py [--size mid] [--adapt attention] [--res 224] [--batch 8]
 
-Plans a run of the `mid` model with the real vocabulary of 257,152, then makes its arguments and
-takes steps in this process. On a CPU the process's largest resident memory is measured, less what
-it had before the arguments; on a GPU, the largest that the allocator gave out. Linux only.
+Plans a run with texts of 128 tokens, then makes its arguments and takes steps in this process. On a
+CPU the growth of the process's resident memory is measured; on a GPU, the largest that the
+allocator gave out. Linux only.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from common import SIZES
 
 from pgjax.console import gib
 from pgjax.inference.session import open_layout
@@ -22,23 +23,21 @@ from pgjax.training.memory import abstract_batch, needs
 from pgjax.training.program import Program, make_program
 
 
-def mid_program(adapt: str, optimizer: str, batch: int) -> Program:
-    """The training step of the `mid` model under an adaptation mode."""
+def program_of(size: str, res: int, adapt: str, optimizer: str, batch: int) -> Program:
+    """The training step of a model under an adaptation mode."""
     c = transfer(
-        "plan_check", train={}, evals={}, prompt="", target="", variant="3b", mode=adapt,
+        "plan_check", train={}, evals={}, prompt="", target="", variant="3b", res=res, mode=adapt,
         text_len=128, steps=100, batch_size=batch, lr=1e-5,
     )  # fmt: skip
-    c.model.img, c.model.llm = (
-        parse_arg(None, variant="mid/14"),
-        parse_arg(None, variant="gemma_mid"),
-    )
+    for tower in ("img", "llm"):
+        c.model[tower] = parse_arg(None, **SIZES[size][tower])
     c = adapted(c)
     if optimizer:
         c.optimizer.name, c.optimizer.args = optimizer, parse_arg(None)
     return make_program(open_layout(c.to_dict()), c.total_steps)
 
 
-def measured(program: Program, steps: int = 2) -> int:
+def measured(program: Program, steps: int) -> int:
     """Bytes that arguments and a few steps take at most, beside what is taken before."""
     state, frozen = program.abstract()
     batch = abstract_batch(program)
@@ -81,14 +80,18 @@ def _resident(key: str) -> int:
 def main(argv: list[str] | None = None) -> float:
     """Prints both figures and returns measured / planned."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", default="mid", choices=SIZES)
     parser.add_argument("--adapt", default="")
+    parser.add_argument("--res", type=int, default=224)
     parser.add_argument("--optimizer", default="")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=2)
     args = parser.parse_args(argv)
-    program = mid_program(args.adapt, args.optimizer, args.batch)
-    planned, found = needs(program).peak, measured(program)
+    program = program_of(args.size, args.res, args.adapt, args.optimizer, args.batch)
+    planned, found = needs(program).peak, measured(program, args.steps)
     print(
-        f"{jax.local_devices()[0].device_kind}, mode {args.adapt or 'full'}, batch {args.batch}: "
+        f"{jax.local_devices()[0].device_kind}, {args.size}, mode {args.adapt or 'full'}, "
+        f"{args.res} px, batch {args.batch}: "
         f"planned {gib(planned)}, measured {gib(found)}, ratio {found / planned:.3f}"
     )
     return found / planned
