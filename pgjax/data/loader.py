@@ -21,6 +21,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from pgjax.data.parcel import Parcel
 from pgjax.data.sources import Source
 from pgjax.data.workers import end_with_parent
 from pgjax.errors import DataError, UserError
@@ -30,9 +31,6 @@ ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
 _ENDLESS = 2**40  # batches; grain wants a length
 _SMALL = 2**16  # examples; for fewer, grain's shuffle takes up to milliseconds each
 _MOST_SKIPS = 100  # in a row; more means that nothing is right
-# Workers send batches through pipes: shared memory would outlive a killed run, and containers
-# often have 64 MB of it.
-_NO_SHARED_MEMORY = grain.experimental.DatasetOptions(min_shm_size=2**62)
 
 Pipeline = Callable[..., dict[str, Any]]
 Batch = dict[str, Any]
@@ -103,10 +101,10 @@ class TrainLoader:
         return _closed_at_exit(self._iterate())
 
     def _iterate(self) -> Iterator[Batch]:
-        for batch, host in _read_ahead(self._reader, self._done, *self._options):
-            self._notes.add(host.notes)
+        for read in _read_ahead(self._reader, self._done, *self._options):
+            self._notes.add(read.notes)
             self._done += 1
-            yield batch
+            yield read.parcel.open()
 
     def state(self) -> dict[str, int]:
         """The position after the last batch yielded, in examples over all processes."""
@@ -178,9 +176,9 @@ class EvalLoader:
         return _closed_at_exit(self._iterate())
 
     def _iterate(self) -> Iterator[Batch]:
-        for batch, host in _read_ahead(self._reader, 0, *self._options):
-            self._notes.add(host.notes)
-            yield {**batch, "meta": host.meta}
+        for read in _read_ahead(self._reader, 0, *self._options):
+            self._notes.add(read.notes)
+            yield {**read.parcel.open(), "meta": read.meta}
 
     def report(self) -> dict[str, Any]:
         """Counts of examples skipped, dropped and truncated, and the first few places."""
@@ -232,11 +230,13 @@ class _Notes:
         return {**self.counts, "examples": list(self.examples)}
 
 
-class _Host:
-    """What travels beside the arrays. Not a dict, lest grain look for arrays in it."""
+@dataclasses.dataclass
+class _Read:
+    """A batch, and what is told of it. Not a dict, lest grain look for arrays in it."""
 
-    def __init__(self, notes: list[tuple[str, str]], meta: list[dict[str, Any]] | None = None):
-        self.notes, self.meta = notes, meta
+    parcel: Parcel
+    notes: list[tuple[str, str]]
+    meta: list[dict[str, Any]] | None = None
 
 
 class _Failure:
@@ -258,13 +258,13 @@ class _Batches:
     skip: bool
     share: _Share
 
-    def __getitem__(self, i: int) -> tuple[Batch, _Host] | _Failure:
+    def __getitem__(self, i: int) -> _Read | _Failure:
         try:
             return self.batch(i)
         except DataError as e:
             return _Failure(str(e))
 
-    def batch(self, i: int) -> tuple[Batch, _Host]:
+    def batch(self, i: int) -> _Read:
         raise NotImplementedError
 
     def read(self, part: int, index: int, position: int, notes: list) -> Row | None:
@@ -307,13 +307,13 @@ class _TrainBatches(_Batches):
     def __len__(self) -> int:
         return _ENDLESS
 
-    def batch(self, i: int) -> tuple[Batch, _Host]:
+    def batch(self, i: int) -> _Read:
         notes: list[tuple[str, str]] = []
         rows = [
             self.read(*self.order[p], p, notes) or self.first_good(self.after(p))
             for p in self.share.positions(i)
         ]
-        return _stack(rows), _Host(notes)
+        return _Read(Parcel(_stack(rows)), notes)
 
     def after(self, position: int) -> Iterator[tuple[int, int, int]]:
         for p in itertools.count(position + 1):
@@ -327,7 +327,7 @@ class _EvalBatches(_Batches):
     def __len__(self) -> int:
         return -(-len(self.left) // self.share.batch)
 
-    def batch(self, i: int) -> tuple[Batch, _Host]:
+    def batch(self, i: int) -> _Read:
         notes: list[tuple[str, str]] = []
         slots, count = self.share.positions(i), len(self.left)
         positions = [int(self.left[k]) if k < count else k for k in slots]
@@ -346,7 +346,8 @@ class _EvalBatches(_Batches):
             for p, (example, _) in zip(positions, rows, strict=True)
         ]
         index = np.array(positions, np.int32)
-        return {**_stack(rows), "_mask": mask, "_index": index}, _Host(notes, meta)
+        arrays = {**_stack(rows), "_mask": mask, "_index": index}
+        return _Read(Parcel(arrays), notes, meta)
 
 
 def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
@@ -398,7 +399,7 @@ def _hash(key: tuple[int, int, int]) -> int:
 
 def _read_ahead(
     reader: _Batches, first: int, workers: int, threads: int, prefetch: int
-) -> Iterator[tuple[Batch, _Host]]:
+) -> Iterator[_Read]:
     """Batches from `first` on, in order; leaving the iteration ends threads and workers."""
     # Whole batches are the unit, so that reading ahead cannot change the order.
     data = grain.MapDataset.source(reader)[first:]
@@ -407,10 +408,7 @@ def _read_ahead(
             flags.FLAGS.mark_as_parsed()
         read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        piped = grain.experimental.WithOptionsIterDataset(
-            data.to_iter_dataset(read), _NO_SHARED_MEMORY
-        )
-        dataset = piped.mp_prefetch(ahead, _set_up_worker)
+        dataset = data.to_iter_dataset(read).mp_prefetch(ahead, _set_up_worker)
     else:
         read = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(read)

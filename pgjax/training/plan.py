@@ -106,7 +106,9 @@ def describe(program: Program, found: Needs, device: Device, frames: int = 0) ->
         _host_line(program, found, device),
     ]
     if device.name == "cpu":
-        lines.append("A CPU's kernels take scratch memory that the compiler does not count: leave room.")
+        lines.append(
+            "A CPU's kernels take scratch memory that the compiler does not count: leave room."
+        )
     elif rest is not None and jax.default_backend() == "cpu":
         lines.append(
             "Compiled for a CPU; a GPU's or TPU's compiler arranges temporaries differently, so "
