@@ -1,7 +1,8 @@
 """Worker processes that do not outlive the process they work for."""
 
-import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 import threading
 
 
@@ -15,4 +16,6 @@ def end_with_parent() -> None:
 
 def _wait_and_end() -> None:
     multiprocessing.parent_process().join()
+    # No exit handler will run, nor the one that removes the folder of this process's sockets.
+    shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     os._exit(1)

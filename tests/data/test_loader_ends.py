@@ -41,10 +41,12 @@ def alive(pid):
 @pytest.mark.parametrize("sent", ["interrupt", "kill"])
 def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
     (tmp_path / "main.py").write_text(SCRIPT)
+    (tmp_path / "tmp").mkdir()
+    paths = f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/data'}"
     program = subprocess.Popen(
         [sys.executable, "main.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/data'}", "PATH": ""},
+        env={"PYTHONPATH": paths, "PATH": "", "TMPDIR": str(tmp_path / "tmp")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -63,3 +65,4 @@ def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(map(alive, workers))
+    assert not list((tmp_path / "tmp").iterdir())
