@@ -64,5 +64,7 @@ def test_executed(tmp_path):
     for name in ("finetune_paligemma.ipynb", "detection.ipynb"):
         losses = re.findall(r"val: loss ([\d.]+)", text_of(done[name]))
         assert float(losses[-1]) < 0.5 * float(losses[0])
+    captions = re.findall(r"answers: acc ([\d.]+)", text_of(done["finetune_paligemma.ipynb"]))
+    assert float(captions[0]) == 0 and float(captions[-1]) > 0.7
     scores = re.findall(r"answers: .*?mAP ([\d.e-]+)", text_of(done["detection.ipynb"]))
     assert float(scores[-1]) > float(scores[0]) + 0.1
