@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend, soft_cap
-from pgjax.models.layers import Transposed, scan_layers, unstacked_layers
+from pgjax.models.layers import Transposed, dot_rows, scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
 
@@ -221,9 +221,7 @@ class Embedder(nn.Module):
 
     def decode(self, x: jax.Array) -> jax.Array:
         """[...,D] -> float32 logits [...,V]."""
-        table = self.table.rows if isinstance(self.table, Transposed) else self.table
-        table = table.astype(x.dtype)
-        return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
+        return dot_rows(x, self.table)
 
 
 class Gemma(nn.Module):

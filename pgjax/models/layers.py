@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from pgjax.errors import UserError
 
@@ -74,10 +75,14 @@ class Transposed:
 
     columns: jax.Array
 
+    def astype(self, dtype: Any) -> "Transposed":
+        """As of an array."""
+        return Transposed(self.columns.astype(dtype))
+
     @property
-    def rows(self) -> jax.Array:
-        """[V,D] again; a product takes the transpose in, anything else would copy the matrix."""
-        return self.columns.T
+    def dtype(self) -> jnp.dtype:
+        """As of an array."""
+        return self.columns.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,6 +93,16 @@ class Transposed:
     def nbytes(self) -> int:
         """As of an array."""
         return self.columns.nbytes
+
+
+def dot_rows(x: jax.Array, table: jax.Array | Transposed) -> jax.Array:
+    """[...,D] times each row of [V,D], in x's dtype: float32 [...,V]."""
+    table = table.astype(x.dtype)
+    if isinstance(table, Transposed):
+        eqn, table = "...D,DV->...V", table.columns
+    else:
+        eqn = "...D,VD->...V"
+    return jnp.einsum(eqn, x, table, preferred_element_type=jnp.float32)
 
 
 def unstacked_layers(module: nn.Module, name: str) -> Sequence[Any] | None:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from pgjax import trees
 from pgjax.models.attention import soft_cap
-from pgjax.models.layers import Transposed
+from pgjax.models.layers import Transposed, dot_rows
 from pgjax.models.paligemma import PaliGemma
 
 Flat = dict[str, jax.Array]
@@ -48,8 +48,6 @@ def make_loss(
             rngs=None if key is None else {"dropout": key},
         )
         table = params["llm"]["embedder"]["input_embedding"]
-        if isinstance(table, Transposed):
-            table = table.rows
         softcap = model.llm_config.final_softcap
         return supervised_xent(
             hidden, table, targets, supervised, row_weight, label_smoothing, chunk, softcap
@@ -77,7 +75,7 @@ def shift(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def supervised_xent(
     hidden: jax.Array,
-    embedding: jax.Array,
+    embedding: jax.Array | Transposed,
     targets: jax.Array,
     supervised: jax.Array,
     row_weight: jax.Array,
@@ -93,7 +91,7 @@ def supervised_xent(
 
     Args:
       hidden: [B,T,D] final-normed hidden states.
-      embedding: [V,D] output embedding.
+      embedding: [V,D] output embedding; has a gradient if it is an array.
       targets: int32 [B,T].
       supervised: bool [B,T].
       row_weight: float32 [B], for a mean over rows 1/B each.
@@ -205,17 +203,14 @@ def _forward(
     )
 
 
-def _logits(h: jax.Array, table: jax.Array) -> jax.Array:
+def _logits(h: jax.Array, table: jax.Array | Transposed) -> jax.Array:
     """[B,C,D], [V,D] -> float32 [B,C,V]; a narrower table is widened one block at a time."""
 
-    def product(block):
-        return jnp.einsum("BCD,VD->BCV", h, block, preferred_element_type=jnp.float32)
-
     if table.dtype == h.dtype:
-        return product(table)
+        return dot_rows(h, table)
 
     def body(i, logits):
-        part = product(_block(table, i, 0).astype(h.dtype))
+        part = dot_rows(h, _block(table, i, 0))
         return jax.lax.dynamic_update_slice_in_dim(logits, part, i * part.shape[2], axis=2)
 
     logits = jnp.zeros((*h.shape[:2], table.shape[0]), jnp.float32)
