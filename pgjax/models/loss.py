@@ -205,7 +205,6 @@ def _forward(
 
 def _logits(h: jax.Array, table: jax.Array | Transposed) -> jax.Array:
     """[B,C,D], [V,D] -> float32 [B,C,V]; a narrower table is widened one block at a time."""
-
     if table.dtype == h.dtype:
         return dot_rows(h, table)
 
