@@ -115,14 +115,14 @@ def put(x: np.ndarray, sharding: NamedSharding, dtype: jnp.dtype) -> jax.Array:
 
 
 def put_transposed(tensor: Tensor, target: jax.ShapeDtypeStruct) -> jax.Array:
-    """A matrix [V,D] as [D,V], in slices, for a device that is a CPU."""
+    """A matrix [V,D] as float32 [D,V], in slices, for a device that is a CPU."""
     rows, columns = tensor.shape
-    host = aligned((columns, rows), target.dtype)
+    host = aligned((columns, rows), np.float32)
     step = max(1, SLICE_BYTES // (columns * host.itemsize))
     for start in range(0, rows, step):
         host[:, start : start + step] = tensor.read(start, min(start + step, rows)).T
     spec = (*target.sharding.spec, None, None)[:2]
-    return put(host, NamedSharding(target.sharding.mesh, PartitionSpec(*spec[::-1])), target.dtype)
+    return put(host, NamedSharding(target.sharding.mesh, PartitionSpec(*spec[::-1])), np.float32)
 
 
 def _rows(tensor: Tensor, index: tuple[slice, ...], dtype: jnp.dtype) -> np.ndarray:

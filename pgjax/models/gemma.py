@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention import attend, soft_cap
-from pgjax.models.layers import Transposed, dot_rows, scan_layers, unstacked_layers
+from pgjax.models.embedding import Transposed, dot_rows, take_rows
+from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
 
@@ -213,11 +214,8 @@ class Embedder(nn.Module):
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """int32 [B,T] -> [B,T,D], scaled by √D."""
-        if isinstance(self.table, Transposed):
-            x = jnp.moveaxis(jnp.take(self.table.columns, tokens, axis=1), 0, -1)
-        else:
-            x = jnp.take(self.table, tokens, axis=0)
-        return x.astype(self.dtype) * jnp.asarray(self.width**0.5, self.dtype)
+        x = take_rows(self.table, tokens).astype(self.dtype)
+        return x * jnp.asarray(self.width**0.5, self.dtype)
 
     def decode(self, x: jax.Array) -> jax.Array:
         """[...,D] -> float32 logits [...,V]."""

@@ -3,7 +3,7 @@
 Training scans: the program stays small, and each layer is rematerialised by a named policy. A
 scan copies each layer's weights out of the stack before it multiplies, which is nothing beside a
 batch of a thousand tokens, and half the time of a single one; so `pgjax.load` leaves the decoder's
-layers apart (`Unstacked`), and on a CPU turns the embedding over (`Transposed`).
+layers apart (`Unstacked`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
-import jax.numpy as jnp
 
 from pgjax.errors import UserError
 
@@ -67,42 +66,6 @@ class Unstacked:
     def nbytes(self) -> int:
         """Of all layers."""
         return sum(x.nbytes for x in jax.tree.leaves(self))
-
-
-@flax.struct.dataclass
-class Transposed:
-    """A matrix [V,D] kept as [D,V], which a CPU multiplies a few rows by a quarter faster."""
-
-    columns: jax.Array
-
-    def astype(self, dtype: Any) -> "Transposed":
-        """As of an array."""
-        return Transposed(self.columns.astype(dtype))
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        """As of an array."""
-        return self.columns.dtype
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """[V,D]."""
-        return self.columns.shape[::-1]
-
-    @property
-    def nbytes(self) -> int:
-        """As of an array."""
-        return self.columns.nbytes
-
-
-def dot_rows(x: jax.Array, table: jax.Array | Transposed) -> jax.Array:
-    """[...,D] times each row of [V,D], in x's dtype: float32 [...,V]."""
-    table = table.astype(x.dtype)
-    if isinstance(table, Transposed):
-        eqn, table = "...D,DV->...V", table.columns
-    else:
-        eqn = "...D,VD->...V"
-    return jnp.einsum(eqn, x, table, preferred_element_type=jnp.float32)
 
 
 def unstacked_layers(module: nn.Module, name: str) -> Sequence[Any] | None:

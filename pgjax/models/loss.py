@@ -9,7 +9,6 @@ Einsum letters: B rows, C columns of a chunk, D width, V vocabulary.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -17,11 +16,10 @@ import jax.numpy as jnp
 
 from pgjax import trees
 from pgjax.models.attention import soft_cap
-from pgjax.models.layers import Transposed, dot_rows
+from pgjax.models.embedding import Transposed, all_blocks, block, dot_rows, is_narrower
 from pgjax.models.paligemma import PaliGemma
 
 Flat = dict[str, jax.Array]
-BLOCKS = 16  # of the vocabulary, where casting the whole embedding would cost more than it does
 
 
 def make_loss(
@@ -151,9 +149,8 @@ def _forward(
     pad = -t % chunk
     packed_h = jnp.pad(_take(hidden, order), ((0, 0), (0, pad), (0, 0)))
     packed_y = jnp.pad(_take(targets, order), ((0, 0), (0, pad)))
-    table = embedding
-    if embedding.dtype.itemsize >= hidden.dtype.itemsize:
-        table = embedding.astype(hidden.dtype)
+    narrow = is_narrower(embedding, hidden)
+    table = embedding if narrow else embedding.astype(hidden.dtype)
     num_chunks = (count.max() + chunk - 1) // chunk
 
     def body(state):
@@ -162,7 +159,7 @@ def _forward(
         h = jax.lax.dynamic_slice_in_dim(packed_h, start, chunk, axis=1)
         y = jax.lax.dynamic_slice_in_dim(packed_y, start, chunk, axis=1)
         live = (start + jnp.arange(chunk, dtype=jnp.int32))[None] < count[:, None]
-        logits = soft_cap(_logits(h, table), softcap)
+        logits = soft_cap(dot_rows(h, table), softcap)
         lse = jax.nn.logsumexp(logits, axis=-1)
         picked = jnp.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
         ce = high * (lse - picked)
@@ -203,40 +200,17 @@ def _forward(
     )
 
 
-def _logits(h: jax.Array, table: jax.Array | Transposed) -> jax.Array:
-    """[B,C,D], [V,D] -> float32 [B,C,V]; a narrower table is widened one block at a time."""
-    if table.dtype == h.dtype:
-        return dot_rows(h, table)
-
-    def body(i, logits):
-        part = dot_rows(h, _block(table, i, 0))
-        return jax.lax.dynamic_update_slice_in_dim(logits, part, i * part.shape[2], axis=2)
-
-    logits = jnp.zeros((*h.shape[:2], table.shape[0]), jnp.float32)
-    return jax.lax.fori_loop(*_all_blocks(table), body, logits)
-
-
 def _logits_transposed(dlogits: jax.Array, table: jax.Array) -> jax.Array:
     """[B,C,V], [V,D] -> [B,C,D] in dlogits' dtype."""
-    if table.dtype == dlogits.dtype:
+    if not is_narrower(table, dlogits):
         return jnp.einsum("BCV,VD->BCD", dlogits, table)
 
     def body(i, dh):
-        part = _block(dlogits, i, 2), _block(table, i, 0).astype(dlogits.dtype)
+        part = block(dlogits, i, 2), block(table, i, 0).astype(dlogits.dtype)
         return dh + jnp.einsum("BCV,VD->BCD", *part)
 
     dh = jnp.zeros((*dlogits.shape[:2], table.shape[1]), dlogits.dtype)
-    return jax.lax.fori_loop(*_all_blocks(table), body, dh)
-
-
-def _all_blocks(table: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.int32(0), jnp.int32(math.gcd(table.shape[0], BLOCKS))
-
-
-def _block(x: jax.Array, i: jax.Array, axis: int) -> jax.Array:
-    """The i-th of the equal blocks that an axis of the vocabulary's size is cut into."""
-    size = x.shape[axis] // math.gcd(x.shape[axis], BLOCKS)
-    return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
+    return jax.lax.fori_loop(*all_blocks(table), body, dh)
 
 
 def _take(x: jax.Array, columns: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layers one after the other give what a scan over the stacked ones gives."""
+"""What is arranged for answering gives what the stacked layers and the plain embedding give."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from tiny_model import batch, make, params, quick_jit
 
 from pgjax import trees
 from pgjax.inference.arrange import arrange
+from pgjax.models.embedding import dot_rows, take_rows
 from pgjax.models.loss import make_loss
 
 
@@ -40,3 +41,17 @@ def test_unstacked_layers(kind):
 
     for got, want in zip(run(apart), run(flat), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_embedding_on_a_cpu(dtype):
+    """Whatever form it is kept in, rows and products are those of the matrix."""
+    rng = np.random.default_rng(0)
+    table = jnp.asarray(rng.normal(size=(48, 8)), dtype)
+    x = jnp.asarray(rng.normal(size=(2, 3, 8)), jnp.float32)
+    (kept,) = arrange({"llm/embedder/input_embedding": table}).values() or (table,)
+    assert kept.dtype == ("float16" if dtype == "float16" else "float32")
+    wide = np.asarray(table, np.float32)
+    tokens = np.array([[3, 47], [0, 3]])
+    np.testing.assert_array_equal(take_rows(kept, jnp.asarray(tokens)), wide[tokens])
+    np.testing.assert_allclose(dot_rows(x, kept), np.asarray(x) @ wide.T, rtol=1e-5, atol=1e-5)
