@@ -1,6 +1,7 @@
 """Batches of images and prompts in, answers out."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from pgjax import sharding, trees
 from pgjax.decoding.decoders import make_decoder, make_sampler
 from pgjax.decoding.generate import Generated, Rules, advance, begin
 from pgjax.errors import UserError
+from pgjax.inference.compiling import compiler_options
 from pgjax.inference.session import Flat, Session
 from pgjax.models.paligemma import Cache
 from pgjax.text.tokenizer import Tokenizer
@@ -74,7 +76,11 @@ def make_answer_fn(
         rules = _rules(batch, seed, limit, *masks)
         return decode(prefill, extend, Cache.take, rules, max_new_tokens=max_new_tokens)
 
-    jitted = jax.jit(answer, out_shardings=sharding.replicated(session.mesh))
+    jitted = jax.jit(
+        answer,
+        out_shardings=sharding.replicated(session.mesh),
+        compiler_options=compiler_options(),
+    )
 
     def call(params: Flat, batch: Flat, seed: int, limit: int = max_new_tokens) -> Generated:
         with sharding.use_mesh(session.mesh):
@@ -105,7 +111,7 @@ def make_stream_fn(
     choose = make_sampler(sampler)
     masks = token_masks(session.tokenizer, stop, allowed, forbidden)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def start(params, batch, seed, limit):
         prefill, _ = _functions(session, params, batch, max_new_tokens, cache_dtype)
         rules = _rules(batch, seed, limit, *masks)
@@ -115,7 +121,7 @@ def make_stream_fn(
         _, extend = _functions(session, params, None, max_new_tokens, cache_dtype)
         return advance(extend, rules, state, sampler=choose, until=until)
 
-    go_on = jax.jit(go_on, donate_argnums=2)
+    go_on = jax.jit(go_on, donate_argnums=2, compiler_options=compiler_options())
 
     def call(
         params: Flat, batch: Flat, seed: int, every: int = 4, limit: int = max_new_tokens

@@ -269,6 +269,9 @@ class Gemma(nn.Module):
             return self.final_norm(x), cache
         block, caches = Block(self.config, self.lora, parent=None), []
         for i, params in enumerate(layers):
+            # Else the compiler widens all layers' quantized or half-precision weights beforehand,
+            # and keeps them so from token to token.
+            params, x = jax.lax.optimization_barrier((params, x))
             x, new = block.apply({"params": params}, x, cache and cache[i], *rest)
             caches.append(new)
         return self.final_norm(x), cache and tuple(caches)

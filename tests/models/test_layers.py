@@ -1,5 +1,8 @@
 """What is arranged for answering gives what the stacked layers and the plain embedding give."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,13 @@ import pytest
 from tiny_model import batch, make, params, quick_jit
 
 from pgjax import trees
+from pgjax.decoding.decoders import make_decoder
+from pgjax.decoding.generate import plain_rules
 from pgjax.inference.arrange import arrange
+from pgjax.inference.compiling import compiler_options
 from pgjax.models.embedding import dot_rows, take_rows
 from pgjax.models.loss import make_loss
+from pgjax.models.paligemma import Cache, abstract_params
 
 
 @pytest.mark.parametrize("kind", [None, "int8"])
@@ -55,3 +62,31 @@ def test_the_embedding_on_a_cpu(dtype):
     tokens = np.array([[3, 47], [0, 3]])
     np.testing.assert_array_equal(take_rows(kept, jnp.asarray(tokens)), wide[tokens])
     np.testing.assert_allclose(dot_rows(x, kept), np.asarray(x) @ wide.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(compiler_options() is None, reason="this XLA orders programs as it likes")
+@pytest.mark.parametrize("kind", [None, "nf4", "int8"])
+def test_weights_are_widened_layer_by_layer(kind):
+    """What is kept small stays small while it answers: no two layers are float32 at once."""
+    model = make(llm={"depth": 6, "width": 64, "mlp_dim": 4096})
+    shapes = trees.flatten(nn.unbox(abstract_params(model)))
+    small = {name: jnp.zeros(x.shape, "float16") for name, x in shapes.items()}
+    small |= arrange(small, kind=kind)
+    image, text, valid = batch([5], 5)
+    rules = plain_rules(1, model.llm_config.vocab_size, limit=9, eos_id=-1)
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def answer(params):
+        variables = {"params": trees.unflatten(params)}
+        options = {"max_new_tokens": 9, "cache_dtype": "float32", "method": "prefill"}
+        return make_decoder("greedy")(
+            lambda: model.apply(variables, image, text, np.zeros_like(text), valid, **options),
+            lambda token, cache: model.apply(variables, token, cache, method="extend"),
+            Cache.take,
+            rules,
+            max_new_tokens=9,
+        ).tokens
+
+    layer = 3 * 64 * 4096 * 4  # bytes of an MLP
+    temporary = answer.lower(small).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 2 * layer

@@ -10,6 +10,7 @@ bandwidth is shown that reading the decoder's parameters once per token takes.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import tempfile
@@ -50,6 +51,7 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
     from pgjax.decoding.decoders import make_decoder
     from pgjax.decoding.generate import plain_rules
     from pgjax.inference.arrange import arrange
+    from pgjax.inference.compiling import compiler_options
     from pgjax.inference.precision import precision_here
     from pgjax.models.paligemma import Cache, make_model
 
@@ -66,7 +68,7 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
     def program(tokens: int):
         rules = plain_rules(batch, model.llm_config.vocab_size, limit=tokens, eos_id=-1)
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=compiler_options())
         def generate(params, image, text):
             variables = {"params": trees.unflatten(params)}
             options = {"max_new_tokens": tokens, "cache_dtype": p.llm, "method": "prefill"}
