@@ -56,7 +56,7 @@ def test_stored_with_outputs(path):
 def test_executed(tmp_path):
     subprocess.run(
         [sys.executable, ROOT / "tools/run_notebooks.py", "--out", tmp_path],
-        check=True, capture_output=True, timeout=600,
+        check=True, capture_output=True, timeout=1500,
     )  # fmt: skip
     done = {name: json.loads((tmp_path / name).read_text()) for name in NAMES}
     for notebook in done.values():
