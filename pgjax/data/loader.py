@@ -101,10 +101,10 @@ class TrainLoader:
         return _closed_at_exit(self._iterate())
 
     def _iterate(self) -> Iterator[Batch]:
-        for read in _read_ahead(self._reader, self._done, *self._options):
+        for batch, read in _read_ahead(self._reader, self._done, *self._options):
             self._notes.add(read.notes)
             self._done += 1
-            yield read.parcel.open()
+            yield batch
 
     def state(self) -> dict[str, int]:
         """The position after the last batch yielded, in examples over all processes."""
@@ -176,9 +176,9 @@ class EvalLoader:
         return _closed_at_exit(self._iterate())
 
     def _iterate(self) -> Iterator[Batch]:
-        for read in _read_ahead(self._reader, 0, *self._options):
+        for batch, read in _read_ahead(self._reader, 0, *self._options):
             self._notes.add(read.notes)
-            yield {**read.parcel.open(), "meta": read.meta}
+            yield {**batch, "meta": read.meta}
 
     def report(self) -> dict[str, Any]:
         """Counts of examples skipped, dropped and truncated, and the first few places."""
@@ -399,24 +399,24 @@ def _hash(key: tuple[int, int, int]) -> int:
 
 def _read_ahead(
     reader: _Batches, first: int, workers: int, threads: int, prefetch: int
-) -> Iterator[_Read]:
+) -> Iterator[tuple[Batch, _Read]]:
     """Batches from `first` on, in order; leaving the iteration ends threads and workers."""
     # Whole batches are the unit, so that reading ahead cannot change the order.
     data = grain.MapDataset.source(reader)[first:]
     if workers:
         if not flags.FLAGS.is_parsed():  # in a notebook or script; grain reads flags of its own
             flags.FLAGS.mark_as_parsed()
-        read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        dataset = data.to_iter_dataset(read).mp_prefetch(ahead, _set_up_worker)
+        dataset = data.to_iter_dataset(options).mp_prefetch(ahead, _set_up_worker)
     else:
-        read = grain.ReadOptions(threads, max(prefetch, threads))
-        dataset = data.to_iter_dataset(read)
-    with contextlib.closing(iter(dataset)) as batches:
-        for batch in batches:
-            if isinstance(batch, _Failure):
-                raise DataError(batch.message)
-            yield batch
+        options = grain.ReadOptions(threads, max(prefetch, threads))
+        dataset = data.to_iter_dataset(options)
+    with contextlib.closing(iter(dataset)) as reads:
+        for read in reads:
+            if isinstance(read, _Failure):
+                raise DataError(read.message)
+            yield read.parcel.open(), read
 
 
 _open: weakref.WeakSet = weakref.WeakSet()

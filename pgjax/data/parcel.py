@@ -65,7 +65,7 @@ class _Sent:
         """
         try:
             handle = self._handle.detach()
-        except OSError as e:
+        except (OSError, EOFError) as e:
             raise DataError(f"a worker process ended before its batch was taken ({e})") from e
         try:
             return _views(handle, self._layout, self._size)

@@ -35,6 +35,7 @@ from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import Kept, Record, Store, gather_json
 from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
+from pgjax.inference.compiling import compiler_options
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.objects import scored_objects
 from pgjax.inference.session import Flat, Session
@@ -246,7 +247,11 @@ class Perplexity(Evaluator):
             _, tokens = loss(params, {}, batch, weight, None)
             return tokens
 
-        self._fn = jax.jit(token_losses, out_shardings=sharding.replicated(session.mesh))
+        self._fn = jax.jit(
+            token_losses,
+            out_shardings=sharding.replicated(session.mesh),
+            compiler_options=compiler_options(),
+        )
 
     def launch(self, params, batch):
         """Token losses."""

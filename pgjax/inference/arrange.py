@@ -17,6 +17,7 @@ from pgjax.checkpoints.load import put, put_transposed
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.console import gib
 from pgjax.errors import note
+from pgjax.inference.compiling import compiler_options
 from pgjax.models.embedding import Transposed
 from pgjax.models.layers import Unstacked
 from pgjax.models.lora import is_adapter
@@ -45,8 +46,8 @@ def arrange(
 ) -> dict[str, Any]:
     """Brings parameters into the form that answers fastest.
 
-    The decoder's layers apart, and on a CPU the embedding transposed, in float32. A bfloat16 one
-    would be widened whole for each token; float16 stays, which XLA widens in blocks.
+    The decoder's layers apart, and on a CPU the embedding transposed, in float32. A float16 one
+    stays as it is, to be widened in blocks; XLA would widen all of a bfloat16 one in any case.
 
     Args:
       tensors: arrays, or tensors of a checkpoint, [L,…] each, or quantized stacks. Those that this
@@ -201,7 +202,7 @@ def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) ->
 def _first_logits(model: Any, batch: Mapping[str, np.ndarray]) -> jax.Array:
     inputs = [jnp.asarray(batch[k]) for k in ("image", "text", "mask_ar", "mask_input")]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def run(params):
         variables = {"params": trees.unflatten(params)}
         options = {"max_new_tokens": 1, "cache_dtype": "float32", "method": "prefill"}

@@ -52,7 +52,8 @@ def load(
       quantize_images: the image tower's matrices as well.
       res: image size in pixels, where it is not to be that of the checkpoint; position
         embeddings are resampled then.
-      dtype: of the matrices: float32, bfloat16 or float16; None for that of the file.
+      dtype: of the matrices: float32, bfloat16 or float16; None for that of the file. On a CPU a
+        bfloat16 embedding is kept in float32.
       tokenizer: path of a `tokenizer.model`; None for the one that fits.
       mesh: sizes of the axes `data` and `model`, -1 for what is left; None for all devices under
         `data`. Every device holds all parameters, or its part of them along `model`.
