@@ -5,22 +5,24 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 """
 
 import contextlib
-import warnings
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pgjax import trees
 from pgjax.errors import UserError
 
 # Logical axes of parameters that the `model` mesh axis may split.
 TENSOR_AXES = ("heads", "mlp", "vocab")
-# Logical axes of activations.
-ACTIVATION_RULES = (("batch", "data"), ("seq", None), ("act_embed", None))
+# Logical axes of activations, and the mesh axis that splits each of them.
+ACTIVATION_AXES = {
+    "batch": "data", "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model",
+}  # fmt: skip
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
 
 
@@ -48,13 +50,85 @@ def make_mesh(
 
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
-    """Makes the models' activation constraints refer to this mesh while tracing."""
-    with warnings.catch_warnings():
-        # Under jax.set_mesh flax would also constrain parameters inside its scanned layers, where
-        # their names and ranks disagree.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with mesh, nn.logical_axis_rules(ACTIVATION_RULES):
-            yield
+    """Makes `constrain` put activations on this mesh while a function is traced."""
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        yield
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Splits an activation over the mesh of `use_mesh`, inside a function that is traced.
+
+    Without such constraints XLA follows the parameters, which fsdp splits by feature, and every
+    device works on the whole batch.
+
+    Args:
+      x: any shape.
+      axes: a logical name for each of its dimensions (`batch`, `heads`, `kv_heads`, `mlp`,
+        `vocab`), or None for one that stays whole. One that the mesh axis does not divide stays
+        whole too, except the batch.
+
+    Returns:
+      x, with its sharding fixed.
+
+    Raises:
+      RuntimeError: x lives on several devices, and no mesh is in use: the constraint would be
+        dropped, and the program would be partitioned in an unforeseen way.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        if jax.typeof(x).sharding.mesh.size > 1:
+            raise RuntimeError(
+                f"an activation of shape {x.shape} on a mesh of several devices is traced outside "
+                "pgjax.sharding.use_mesh, so that its sharding would be left to chance."
+            )
+        return x
+    if mesh.size == 1 or mesh.are_all_axes_manual:
+        return x
+    return jax.lax.with_sharding_constraint(x, activation_spec(mesh, x.shape, axes))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gather(w: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A parameter as a product needs it: whole along `data`, which fsdp splits it over.
+
+    It is gathered once in a layer, in the dtype that it has here, for all products that read it.
+    Its gradient is left to be summed into the parts that the parameter has.
+
+    Args:
+      w: one layer's value of a parameter.
+      axes: its logical names; those of `ACTIVATION_AXES` stay split over `model`.
+    """
+    return constrain(w, *(name if name in ACTIVATION_AXES else None for name in axes))
+
+
+gather.defvjp(lambda w, axes: (gather(w, axes), None), lambda axes, _, g: (g,))
+
+
+def activation_spec(
+    mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axes: Sequence[str | None]
+) -> PartitionSpec:
+    """The partition of an activation, see `constrain`.
+
+    Raises:
+      ValueError: the batch is not a multiple of the mesh's `data` axis, or as many names as there
+        are dimensions are not given.
+    """
+    spec = []
+    for size, name in zip(shape, axes, strict=True):
+        axis = name and ACTIVATION_AXES[name]
+        if axis and size % mesh.shape[axis]:
+            if name == "batch":
+                raise ValueError(
+                    f"a batch of {size} rows does not split over {mesh.shape[axis]} devices."
+                )
+            axis = None
+        spec.append(axis)
+    return PartitionSpec(*spec)
+
+
+def data_size() -> int:
+    """Number of devices that the mesh of `use_mesh` splits a batch over; 1 without a mesh."""
+    return jax.sharding.get_abstract_mesh().shape.get("data", 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -76,8 +150,8 @@ def param_shardings(
       mesh: from `make_mesh`.
       boxed: the model's abstract tree, whose leaves carry logical axis names.
       rules: `[(regex, strategy), ...]`, first match wins. `tensor` splits heads, hidden units
-        and the vocabulary over `model`; `fsdp` splits the largest remaining dimension over
-        `data`; what does not divide stays whole.
+        and the vocabulary over `model`; `fsdp` splits the largest remaining dimension but the
+        vocabulary over `data`; what does not divide stays whole.
 
     Raises:
       UserError: an unknown strategy, or a parameter that no rule matches.
@@ -101,8 +175,9 @@ def _spec(mesh: Mesh, leaf: nn.Partitioned, strategy: str) -> PartitionSpec:
                 spec[i] = "model"
                 break
     if "fsdp" in strategy:
-        # Never the scanned axis: each step of the scan reads one slice of it.
-        free = [i for i, s in enumerate(spec) if s is None and names[i] != "layers"]
+        # Never the scanned axis: each step of the scan reads one slice of it. Nor the vocabulary:
+        # tokens look up rows of it, which then would lie on other devices than the tokens.
+        free = [i for i, s in enumerate(spec) if s is None and names[i] not in ("layers", "vocab")]
         free = [i for i in free if shape[i] % mesh.shape["data"] == 0]
         if free:
             spec[max(free, key=lambda i: shape[i])] = "data"

@@ -13,7 +13,7 @@ ALLOWED = {
     "published": set(),
     "trees": {"errors"},
     "sharding": {"errors", "trees"},
-    "models": {"errors", "trees"},
+    "models": {"errors", "trees", "sharding"},
     "text": {"errors"},
     "decoding": {"errors"},
     "checkpoints": BASE | {"published"},

@@ -15,6 +15,7 @@ from pgjax.models.embedding import Transposed, dot_rows, take_rows
 from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
+from pgjax.sharding import constrain
 
 LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
 # Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
@@ -118,18 +119,25 @@ class Attention(nn.Module):
         out_einsum = einsum(
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
-        q = rope(q_einsum("BTD,NDH->BTNH", x, deterministic), positions)
-        key, value = kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
+        split, split_kv = (("batch", None, name, None) for name in ("heads", "kv_heads"))
+        q = rope(constrain(q_einsum("BTD,NDH->BTNH", x, deterministic), *split), positions)
+        key, value = (
+            constrain(y, *split_kv) for y in kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
+        )
         key = rope(key, positions)
         if cache is not None:
             cache = {
-                name: jax.lax.dynamic_update_slice_in_dim(
-                    cache[name], new.astype(cache[name].dtype), start, axis=1
+                name: constrain(
+                    jax.lax.dynamic_update_slice_in_dim(
+                        cache[name], new.astype(cache[name].dtype), start, axis=1
+                    ),
+                    *split_kv,
                 )
                 for name, new in (("k", key), ("v", value))
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         y = attend(q, key, value, mask, c.query_scale, c.attn_softcap)
+        y = constrain(y, *split)
         return out_einsum("BTNH,NHD->BTD", y, deterministic), cache
 
 
@@ -153,6 +161,7 @@ class FeedForward(nn.Module):
             axes=(None, "embed", "mlp"),
             init=_fan_in((1,), (2,), (0,)),
         )
+        gate, up = (constrain(y, "batch", None, "mlp") for y in (gate, up))
         hidden = nn.gelu(gate, approximate=True) * up
         return multiply(
             "BTF,FD->BTD",
@@ -182,7 +191,7 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, LayerCache | None]:
         """x [B,T,D] -> ([B,T,D], cache)."""
         c = self.config
-        x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
+        x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
         y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
         y, cache = Attention(c, self.lora, name="attn")(
@@ -190,12 +199,12 @@ class Block(nn.Module):
         )
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_attention_norm")(y)
-        x = x + drop(y, deterministic)
+        x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
         y = FeedForward(c.mlp_dim, self.lora, name="mlp")(y, deterministic)
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_ffw_norm")(y)
-        return x + drop(y, deterministic), cache
+        return constrain(x + drop(y, deterministic), "batch", None, None), cache
 
 
 class Embedder(nn.Module):
@@ -214,7 +223,7 @@ class Embedder(nn.Module):
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """int32 [B,T] -> [B,T,D], scaled by √D."""
-        x = take_rows(self.table, tokens).astype(self.dtype)
+        x = constrain(take_rows(self.table, tokens), "batch", None, None).astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype)
 
     def decode(self, x: jax.Array) -> jax.Array:

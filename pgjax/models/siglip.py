@@ -14,6 +14,7 @@ from pgjax.models.attention import attend
 from pgjax.models.layers import scan_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import SiglipConfig
+from pgjax.sharding import constrain
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -80,7 +81,7 @@ class MlpBlock(nn.Module):
         dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora, bias_init=bias_init)
         width = x.shape[-1]
         x = dense((self.mlp_dim,), ("embed", "mlp"))(x, deterministic)
-        x = nn.gelu(x, approximate=True)
+        x = nn.gelu(constrain(x, "batch", None, "mlp"), approximate=True)
         x = nn.Dropout(self.dropout)(x, deterministic)
         return dense((width,), ("mlp", "embed"))(x, deterministic)
 
@@ -99,7 +100,10 @@ class MultiHeadDotProductAttention(nn.Module):
         width = x.shape[-1]
         heads = (self.num_heads, width // self.num_heads)
         axes = ("embed", "heads", "head_dim")
-        q, k, v = (dense(heads, axes, name=n)(x, deterministic) for n in ("query", "key", "value"))
+        q, k, v = (
+            constrain(dense(heads, axes, name=n)(x, deterministic), "batch", None, "heads", None)
+            for n in ("query", "key", "value")
+        )
         x = attend(q, k, v)
         return dense((width,), ("heads", "head_dim", "embed"), name="out")(x, deterministic)
 
@@ -131,17 +135,17 @@ class EncoderBlock(nn.Module):
     def __call__(self, x: jax.Array, _: None, deterministic: bool) -> tuple[jax.Array, None]:
         """x [N,P,D] -> [N,P,D]; norms in float32, matrix products in `dtype`."""
         c = self.config
-        x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
+        x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
         y = LayerNorm(name="LayerNorm_0")(x)
         y = MultiHeadDotProductAttention(
             c.num_heads, self.dtype, self.lora, name="MultiHeadDotProductAttention_0"
         )(y, deterministic)
-        x = x + drop(y, deterministic)
+        x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = LayerNorm(name="LayerNorm_1")(x)
         mlp = MlpBlock(c.mlp_dim, c.dropout, self.dtype, self.lora, name="MlpBlock_0")
         y = mlp(y, deterministic)
-        return x + drop(y, deterministic), None
+        return constrain(x + drop(y, deterministic), "batch", None, None), None
 
 
 class Encoder(nn.Module):
@@ -197,7 +201,7 @@ class Siglip(nn.Module):
             name="embedding",
         )(image.astype(self.dtype))
         n, h, w, d = x.shape
-        x = x.reshape(n, h * w, d)
+        x = constrain(x.reshape(n, h * w, d), "batch", None, None)
         posemb = self.param(
             "pos_embedding",
             _param(nn.initializers.normal(c.width**-0.5), None, None, "embed"),
@@ -213,4 +217,4 @@ class Siglip(nn.Module):
             bias_init=_param(nn.initializers.zeros_init(), "act_embed"),
             name="head",
         )(encoded)
-        return tokens, encoded
+        return constrain(tokens, "batch", None, None), encoded
