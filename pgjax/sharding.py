@@ -6,11 +6,12 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -129,6 +130,44 @@ def activation_spec(
 def data_size() -> int:
     """Number of devices that the mesh of `use_mesh` splits a batch over; 1 without a mesh."""
     return jax.sharding.get_abstract_mesh().shape.get("data", 1)
+
+
+def take_rows(x: jax.Array, rows: jax.Array, axis: int = 0) -> jax.Array:
+    """Rows of a batch, each from the part of the batch that it is to be in, so that none moves.
+
+    Args:
+      x: [...,B,...] with the batch at `axis`, split over `data`.
+      rows: int32 [M]; those of each equal part of it come from the same part of x.
+      axis: of the batch, not negative.
+
+    Returns:
+      [...,M,...], split alike.
+    """
+    parts, shape = data_size(), x.shape
+    each = shape[axis] // parts
+    split = x.reshape(*shape[:axis], parts, each, *shape[axis + 1 :])
+    take = functools.partial(jnp.take, axis=axis)
+    y = jax.vmap(take, (axis, 0), axis)(split, rows.reshape(parts, -1) % each)
+    return y.reshape(*shape[:axis], rows.size, *shape[axis + 1 :])
+
+
+def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays that treats each row of a batch alone, run where the rows are.
+
+    XLA does not split some operations by rows (`top_k`): it would bring the whole batch to every
+    device.
+
+    Args:
+      function: of arrays [B,...] each, whose results are [B,...] too.
+    """
+
+    def run(*args):
+        if data_size() == 1:
+            return function(*args)
+        rows = PartitionSpec("data")
+        return jax.shard_map(function, in_specs=rows, out_specs=rows, check_vma=False)(*args)
+
+    return run
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -15,7 +15,7 @@ ALLOWED = {
     "sharding": {"errors", "trees"},
     "models": {"errors", "trees", "sharding"},
     "text": {"errors"},
-    "decoding": {"errors"},
+    "decoding": {"errors", "sharding"},
     "checkpoints": BASE | {"published"},
     "data": {"errors", "text"},  # the text functions are what text ops are made of
     "metrics": {"errors", "text"},  # box strings are parsed in one place

@@ -295,4 +295,5 @@ class Gemma(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""
-        return soft_cap(self.embedder.decode(x), self.config.final_softcap)
+        logits = constrain(self.embedder.decode(x), "batch", *[None] * (x.ndim - 2), "vocab")
+        return soft_cap(logits, self.config.final_softcap)

@@ -23,6 +23,7 @@ from pgjax.models.variants import (
     gemma_config,
     siglip_config,
 )
+from pgjax.sharding import constrain, take_rows
 
 
 def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
@@ -58,9 +59,10 @@ class Cache:
     column: jax.Array  # int32 scalar, where the next token is written
 
     def take(self, rows: jax.Array) -> "Cache":
-        """The cache of the given rows, int32 [M]."""
-        layers = jax.tree.map(lambda x: jnp.take(x, rows, axis=x.ndim - 4), self.layers)
-        return Cache(layers, self.valid[rows], self.length[rows], self.column)
+        """The cache of the given rows, int32 [M], see `pgjax.sharding.take_rows`."""
+        layers = jax.tree.map(lambda x: take_rows(x, rows, x.ndim - 4), self.layers)
+        valid, length = (take_rows(x, rows) for x in (self.valid, self.length))
+        return Cache(layers, valid, length, self.column)
 
 
 class PaliGemma(nn.Module):
@@ -95,15 +97,16 @@ class PaliGemma(nn.Module):
           float32 [B,P,D] or [B,F·P,D].
         """
         *lead, h, w, c = image.shape
-        tokens, _ = self.img(image.reshape(-1, h, w, c), deterministic)
-        return tokens.reshape(lead[0], -1, tokens.shape[-1])
+        image = constrain(image.reshape(-1, h, w, c), "batch", None, None, None)
+        tokens, _ = self.img(image, deterministic)
+        return constrain(tokens.reshape(lead[0], -1, tokens.shape[-1]), "batch", None, None)
 
     def _embed(
         self, image: jax.Array, text: jax.Array, deterministic: bool
     ) -> tuple[jax.Array, int]:
         tokens = self.embed_image(image, deterministic)
         x = jnp.concatenate([tokens.astype(self.llm_dtype), self.llm.embed(text)], axis=1)
-        return x, tokens.shape[1]
+        return constrain(x, "batch", None, None), tokens.shape[1]
 
     def __call__(
         self,
@@ -132,7 +135,7 @@ class PaliGemma(nn.Module):
         positions = _positions(valid)
         mask = make_attn_mask(valid, mask_ar)
         hidden, _ = self.llm(x, positions, mask, deterministic=deterministic)
-        return hidden[:, num_img:]
+        return constrain(hidden[:, num_img:], "batch", None, None)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""
