@@ -5,6 +5,7 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 """
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ ACTIVATION_AXES = {
     "batch": "data", "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model",
 }  # fmt: skip
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
+
+_DEVICE: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
 
 
 def make_mesh(
@@ -52,8 +55,17 @@ def make_mesh(
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
     """Makes `constrain` put activations on this mesh while a function is traced."""
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        yield
+    token = _DEVICE.set(mesh.devices.flat[0])
+    try:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            yield
+    finally:
+        _DEVICE.reset(token)
+
+
+def device() -> jax.Device:
+    """One of the devices that a function is traced for: of the mesh in use, or this machine's."""
+    return _DEVICE.get() or jax.devices()[0]
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -132,6 +144,11 @@ def data_size() -> int:
     return jax.sharding.get_abstract_mesh().shape.get("data", 1)
 
 
+def model_size() -> int:
+    """Number of devices that the mesh of `use_mesh` splits heads over; 1 without a mesh."""
+    return jax.sharding.get_abstract_mesh().shape.get("model", 1)
+
+
 def take_rows(x: jax.Array, rows: jax.Array, axis: int = 0) -> jax.Array:
     """Rows of a batch, each from the part of the batch that it is to be in, so that none moves.
 
@@ -149,6 +166,33 @@ def take_rows(x: jax.Array, rows: jax.Array, axis: int = 0) -> jax.Array:
     take = functools.partial(jnp.take, axis=axis)
     y = jax.vmap(take, (axis, 0), axis)(split, rows.reshape(parts, -1) % each)
     return y.reshape(*shape[:axis], rows.size, *shape[axis + 1 :])
+
+
+def over_mesh(
+    function: Callable[..., jax.Array],
+    args_axes: Sequence[tuple[str | None, ...]],
+    result_axes: tuple[str | None, ...],
+) -> Callable[..., jax.Array]:
+    """A function of arrays that every device calls with its own part of them.
+
+    Args:
+      function: of as many arrays as there are `args_axes`.
+      args_axes: logical names of each argument's dimensions, see `constrain`.
+      result_axes: those of the result, whose shape is the first argument's.
+    """
+
+    def run(*args):
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.size == 1 or mesh.empty:
+            return function(*args)
+        specs = [
+            activation_spec(mesh, x.shape, axes) for x, axes in zip(args, args_axes, strict=True)
+        ]
+        result = activation_spec(mesh, args[0].shape, result_axes)
+        mapped = jax.shard_map(function, in_specs=tuple(specs), out_specs=result, check_vma=False)
+        return mapped(*args)
+
+    return run
 
 
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.models.attention import attend, soft_cap
+from pgjax.models.attention import AUTO, attend, soft_cap
 from pgjax.models.embedding import Transposed, dot_rows, take_rows
 from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
@@ -97,6 +97,7 @@ class Attention(nn.Module):
 
     config: GemmaConfig
     lora: Lora = Lora()
+    attention: str = AUTO
 
     @nn.compact
     def __call__(
@@ -136,7 +137,7 @@ class Attention(nn.Module):
                 for name, new in (("k", key), ("v", value))
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
-        y = attend(q, key, value, mask, c.query_scale, c.attn_softcap)
+        y = attend(q, key, value, mask, c.query_scale, c.attn_softcap, self.attention)
         y = constrain(y, *split)
         return out_einsum("BTNH,NHD->BTD", y, deterministic), cache
 
@@ -178,6 +179,7 @@ class Block(nn.Module):
 
     config: GemmaConfig
     lora: Lora = Lora()
+    attention: str = AUTO
 
     @nn.compact
     def __call__(
@@ -194,7 +196,7 @@ class Block(nn.Module):
         x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
         y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
-        y, cache = Attention(c, self.lora, name="attn")(
+        y, cache = Attention(c, self.lora, self.attention, name="attn")(
             y, cache, positions, mask, start, deterministic
         )
         if c.post_norms:
@@ -238,12 +240,13 @@ class Gemma(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     def setup(self):  # noqa: D102
         c = self.config
         self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
         layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)
-        self.layers = layers(c, self.lora)
+        self.layers = layers(c, self.lora, self.attention)
         self.final_norm = RMSNorm(c.norm_eps)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
@@ -276,7 +279,7 @@ class Gemma(nn.Module):
         if (layers := unstacked_layers(self, "layers")) is None:
             x, cache = self.layers(x, cache, *rest)
             return self.final_norm(x), cache
-        block, caches = Block(self.config, self.lora, parent=None), []
+        block, caches = Block(self.config, self.lora, self.attention, parent=None), []
         for i, params in enumerate(layers):
             # Else the compiler widens all layers' quantized or half-precision weights beforehand,
             # and keeps them so from token to token.

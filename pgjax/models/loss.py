@@ -5,8 +5,8 @@ row's supervised positions are first moved to its front; a loop then takes a few
 time, as many times as the fullest row needs, and makes logits, loss and gradient together, so
 one chunk of logits is alive at any moment and none is computed twice.
 
-Einsum letters: B rows, C columns of a chunk, D width, V vocabulary, N groups of rows, as many as the
-mesh splits the batch into.
+Einsum letters: B rows, C columns of a chunk, D width, V vocabulary, N parts of the batch, as many
+as there are devices that split it.
 """
 
 import functools

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.errors import UserError
+from pgjax.models.attention import AUTO, check_implementation
 from pgjax.models.gemma import Gemma, LayersCache
 from pgjax.models.lora import Lora, lora_config
 from pgjax.models.siglip import Siglip
@@ -75,9 +76,11 @@ class PaliGemma(nn.Module):
     llm_dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     def setup(self):  # noqa: D102
-        width, shared = self.llm_config.width, {"remat": self.remat, "lora": self.lora}
+        width = self.llm_config.width
+        shared = {"remat": self.remat, "lora": self.lora, "attention": self.attention}
         self.img = Siglip(self.img_config, width, self.num_patches, self.img_dtype, **shared)
         self.llm = Gemma(self.llm_config, self.llm_dtype, **shared)
 
@@ -223,7 +226,8 @@ def num_patches(res: int, patch_size: tuple[int, int]) -> int:
 
 
 def make_model(spec: dict[str, Any]) -> PaliGemma:
-    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=)`.
+    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=,
+    attention=)`.
 
     Raises:
       UserError: an unknown variant or key, or sizes that do not go together.
@@ -237,6 +241,7 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
         llm_dtype=float_dtype(spec.get("llm_dtype", "float32"), "model.llm_dtype"),
         remat=spec.get("remat", "full"),
         lora=lora_config(spec.get("lora", {})),
+        attention=check_implementation(spec.get("attention", AUTO)),
     )
 
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.models.attention import attend
+from pgjax.models.attention import AUTO, attend
 from pgjax.models.layers import scan_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import SiglipConfig
@@ -92,6 +92,7 @@ class MultiHeadDotProductAttention(nn.Module):
     num_heads: int
     dtype: jnp.dtype
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -104,7 +105,7 @@ class MultiHeadDotProductAttention(nn.Module):
             constrain(dense(heads, axes, name=n)(x, deterministic), "batch", None, "heads", None)
             for n in ("query", "key", "value")
         )
-        x = attend(q, k, v)
+        x = attend(q, k, v, implementation=self.attention)
         return dense((width,), ("heads", "head_dim", "embed"), name="out")(x, deterministic)
 
 
@@ -130,6 +131,7 @@ class EncoderBlock(nn.Module):
     config: SiglipConfig
     dtype: jnp.dtype
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None, deterministic: bool) -> tuple[jax.Array, None]:
@@ -139,7 +141,11 @@ class EncoderBlock(nn.Module):
         drop = nn.Dropout(c.dropout)
         y = LayerNorm(name="LayerNorm_0")(x)
         y = MultiHeadDotProductAttention(
-            c.num_heads, self.dtype, self.lora, name="MultiHeadDotProductAttention_0"
+            c.num_heads,
+            self.dtype,
+            self.lora,
+            self.attention,
+            name="MultiHeadDotProductAttention_0",
         )(y, deterministic)
         x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = LayerNorm(name="LayerNorm_1")(x)
@@ -155,6 +161,7 @@ class Encoder(nn.Module):
     dtype: jnp.dtype
     remat: str
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -162,9 +169,8 @@ class Encoder(nn.Module):
         layers = scan_layers(
             EncoderBlock, length=self.config.depth, policy=self.remat, num_broadcast=1
         )
-        x, _ = layers(self.config, self.dtype, self.lora, name="encoderblock")(
-            x, None, deterministic
-        )
+        block = layers(self.config, self.dtype, self.lora, self.attention, name="encoderblock")
+        x, _ = block(x, None, deterministic)
         return LayerNorm(name="encoder_norm")(x)
 
 
@@ -177,6 +183,7 @@ class Siglip(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     @nn.compact
     def __call__(self, image: jax.Array, deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
@@ -208,7 +215,7 @@ class Siglip(nn.Module):
             (1, self.num_patches, c.width),
         )
         x = x + posemb.astype(x.dtype)
-        encoder = Encoder(c, self.dtype, self.remat, self.lora, name="Transformer")
+        encoder = Encoder(c, self.dtype, self.remat, self.lora, self.attention, name="Transformer")
         encoded = encoder(x, deterministic)
         tokens = nn.Dense(
             self.out_dim,
