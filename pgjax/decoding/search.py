@@ -10,8 +10,8 @@ from pgjax.decoding.generate import Cache, Extend, Generated, Prefill, Rules, ge
 from pgjax.decoding.samplers import Sampler
 from pgjax.sharding import by_rows, take_rows
 
-# (cache, int32 [M]) -> cache whose rows are the given rows of the one before. M is a multiple of the
-# batch, and each row comes from where the same share of the batch was: none moves between devices.
+# (cache, int32 [M]) -> cache whose rows are the given rows of the one before. M is a multiple of
+# the batch, and each row comes from where the same share of the batch was, so that none moves.
 Take = Callable[[Cache, jax.Array], Cache]
 
 
