@@ -7,6 +7,7 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 import contextlib
 import contextvars
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,12 +56,23 @@ def make_mesh(
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
     """Makes `constrain` put activations on this mesh while a function is traced."""
-    token = _DEVICE.set(mesh.devices.flat[0])
+    device = mesh.devices.flat[0]
+    token = _DEVICE.set(device)
     try:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _kernels_for(device):
             yield
     finally:
         _DEVICE.reset(token)
+
+
+def _kernels_for(device: jax.Device) -> contextlib.AbstractContextManager:
+    """tokamax's kernels ask the GPU that is there, unless they are told that there is none."""
+    elsewhere = device.platform == "gpu" and jax.default_backend() != "gpu"
+    if not elsewhere or importlib.util.find_spec("tokamax") is None:
+        return contextlib.nullcontext()
+    from tokamax import config
+
+    return config.cross_compile(True)
 
 
 def device() -> jax.Device:

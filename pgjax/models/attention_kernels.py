@@ -39,14 +39,8 @@ def cudnn(q, k, v, mask, scale: float, softcap: float) -> jax.Array:
 def tokamax(q, k, v, mask, scale: float, softcap: float) -> jax.Array:
     """Its Triton kernel. The mask goes in as it is: no key is skipped, but no logit is stored."""
     import tokamax
-    from tokamax import config
 
-    # Where kernels are compiled for a GPU that is not there, nothing can be asked of it.
-    with (
-        config.cross_compile(jax.default_backend() != "gpu"),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return tokamax.dot_product_attention(
             q,
             k,
