@@ -16,7 +16,7 @@ from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
 from pgjax.errors import UserError
 from pgjax.inference.arrange import arrange
 from pgjax.inference.model import Model
-from pgjax.inference.precision import AUTO
+from pgjax.devices.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     Flat,

@@ -1,9 +1,8 @@
 """How many rows can be decoded together."""
 
-import os
-
 import jax
 
+from pgjax.devices.host import free_host_bytes
 from pgjax.inference.session import Session
 
 _PROMPT = 64  # tokens that a prompt is expected to have
@@ -46,13 +45,3 @@ def _free_bytes() -> int:
     if all(s and "bytes_limit" in s for s in stats):
         return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
     return free_host_bytes() // jax.local_device_count()
-
-
-def free_host_bytes() -> int:
-    """Memory of this machine that is free for programs."""
-    try:
-        with open("/proc/meminfo") as f:
-            fields = dict(line.split(":") for line in f)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except OSError:  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -16,7 +16,7 @@ from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
-from pgjax.inference.precision import AUTO
+from pgjax.devices.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     TOKENIZER_FILE,

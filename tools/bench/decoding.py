@@ -52,7 +52,7 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
     from pgjax.decoding.generate import plain_rules
     from pgjax.inference.arrange import arrange
     from pgjax.inference.compiling import compiler_options
-    from pgjax.inference.precision import precision_here
+    from pgjax.devices.precision import precision_here
     from pgjax.models.paligemma import Cache, make_model
 
     p = precision_here()
