@@ -55,7 +55,7 @@ def _plan(config: ConfigDict) -> None:
 
     if elsewhere:
         jax.config.update("jax_platforms", "cpu")
-    from pgjax.training.devices import get_device, this_device
+    from pgjax.devices.table import get_device, this_device
     from pgjax.training.plan import plan
 
     device = get_device(_DEVICE.value) if _DEVICE.value else this_device()

@@ -13,10 +13,10 @@ from pgjax.checkpoints.load import load as load_tensors
 from pgjax.checkpoints.load import resampled
 from pgjax.checkpoints.peft import is_adapter
 from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
+from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.inference.arrange import arrange
 from pgjax.inference.model import Model
-from pgjax.devices.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     Flat,

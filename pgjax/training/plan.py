@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 from pgjax.console import Phase, gib, table
+from pgjax.devices.precision import resolved
+from pgjax.devices.table import Device, this_device
 from pgjax.errors import UserError
-from pgjax.inference.precision import resolved
 from pgjax.inference.session import open_layout
-from pgjax.training.devices import Device, this_device
 from pgjax.training.memory import Needs, abstract_batch, host_bytes, needs
 from pgjax.training.program import Program, make_program
 

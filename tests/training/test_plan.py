@@ -6,10 +6,10 @@ import pytest
 from conftest import PHOTOS
 
 from pgjax.errors import UserError
-from pgjax.inference.precision import BFLOAT16, FLOAT16, resolved
+from pgjax.devices.precision import BFLOAT16, FLOAT16, resolved
 from pgjax.inference.session import open_layout
 from pgjax.recipes import adapted, lighter, transfer
-from pgjax.training.devices import Device, get_device
+from pgjax.devices.table import Device, get_device
 from pgjax.training.memory import host_bytes, moments, nbytes, needs
 from pgjax.training.plan import check_fits, describe, plan
 from pgjax.training.program import make_program
