@@ -5,7 +5,7 @@ import jax
 from pgjax.devices.host import free_host_bytes
 from pgjax.inference.session import Session
 
-_PROMPT = 64  # tokens that a prompt is expected to have
+PROMPT = 64  # tokens that a prompt is expected to have
 _SHARE = 0.7  # of the free memory that a batch may take; the rest is for what is not counted here
 
 
@@ -30,7 +30,7 @@ def row_bytes(session: Session, max_new_tokens: int, image_tokens: int = 0) -> i
     img, llm = model.img_config, model.llm_config
     patches = model.num_patches
     images = max(1, image_tokens // patches)
-    prefill = images * patches + _PROMPT
+    prefill = images * patches + PROMPT
     total = prefill + max_new_tokens
     cache = 2 * llm.depth * total * llm.num_kv_heads * llm.head_dim * 4
     # Float32 residuals, the hidden layer of the MLP, and attention weights where nothing fuses.

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-_MOST = 4  # compilations
+_MOST = 5  # compilations
+_REACH = 8  # times the largest known batch, past which a line is not believed
 
 
 def largest_batch(
@@ -12,7 +13,8 @@ def largest_batch(
 
     A peak is nearly linear in the batch: parameters do not depend on it, and activations are its
     multiple. So a line through two batches says where to look, and what is found there is
-    compiled before it is believed.
+    compiled before it is believed. Small batches lie on a flat part, where the gradients are what
+    takes most, so the second batch is well above the first, and the line is not followed too far.
 
     Args:
       peak: bytes that a batch needs; each call is a compilation.
@@ -29,9 +31,9 @@ def largest_batch(
         over = min((b for b, p in found.items() if p > usable), default=None)
         if over is not None and over - fits <= each:
             break
-        guess = _guess(found, each, usable)
+        guess = _guess(found, usable)
         if over is not None:
-            guess = min(max(guess, fits + each), over - each)
+            guess = min(guess if guess > fits else (fits + over) // 2, over - each)
         guess = max(each, guess // each * each)
         if guess in found or 0 < guess - fits <= fits // 50:
             break  # the line says that the next one is too large, or not worth a compilation
@@ -39,11 +41,15 @@ def largest_batch(
     return max((b for b, p in found.items() if p <= usable), default=0)
 
 
-def _guess(found: dict[int, int], each: int, usable: int) -> int:
+def _guess(found: dict[int, int], usable: int) -> int:
     """Where the line through the two batches nearest to the limit meets it."""
     if len(found) < 2:
         ((batch, peak),) = found.items()
-        return 2 * batch if peak <= usable else batch // 2
-    (a, p), (b, q) = sorted(found.items(), key=lambda item: abs(item[1] - usable))[:2]
+        return (4 if peak <= usable / 2 else 2) * batch if peak <= usable else batch // 2
+    near = sorted(found.items(), key=lambda x: (abs(x[1] - usable), -x[0]))
+    fits = max((x for x in near if x[1] <= usable), default=None)
+    over = min((x for x in near if x[1] > usable), default=None)
+    (a, p), (b, q) = (fits, over) if fits and over else near[:2]
     slope = (q - p) / (b - a)
-    return int(a + (usable - p) / slope) if slope > 0 else 2 * max(a, b)
+    most = _REACH * max(a, b)
+    return min(most, int(a + (usable - p) / slope)) if slope > 0 else most
