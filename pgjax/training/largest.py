@@ -33,7 +33,9 @@ def largest_batch(
             break
         guess = _guess(found, usable)
         if over is not None:
-            guess = min(guess if guess > fits else (fits + over) // 2, over - each)
+            # A wide gap is halved where the line, which lies above the peaks, sees no way up.
+            guess = (fits + over) // 2 if guess < fits + each and over >= 2 * fits else guess
+            guess = min(max(guess, fits), over - each)
         guess = max(each, guess // each * each)
         if guess in found or 0 < guess - fits <= fits // 50:
             break  # the line says that the next one is too large, or not worth a compilation

@@ -59,15 +59,23 @@ def plan(
     Raises:
       UserError: a config that does not fit together.
     """
-    program = _program(config, device)
+    program = open_program(config, device)
     with Phase(f"compiling the step {_by(program)}"):
         found = needs(program, frames=frames)
     fits = found.peak <= device.usable_bytes
-    most = _largest(config, program, found, device, frames) if largest else None
+    most, full = _largest(config, program, found, device, frames) if largest else (None, None)
     text = describe(program, found, device, frames, most)
     if not fits:
         text += "\n\n" + _changes(lighter, device, frames)
-    return Plan(text, fits, report(program, found, device, most))
+    figures = report(program, found, device)
+    least = full and _bounds(full, device)
+    figures |= {
+        "largest_batch": most,
+        "largest_batch_peak_bytes": full and full.peak,
+        "largest_batch_seconds_at_least": least and least.seconds,
+        "largest_batch_examples_per_second_at_most": least and most / least.seconds,
+    }
+    return Plan(text, fits, figures)
 
 
 def check_fits(program: Program, lighter: Mapping[str, Config]) -> None:
@@ -113,9 +121,7 @@ def step_line(program: Program, step: jax.stages.Compiled, length: int) -> str |
     return f"{line}, which takes {_least(bounds(made.cost, rates))} at least." if rates else line
 
 
-def report(
-    program: Program, found: Needs, device: Device, largest: int | None = None
-) -> dict[str, Any]:
+def report(program: Program, found: Needs, device: Device) -> dict[str, Any]:
     """The plan for programs, in bytes, FLOPs and seconds, per device and step.
 
     What is not known is None: times without a data sheet, and all that a compiler which gave up
@@ -124,7 +130,7 @@ def report(
     config, mesh = program.layout.config, program.layout.mesh
     made, batch = found.compiled, config["input"]["batch_size"]
     cost = made.cost
-    least = bounds(cost, device.rates) if cost and device.rates else None
+    least = _bounds(found, device)
     steps = config["total_steps"] or None
     return {
         "compiler": made.compiler,
@@ -136,7 +142,6 @@ def report(
         "peak_bytes": found.peak,
         "arguments_bytes": found.arguments,
         "temporaries_bytes": found.temporaries,
-        "largest_batch": largest,
         "flops": cost and cost.flops,
         "flops_by_bits": cost and {str(k): v for k, v in cost.flops_of_bits.items()},
         "memory_bytes": cost and cost.memory_bytes,
@@ -266,22 +271,32 @@ def _by(program: Program) -> str:
     return {"cuda": "by CUDA's compiler", "tpu": "by the TPU's compiler"}.get(compiler, "for a CPU")
 
 
+def _bounds(found: Needs, device: Device) -> Bounds | None:
+    cost = found.compiled.cost
+    return bounds(cost, device.rates) if cost and device.rates else None
+
+
 def _largest(
     config: Config, program: Program, found: Needs, device: Device, frames: int
-) -> int | None:
-    """The largest batch that fits, of those that devices and parts divide; None for a CPU's."""
+) -> tuple[int | None, Needs | None]:
+    """The largest batch that fits, of those that devices and parts divide, and what it needs.
+
+    (None, None) where a CPU's compiler stands for the device's, (0, None) where no batch fits.
+    """
     if found.compiled.compiler == "cpu":
-        return None
-    accumulate = config["grad_accum_steps"]
-    each = program.layout.mesh.shape["data"] * accumulate
+        return None, None
+    each = program.layout.mesh.shape["data"] * config["grad_accum_steps"]
+    tried = {config["input"]["batch_size"]: found}
 
     def peak(batch: int) -> int:
         changed = {**config, "input": {**config["input"], "batch_size": batch}}
         with Phase(f"compiling with a batch of {batch}"):
-            return needs(_program(changed, device), frames=frames).peak
+            tried[batch] = needs(open_program(changed, device), frames=frames)
+        return tried[batch].peak
 
-    batch = config["input"]["batch_size"]
-    return largest_batch(peak, {batch: found.peak}, each, device.usable_bytes)
+    known = {batch: needed.peak for batch, needed in tried.items()}
+    largest = largest_batch(peak, known, each, device.usable_bytes)
+    return largest, tried.get(largest)
 
 
 def _largest_line(largest: int, batch: int) -> str:
@@ -314,8 +329,14 @@ def _host_line(program: Program, found: Needs, device: Device) -> str:
     return f"{line}, which {verdict}: there are {gib(device.host_bytes)}."
 
 
-def _program(config: Config, device: Device) -> Program:
-    """On devices of the target's compiler, or as many of those that are there as the mesh takes."""
+def open_program(config: Config, device: Device) -> Program:
+    """The step of a config, on devices of the target's compiler.
+
+    Where that is not installed, on as many of the devices that are there as the mesh takes.
+
+    Raises:
+      UserError: there are too few, or a config that does not fit together.
+    """
     config = resolved(config, device.precision)
     mesh = config["mesh"]
     wanted = mesh["data"] * mesh["model"] if min(mesh.values()) > 0 else jax.device_count()
@@ -331,7 +352,7 @@ def _changes(lighter: Mapping[str, Config], device: Device, frames: int) -> str:
     rows = []
     for flags, config in lighter.items():
         try:
-            program = _program(config, device)
+            program = open_program(config, device)
             found = needs(program, frames=frames, compiled=False)
             if found.peak <= device.usable_bytes:
                 with Phase(f"compiling with {flags}"):

@@ -123,7 +123,9 @@ def test_a_plan_for_a_gpu_is_that_of_its_compiler():
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
         found = plan(config("full", "tiny", 4).to_dict(), {}, small)
     assert found.report["compiler"] == "cuda" and "the compiler of CUDA" in found.text
-    assert found.report["largest_batch"] > 4
+    most = found.report["largest_batch"]
+    assert most > 4 and found.report["largest_batch_peak_bytes"] <= small.usable_bytes
+    assert found.report["largest_batch_examples_per_second_at_most"] > 0
     assert f"largest batch that fits is {found.report['largest_batch']}" in found.text
 
 
