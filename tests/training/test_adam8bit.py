@@ -165,9 +165,10 @@ def test_float32_moments_exist_of_a_slice_only():
     tx = make("adam8bit", params)
     state = jax.eval_shape(tx.init, params)
 
-    def step(params, state, grads):
+    def step(params, state):
+        grads = {n: 0.1 * x for n, x in params.items()}
         return apply_optimizer(tx, grads, state, params)[:2]
 
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(params, state, params).compile()
-    whole = 2 * 4 * layers * width * width
-    assert compiled.memory_analysis().temp_size_in_bytes < whole / 2
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state).compile()
+    whole = 2 * 4 * layers * width * width  # of the gradients, which are there at once
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.5 * whole

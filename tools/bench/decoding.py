@@ -50,9 +50,9 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
     from pgjax import trees
     from pgjax.decoding.decoders import make_decoder
     from pgjax.decoding.generate import plain_rules
+    from pgjax.devices.precision import precision_here
     from pgjax.inference.arrange import arrange
     from pgjax.inference.compiling import compiler_options
-    from pgjax.inference.precision import precision_here
     from pgjax.models.paligemma import Cache, make_model
 
     p = precision_here()
