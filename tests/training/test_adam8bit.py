@@ -171,4 +171,5 @@ def test_float32_moments_exist_of_a_slice_only():
 
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state).compile()
     whole = 2 * 4 * layers * width * width  # of the gradients, which are there at once
-    assert compiled.memory_analysis().temp_size_in_bytes < 1.5 * whole
+    # A CPU copies what a loop updates, once; all moments at once would take six times as much.
+    assert compiled.memory_analysis().temp_size_in_bytes < 2.5 * whole
