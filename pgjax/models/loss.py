@@ -10,6 +10,7 @@ as there are devices that split it.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -19,9 +20,11 @@ from pgjax import trees
 from pgjax.models.attention import soft_cap
 from pgjax.models.embedding import Transposed, all_blocks, block, dot_rows, is_narrower
 from pgjax.models.paligemma import PaliGemma
-from pgjax.sharding import constrain, data_size, gather
+from pgjax.sharding import constrain, data_size, gather, model_size
 
 Flat = dict[str, jax.Array]
+
+_GRADIENT_BLOCKS = 16  # of the vocabulary, in which the gradient of the embedding is added up
 
 
 def make_loss(
@@ -156,9 +159,6 @@ def _forward(
     table = embedding if narrow else embedding.astype(hidden.dtype)
     if not isinstance(table, Transposed):
         table = gather(table, ("vocab", "embed"))  # fsdp gathers it once, not in every chunk
-    # The gradient of the embedding is summed over devices once, not in every chunk: until then each
-    # device has a sum of its own.
-    groups = data_size()
     num_chunks = (count.max() + chunk - 1) // chunk
 
     def body(state):
@@ -188,9 +188,7 @@ def _forward(
                 chunk_dh = _logits_transposed(dlogits, table)
                 dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)
             if want_de:
-                parts = (x.reshape(groups, -1, *x.shape[1:]) for x in (dlogits, h))
-                de += jnp.einsum("NBCV,NBCD->NVD", *parts, preferred_element_type=jnp.float32)
-                de = constrain(de, "batch", "vocab", None)
+                de = _add_outer(de, dlogits, h)
         return i + 1, loss, xent, dh, de
 
     state = (
@@ -198,7 +196,7 @@ def _forward(
         jnp.float32(0),
         jnp.zeros((b, t + pad), jnp.float32),
         jnp.zeros_like(packed_h) if want_dh else None,
-        jnp.zeros((groups, *embedding.shape), jnp.float32) if want_de else None,
+        _zeros_by_device(embedding.shape) if want_de else None,
     )
     _, loss, xent, dh, de = jax.lax.while_loop(lambda s: s[0] < num_chunks, body, state)
     back = jnp.argsort(order, axis=1).astype(jnp.int32)  # to the original columns
@@ -206,8 +204,33 @@ def _forward(
         loss,
         _take(xent[:, :t], back),
         _take(dh[:, :t], back) if want_dh else None,
-        de.sum(axis=0).astype(embedding.dtype) if want_de else None,
+        de.sum(axis=0).reshape(embedding.shape).astype(embedding.dtype) if want_de else None,
     )
+
+
+def _zeros_by_device(shape: tuple[int, int]) -> jax.Array:
+    """float32 [N,K,V/K,D]: a gradient [V,D] of each device's own rows, in K blocks.
+
+    It is summed over devices once, at the end, and not in every chunk.
+    """
+    blocks = math.gcd(shape[0], _GRADIENT_BLOCKS) if model_size() == 1 else 1
+    return jnp.zeros((data_size(), blocks, shape[0] // blocks, shape[1]), jnp.float32)
+
+
+def _add_outer(de: jax.Array, dlogits: jax.Array, h: jax.Array) -> jax.Array:
+    """[N,K,V/K,D] plus [B,C,V]ᵀ[B,C,D], a block after the other, so that it exists once."""
+    groups, blocks, size, _ = de.shape
+    h = h.reshape(groups, -1, *h.shape[1:])
+    dlogits = dlogits.reshape(*h.shape[:-1], blocks, size)
+
+    def body(k, de):
+        part = jax.lax.dynamic_index_in_dim(dlogits, k, 3, keepdims=False)
+        part = jnp.einsum("NBCV,NBCD->NVD", part, h, preferred_element_type=jnp.float32)
+        part = constrain(part, "batch", "vocab", None)
+        part += jax.lax.dynamic_index_in_dim(de, k, 1, keepdims=False)
+        return jax.lax.dynamic_update_index_in_dim(de, part, k, 1)
+
+    return constrain(jax.lax.fori_loop(0, blocks, body, de), "batch", None, "vocab", None)
 
 
 def _logits_transposed(dlogits: jax.Array, table: jax.Array) -> jax.Array:
