@@ -12,7 +12,7 @@ _FREE_CALLS = {"AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardT
 _ELEMENTWISE = {"bitcast", "reshape", "convert", "copy", "transpose"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _UPDATES = {"dynamic-update-slice", "scatter"}
-_LIBRARY = ("__cublas", "__cudnn")  # whose last result is their workspace
+_LIBRARY = ("__cublas", "__cudnn")
 
 
 class Traffic:
@@ -52,9 +52,8 @@ class Traffic:
             half = len(results) // 2 if len(results) > 1 else 0
             results = results[:1] if opcode == "copy-start" else results[half:]
             results = [a for a in results if a.dims]
-        if opcode == "custom-call" and len(results) > 1:
-            library = (i.attribute("custom_call_target") or "").startswith(_LIBRARY)
-            results = results[:-1] if library else results
+        if _has_workspace(i):
+            results = results[:-1]
         return _bytes(operands) + _bytes(results)
 
     def _read(self, inner: Computation, place: int, array: Array) -> float:
@@ -116,10 +115,20 @@ class Traffic:
             return sum(a.size for a in inner.arrays(i.operands[-1]))
         if i.opcode == "parameter":  # handed through
             return 0
+        if i.opcode == "get-tuple-element":
+            made = inner.instructions[i.operands[0]]
+            if _has_workspace(made) and int(i.attribute("index")) == len(made.arrays) - 1:
+                return 0
         if i.opcode == "fusion" and len(i.arrays) == 1:
             nested = self.module.computations[i.called("calls")[0]]
             return self._elements_written(nested, nested.root)
         return sum(a.size for a in i.arrays)
+
+
+def _has_workspace(i: Instruction) -> bool:
+    """Whether the last result of a call is what the library worked in."""
+    target = i.attribute("custom_call_target") or ""
+    return i.opcode == "custom-call" and len(i.arrays) > 1 and target.startswith(_LIBRARY)
 
 
 def _bytes(arrays) -> int:

@@ -188,6 +188,37 @@ def test_calls_of_libraries():
     assert program_cost(LIBRARY).memory_bytes == 2 * (2 * q + k + 64 * 16 + 16 * 32 + 64 * 32)
 
 
+FUSED = """HloModule m
+
+%slice_and_multiply (p: f16[3,16,32], i: s32[], x: f16[64,16]) -> (f16[64,32], s8[4096]) {
+  %p = f16[3,16,32]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %x = f16[64,16]{1,0} parameter(2)
+  %zero = s32[] constant(0)
+  %s = f16[1,16,32]{2,1,0} dynamic-slice(%p, %i, %zero, %zero), dynamic_slice_sizes={1,16,32}
+  %w = f16[16,32]{1,0} bitcast(%s)
+  %m = (f16[64,32]{1,0}, s8[4096]{0}) custom-call(%x, %w), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  %y = f16[64,32]{1,0} get-tuple-element(%m), index=0
+  %space = s8[4096]{0} get-tuple-element(%m), index=1
+  ROOT %t = (f16[64,32]{1,0}, s8[4096]{0}) tuple(%y, %space)
+}
+
+ENTRY %main (a: f16[3,16,32], b: s32[], c: f16[64,16]) -> (f16[64,32], s8[4096]) {
+  %a = f16[3,16,32]{2,1,0} parameter(0)
+  %b = s32[] parameter(1)
+  %c = f16[64,16]{1,0} parameter(2)
+  ROOT %f = (f16[64,32]{1,0}, s8[4096]{0}) fusion(%a, %b, %c), kind=kCustom, calls=%slice_and_multiply
+}
+"""  # noqa: E501
+
+
+def test_a_library_that_reads_a_slice():
+    """As newer versions of XLA hand a layer's weights to cuBLAS."""
+    found = program_cost(FUSED)
+    assert found.flops_of_bits == {16: 2 * 64 * 16 * 32}
+    assert found.memory_bytes == 2 * (16 * 32 + 64 * 16 + 64 * 32) + 4
+
+
 def test_tpu_loops_say_their_trip_count_by_their_condition():
     text = """HloModule m
 
