@@ -41,17 +41,12 @@ class Traffic:
         operands = [a for name in dict.fromkeys(i.operands) for a in computation.arrays(name)]
         results = list(i.arrays)
         if opcode in _SLICES:
-            return 2 * _bytes(results) + _bytes(operands[1:])
+            return _part(operands[0], results[0]) + _bytes(results) + _bytes(operands[1:])
         if opcode == "dynamic-update-slice":
-            return 2 * _bytes(operands[1:2])
+            return _bytes(operands[1:2]) + _part(results[0], operands[1])
         if opcode == "scatter":
-            return 2 * _bytes(operands[len(results) + 1 :]) + _bytes(
-                operands[len(results) : len(results) + 1]
-            )
-        if opcode.endswith("-start"):  # the operands are among the results, and what waits for them
-            half = len(results) // 2 if len(results) > 1 else 0
-            results = results[:1] if opcode == "copy-start" else results[half:]
-            results = [a for a in results if a.dims]
+            indices, updates = operands[len(results)], operands[len(results) + 1 :]
+            return 2 * _bytes(updates) + _bytes([indices])
         if _has_workspace(i):
             results = results[:-1]
         return _bytes(operands) + _bytes(results)
@@ -96,6 +91,8 @@ class Traffic:
 
     def _written(self, inner: Computation, results: tuple[Array, ...]) -> float:
         root = inner.instructions[inner.root]
+        if _has_workspace(root):
+            return _bytes(results[:-1])
         names = root.operands if root.opcode == "tuple" else (root.name,)
         if len(names) != len(results):
             return _bytes(results)
@@ -129,6 +126,11 @@ def _has_workspace(i: Instruction) -> bool:
     """Whether the last result of a call is what the library worked in."""
     target = i.attribute("custom_call_target") or ""
     return i.opcode == "custom-call" and len(i.arrays) > 1 and target.startswith(_LIBRARY)
+
+
+def _part(whole: Array, part: Array) -> int:
+    """Bytes of a part of an array, in the memory of the whole."""
+    return 0 if whole.space else part.nbytes
 
 
 def _bytes(arrays) -> int:

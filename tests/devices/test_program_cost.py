@@ -124,6 +124,48 @@ ADD = (
 
 
 @pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        # As newer versions of XLA begin a kernel, and as a TPU fetches into its fast memory.
+        (
+            "%g = ((bf16[8,64]{1,0}, s32[]), bf16[1,64]{1,0}, u32[]) fusion-start(%p, %i), "
+            "kind=kLoop, calls=%one",
+            2 * 2 * 64 + 4,
+        ),
+        (
+            "%g = ((bf16[8,64]{1,0}), bf16[2,64]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) "
+            "slice-start(%p), slice={[0:2], [0:64]}",
+            2 * 2 * 64,
+        ),
+        (
+            "%g = (bf16[8,64]{1,0:S(1)}, bf16[8,64]{1,0}, u32[]{:S(2)}) copy-start(%p)",
+            2 * 8 * 64,
+        ),
+        ("%g = bf16[8,64]{1,0} copy(%p)", 2 * 2 * 8 * 64),
+        ("%g = bf16[8,64]{1,0} bitcast(%p)", 0),
+    ],
+)
+def test_traffic_of_what_begins_now_and_ends_later(line, moved):
+    text = f"""HloModule m
+
+%one (a: bf16[8,64], b: s32[]) -> bf16[1,64] {{
+  %a = bf16[8,64]{{1,0}} parameter(0)
+  %b = s32[] parameter(1)
+  %c = s32[] constant(0)
+  ROOT %s = bf16[1,64]{{1,0}} dynamic-slice(%a, %b, %c), dynamic_slice_sizes={{1,64}}
+}}
+
+ENTRY %main (p: bf16[8,64], i: s32[]) -> bf16[8,64] {{
+  %p = bf16[8,64]{{1,0}} parameter(0)
+  %i = s32[] parameter(1)
+  {line}
+  ROOT %r = bf16[8,64]{{1,0}} bitcast(%p)
+}}
+"""
+    assert program_cost(text).memory_bytes == moved
+
+
+@pytest.mark.parametrize(
     ("line", "kind", "sent", "group"),
     [
         (
