@@ -105,6 +105,27 @@ class Computation:
         """Types of a value."""
         return self.instructions[name].arrays
 
+    def operands(self, instruction: Instruction) -> list[Array]:
+        """Types of what an instruction is given."""
+        return [a for name in instruction.operands for a in self.arrays(name)]
+
+    def synchronous(self, instruction: Instruction) -> Instruction:
+        """An instruction `X-start` as the `X` that it begins; others as they are.
+
+        What it returns are its operands, the results, and numbers that its `X-done` needs; a copy
+        returns its result first, and an all-reduce nothing else.
+        """
+        opcode = instruction.opcode.removesuffix("-start")
+        if opcode in (instruction.opcode, "async"):
+            return instruction
+        arrays = instruction.arrays
+        if opcode == "copy":
+            arrays = arrays[:1]
+        elif opcode != "all-reduce":
+            arrays = arrays[len(self.operands(instruction)) :]
+            arrays = tuple(a for a in arrays if a.dims or a.dtype not in ("u32", "s32"))
+        return dataclasses.replace(instruction, opcode=opcode, arrays=arrays)
+
 
 @dataclasses.dataclass(frozen=True)
 class Module:

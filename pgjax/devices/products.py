@@ -15,7 +15,7 @@ def product_flops(computation: Computation, i: Instruction) -> tuple[int, float]
     """
     if i.opcode not in ("dot", "convolution", "custom-call"):
         return 0, 0
-    operands = [a for name in i.operands for a in computation.arrays(name)]
+    operands = computation.operands(i)
     if i.opcode == "dot":
         flops = _dot(operands[0], i.arrays[0], i.numbers("lhs_contracting_dims"))
     elif i.opcode == "convolution":

@@ -137,7 +137,7 @@ class _Reader:
         for instruction in computation.instructions.values():
             found = _Sum()
             self._add(found, computation, instruction, kernels)
-            if instruction.opcode == "fusion":
+            if instruction.opcode in ("fusion", "fusion-start"):
                 # A TPU spreads one exchange over kernels that also compute: it begins in the
                 # first, goes on in others, and all of them name it.
                 found.collectives = [c for c in found.collectives if c[0].channel not in channels]
@@ -146,6 +146,7 @@ class _Reader:
         return total
 
     def _add(self, total: _Sum, computation: Computation, i: Instruction, kernels: bool) -> None:
+        i = computation.synchronous(i)
         if i.opcode == "while":
             (body,) = i.called("body")
             trips = trip_count(self.module, computation, i)
@@ -165,7 +166,7 @@ class _Reader:
                 total.collectives.append((collective, 1))
             else:
                 total.add(self.sum_of(called, False))
-        elif i.opcode.removesuffix("-start") in _SENT:
+        elif i.opcode in _SENT:
             total.collectives.append((self._collective(computation, i), 1))
         else:
             bits, flops = product_flops(computation, i)
@@ -189,15 +190,11 @@ class _Reader:
         return None
 
     def _collective(self, computation: Computation, i: Instruction) -> Collective:
-        kind = i.opcode.removesuffix("-start")
-        operands = [a for name in i.operands for a in computation.arrays(name)]
-        results = i.arrays
-        if i.opcode != kind and kind != "all-reduce":  # (operands, results, …)
-            results = results[len(operands) : 2 * len(operands)]
         group = self._group(i)
-        sent = sum(a.nbytes for a in operands) * _SENT[kind](group) if group > 1 else 0.0
+        size = sum(a.nbytes for a in computation.operands(i))
+        sent = size * _SENT[i.opcode](group) if group > 1 else 0.0
         channel = i.attribute("channel_id") or ""
-        return Collective(kind, results, sent, group, 1, i.op_name, channel)
+        return Collective(i.opcode, i.arrays, sent, group, 1, i.op_name, channel)
 
     def _group(self, i: Instruction) -> int:
         """Devices of a group, in any of the three ways in which XLA writes groups."""

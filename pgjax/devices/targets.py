@@ -16,8 +16,8 @@ from pgjax.devices.table import Device, Gpu, Tpu, tpu_topology
 from pgjax.errors import UserError
 
 _GPUS_OF_A_HOST = 8
-# There is no device to time kernels on. Without timing, XLA would give each product of matrices
-# the smallest of Triton's tiles, and split some into parts whose float32 sums take memory that no
+# There is no device to time kernels on. Without timing, XLA finds no tiles of Triton's for some
+# products and gives up, and it splits others into parts whose float32 sums take memory that no
 # real run needs; cuBLAS chooses by itself.
 _GPU_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 

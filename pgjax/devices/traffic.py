@@ -12,7 +12,7 @@ _FREE_CALLS = {"AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardT
 _ELEMENTWISE = {"bitcast", "reshape", "convert", "copy", "transpose"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _UPDATES = {"dynamic-update-slice", "scatter"}
-_LIBRARY = ("__cublas", "__cudnn")  # whose last result is their workspace
+_LIBRARY = ("__cublas", "__cudnn")
 
 
 class Traffic:
@@ -41,20 +41,14 @@ class Traffic:
         operands = [a for name in dict.fromkeys(i.operands) for a in computation.arrays(name)]
         results = list(i.arrays)
         if opcode in _SLICES:
-            return 2 * _bytes(results) + _bytes(operands[1:])
+            return _part(operands[0], results[0]) + _bytes(results) + _bytes(operands[1:])
         if opcode == "dynamic-update-slice":
-            return 2 * _bytes(operands[1:2])
+            return _bytes(operands[1:2]) + _part(results[0], operands[1])
         if opcode == "scatter":
-            return 2 * _bytes(operands[len(results) + 1 :]) + _bytes(
-                operands[len(results) : len(results) + 1]
-            )
-        if opcode.endswith("-start"):  # the operands are among the results, and what waits for them
-            half = len(results) // 2 if len(results) > 1 else 0
-            results = results[:1] if opcode == "copy-start" else results[half:]
-            results = [a for a in results if a.dims]
-        if opcode == "custom-call" and len(results) > 1:
-            library = (i.attribute("custom_call_target") or "").startswith(_LIBRARY)
-            results = results[:-1] if library else results
+            indices, updates = operands[len(results)], operands[len(results) + 1 :]
+            return 2 * _bytes(updates) + _bytes([indices])
+        if _has_workspace(i):
+            results = results[:-1]
         return _bytes(operands) + _bytes(results)
 
     def _read(self, inner: Computation, place: int, array: Array) -> float:
@@ -97,6 +91,8 @@ class Traffic:
 
     def _written(self, inner: Computation, results: tuple[Array, ...]) -> float:
         root = inner.instructions[inner.root]
+        if _has_workspace(root):
+            return _bytes(results[:-1])
         names = root.operands if root.opcode == "tuple" else (root.name,)
         if len(names) != len(results):
             return _bytes(results)
@@ -116,10 +112,25 @@ class Traffic:
             return sum(a.size for a in inner.arrays(i.operands[-1]))
         if i.opcode == "parameter":  # handed through
             return 0
+        if i.opcode == "get-tuple-element":
+            made = inner.instructions[i.operands[0]]
+            if _has_workspace(made) and int(i.attribute("index")) == len(made.arrays) - 1:
+                return 0
         if i.opcode == "fusion" and len(i.arrays) == 1:
             nested = self.module.computations[i.called("calls")[0]]
             return self._elements_written(nested, nested.root)
         return sum(a.size for a in i.arrays)
+
+
+def _has_workspace(i: Instruction) -> bool:
+    """Whether the last result of a call is what the library worked in."""
+    target = i.attribute("custom_call_target") or ""
+    return i.opcode == "custom-call" and len(i.arrays) > 1 and target.startswith(_LIBRARY)
+
+
+def _part(whole: Array, part: Array) -> int:
+    """Bytes of a part of an array, in the memory of the whole."""
+    return 0 if whole.space else part.nbytes
 
 
 def _bytes(arrays) -> int:

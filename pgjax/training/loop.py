@@ -17,7 +17,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
 from pgjax.evaluation.sheet import make_sheet
-from pgjax.training.plan import step_line
+from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up

@@ -29,7 +29,8 @@ from pgjax.inference.session import (
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
 from pgjax.training.memory import moments, nbytes
-from pgjax.training.plan import check_fits, precision_line
+from pgjax.training.plan import check_fits
+from pgjax.training.plan_text import precision_line
 from pgjax.training.program import Program, make_program
 from pgjax.training.report import parameter_table
 from pgjax.training.state import TrainState

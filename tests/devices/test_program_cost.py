@@ -124,6 +124,48 @@ ADD = (
 
 
 @pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        # As newer versions of XLA begin a kernel, and as a TPU fetches into its fast memory.
+        (
+            "%g = ((bf16[8,64]{1,0}, s32[]), bf16[1,64]{1,0}, u32[]) fusion-start(%p, %i), "
+            "kind=kLoop, calls=%one",
+            2 * 2 * 64 + 4,
+        ),
+        (
+            "%g = ((bf16[8,64]{1,0}), bf16[2,64]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) "
+            "slice-start(%p), slice={[0:2], [0:64]}",
+            2 * 2 * 64,
+        ),
+        (
+            "%g = (bf16[8,64]{1,0:S(1)}, bf16[8,64]{1,0}, u32[]{:S(2)}) copy-start(%p)",
+            2 * 8 * 64,
+        ),
+        ("%g = bf16[8,64]{1,0} copy(%p)", 2 * 2 * 8 * 64),
+        ("%g = bf16[8,64]{1,0} bitcast(%p)", 0),
+    ],
+)
+def test_traffic_of_what_begins_now_and_ends_later(line, moved):
+    text = f"""HloModule m
+
+%one (a: bf16[8,64], b: s32[]) -> bf16[1,64] {{
+  %a = bf16[8,64]{{1,0}} parameter(0)
+  %b = s32[] parameter(1)
+  %c = s32[] constant(0)
+  ROOT %s = bf16[1,64]{{1,0}} dynamic-slice(%a, %b, %c), dynamic_slice_sizes={{1,64}}
+}}
+
+ENTRY %main (p: bf16[8,64], i: s32[]) -> bf16[8,64] {{
+  %p = bf16[8,64]{{1,0}} parameter(0)
+  %i = s32[] parameter(1)
+  {line}
+  ROOT %r = bf16[8,64]{{1,0}} bitcast(%p)
+}}
+"""
+    assert program_cost(text).memory_bytes == moved
+
+
+@pytest.mark.parametrize(
     ("line", "kind", "sent", "group"),
     [
         (
@@ -186,6 +228,37 @@ def test_calls_of_libraries():
     assert flops["m"] == (16, 2 * 64 * 16 * 32)
     q, k = 2 * 256 * 8 * 64, 2 * 384 * 64  # the workspaces are not traffic
     assert program_cost(LIBRARY).memory_bytes == 2 * (2 * q + k + 64 * 16 + 16 * 32 + 64 * 32)
+
+
+FUSED = """HloModule m
+
+%slice_and_multiply (p: f16[3,16,32], i: s32[], x: f16[64,16]) -> (f16[64,32], s8[4096]) {
+  %p = f16[3,16,32]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %x = f16[64,16]{1,0} parameter(2)
+  %zero = s32[] constant(0)
+  %s = f16[1,16,32]{2,1,0} dynamic-slice(%p, %i, %zero, %zero), dynamic_slice_sizes={1,16,32}
+  %w = f16[16,32]{1,0} bitcast(%s)
+  %m = (f16[64,32]{1,0}, s8[4096]{0}) custom-call(%x, %w), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  %y = f16[64,32]{1,0} get-tuple-element(%m), index=0
+  %space = s8[4096]{0} get-tuple-element(%m), index=1
+  ROOT %t = (f16[64,32]{1,0}, s8[4096]{0}) tuple(%y, %space)
+}
+
+ENTRY %main (a: f16[3,16,32], b: s32[], c: f16[64,16]) -> (f16[64,32], s8[4096]) {
+  %a = f16[3,16,32]{2,1,0} parameter(0)
+  %b = s32[] parameter(1)
+  %c = f16[64,16]{1,0} parameter(2)
+  ROOT %f = (f16[64,32]{1,0}, s8[4096]{0}) fusion(%a, %b, %c), kind=kCustom, calls=%slice_and_multiply
+}
+"""  # noqa: E501
+
+
+def test_a_library_that_reads_a_slice():
+    """As newer versions of XLA hand a layer's weights to cuBLAS."""
+    found = program_cost(FUSED)
+    assert found.flops_of_bits == {16: 2 * 64 * 16 * 32}
+    assert found.memory_bytes == 2 * (16 * 32 + 64 * 16 + 64 * 32) + 4
 
 
 def test_tpu_loops_say_their_trip_count_by_their_condition():

@@ -17,8 +17,9 @@ from pgjax.errors import UserError
 from pgjax.inference.session import open_layout
 from pgjax.recipes import adapted, lighter, transfer
 from pgjax.training.largest import largest_batch
-from pgjax.training.memory import host_bytes, moments, nbytes, needs
-from pgjax.training.plan import check_fits, describe, plan, report
+from pgjax.training.memory import abstract_batch, host_bytes, moments, nbytes, needs
+from pgjax.training.plan import check_fits, plan, report
+from pgjax.training.plan_text import describe, step_line
 from pgjax.training.program import make_program
 
 GIB = 2**30
@@ -112,6 +113,19 @@ def test_what_a_plan_counts():
     assert r["collective_bytes"] == {} and r["seconds"]["network"] == 0
     assert r["steps"] == 64 and r["hours_at_least"] == 64 * r["seconds_at_least"] / 3600
     assert r["peak_bytes"] == n.compiled.peak and r["fits"]
+
+
+def test_one_line_about_the_step_of_a_run(monkeypatch):
+    """Of the step that the run compiled anyway; a CPU has no data sheet, so it is spared."""
+    p = program("full", "tiny", 16)
+    state, frozen = p.abstract()
+    step = p.lower(state, frozen, abstract_batch(p)).compile()
+    assert step_line(p, step, 128) is None
+    monkeypatch.setattr("pgjax.training.plan_text.compiler_of", lambda devices: "cuda")
+    monkeypatch.setattr("pgjax.training.plan_text.this_device", lambda: get_device("t4"))
+    line = step_line(p, step, 128)
+    assert line.startswith("Each device needs ") and "TFLOP" not in line and "GFLOP" in line
+    assert line.endswith(" at least.") and "sends 0 B" in line
 
 
 def test_a_plan_for_a_gpu_is_that_of_its_compiler():

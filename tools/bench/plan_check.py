@@ -4,7 +4,8 @@
 
 Plans a run with texts of 128 tokens, then makes its arguments and takes steps in this process. On a
 CPU the growth of the process's resident memory is measured; on a GPU, the largest that the
-allocator gave out. Linux only.
+allocator gave out. With --device a third figure is the plan for that device's description, as
+`--plan --device` makes it: on such a device the three should agree. Linux only.
 """
 
 import argparse
@@ -17,14 +18,18 @@ import jax.numpy as jnp
 from common import SIZES
 
 from pgjax.console import gib
+from pgjax.devices.table import Device, get_device
 from pgjax.inference.session import open_layout
 from pgjax.recipes import adapted, parse_arg, transfer
 from pgjax.training.memory import abstract_batch, needs
+from pgjax.training.plan import open_program
 from pgjax.training.program import Program, make_program
 
 
-def program_of(size: str, res: int, adapt: str, optimizer: str, batch: int) -> Program:
-    """The training step of a model under an adaptation mode."""
+def program_of(
+    size: str, res: int, adapt: str, optimizer: str, batch: int, device: Device | None = None
+) -> Program:
+    """The training step of a model under an adaptation mode, here or for a device of the table."""
     c = transfer(
         "plan_check", train={}, evals={}, prompt="", target="", variant="3b", res=res, mode=adapt,
         text_len=128, steps=100, batch_size=batch, lr=1e-5,
@@ -34,6 +39,9 @@ def program_of(size: str, res: int, adapt: str, optimizer: str, batch: int) -> P
     c = adapted(c)
     if optimizer:
         c.optimizer.name, c.optimizer.args = optimizer, parse_arg(None)
+    if device:
+        c.mesh.data = 1
+        return open_program(c.to_dict(), device)
     return make_program(open_layout(c.to_dict()), c.total_steps)
 
 
@@ -86,13 +94,19 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--optimizer", default="")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--device", help="of the table, to plan for by its description as well")
     args = parser.parse_args(argv)
+    described = ""
+    if args.device:
+        parts = (args.size, args.res, args.adapt, args.optimizer, args.batch)
+        made = needs(program_of(*parts, get_device(args.device)))
+        described = f"{args.device} described ({made.compiled.compiler}) {gib(made.peak)}, "
     program = program_of(args.size, args.res, args.adapt, args.optimizer, args.batch)
     planned, found = needs(program).peak, measured(program, args.steps)
     print(
         f"{jax.local_devices()[0].device_kind}, {args.size}, mode {args.adapt or 'full'}, "
         f"{args.res} px, batch {args.batch}: "
-        f"planned {gib(planned)}, measured {gib(found)}, ratio {found / planned:.3f}"
+        f"{described}planned {gib(planned)}, measured {gib(found)}, ratio {found / planned:.3f}"
     )
     return found / planned
 
