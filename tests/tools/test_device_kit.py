@@ -67,8 +67,8 @@ def test_programs_compiled_beforehand_are_not_compiled_again(run, tmp_path):
     done, found = run(*only)
     assert not done.returncode, done.stdout + done.stderr
     assert "compiling 1 cases" in done.stdout
-    kept = {p.name for p in cache.iterdir() if p.name.startswith("jit_train_step")}
-    assert len([name for name in kept if name.endswith("-cache")]) == 1
+    kept = {p.name for p in cache.iterdir() if p.name.startswith("jit_step")}
+    assert len([name for name in kept if name.endswith("-cache")]) == 1, kept
     (planned,) = (row for row in found["rows"] if row["what"].endswith("planned peak"))
     assert "temporaries" in planned["note"] and planned["value"] > 0
 
