@@ -92,6 +92,27 @@ def test_a_case_is_stopped_when_its_time_is_over(run):
     assert any(re.search("stopped after|time is over", text) for text in found["failed"])
 
 
+def test_results_are_appended_as_markdown(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "tools/bench")
+    from common import Row
+    from device_parts.report import Report
+
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Measured\n")
+    report = Report(tmp_path / "device.json", results)
+    report.machine = "1 × gpu"
+    report.row("train", Row("step | full", 0.3251, "s", "a note"))
+    report.row("checks", Row("attention", float("nan"), "relative"), ok=False)
+    text = results.read_text()
+    assert text.startswith("# Measured\n") and text.count("| part |") == 1 and "1 × gpu" in text
+    assert "| train | step \\| full | 0.325 | s | a note |" in text
+    assert "| checks | attention | nan | relative | FAILED |" in text
+    found = json.loads((tmp_path / "device.json").read_text())
+    assert [row["value"] for row in found["rows"]] == [0.3251, None]
+    assert found["failed"] == ["checks: attention"]
+    assert "FAILED attention" in capsys.readouterr().out
+
+
 def test_list_and_help(run):
     done, found = run("--size", "3b", "--list", "--golden", GOLDEN)
     assert found is None and not done.returncode, done.stderr

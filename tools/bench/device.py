@@ -19,15 +19,16 @@ Parts, in the order in which they run:
   train         training steps: full, lora, qlora and attention at the small image size, and full
                 tuning at both larger ones
   decode        prefill and tokens at several batch sizes, in bfloat16 and in every quantization
-  transformers  full tuning and answers with transformers on torch, at the same shapes
   t4            the T4 recipe under a cap of 15 GiB
+  transformers  full tuning and answers with transformers on torch, at the same shapes
 
 Each case is a process of its own. At the size 3b the programs are first compiled beside each other
 (`--workers` at a time) into a cache on disk, with the checks among them; then each case is measured
 alone. Compiling beside others may let the compiler choose a slower kernel, because it times
-candidates on the same device: `--workers 0` compiles each case alone, and takes longer. A case that
-fails says why in one line, and the next one begins; what failed is counted at the end, and the exit
-status is 1. A case that the time does not suffice for counts as failed.
+candidates on the same device, and the times of attention among the checks are those of a busy
+device: `--workers 0` runs each case alone, and takes longer. A case that fails says why in one
+line, and the next one begins; what failed is counted at the end, and the exit status is 1. A case
+that the time does not suffice for counts as failed.
 
 Rows are printed and written to `--json` as they are measured (and with `--results` appended to
 RESULTS.md); the log beside the JSON file holds what the processes said, with tracebacks.
@@ -60,8 +61,8 @@ from device_parts.report import Report  # noqa: E402
 from device_parts.sizes import SIZES, Size  # noqa: E402
 
 # Seconds that a part may take at most; what is left of all is shared by what is still to come.
-LIMITS = {"machine": 60, "checks": 240, "train": 260, "decode": 200, "transformers": 120, "t4": 60}
-PREPARE_LIMIT = 200
+LIMITS = {"machine": 60, "checks": 240, "train": 260, "decode": 200, "t4": 60, "transformers": 120}
+PREPARE_SHARE = 0.45  # of all the time, after which what is not compiled yet is left to its case
 PARTS = tuple(LIMITS)[1:]
 T4_BYTES = 15 * 2**30
 
@@ -85,13 +86,13 @@ def cases(size: Size, golden: pathlib.Path) -> list[Case]:
         name = kind or "as they are"
         options = {"kind": kind}
         found.append(Case("decode", name, "decoding_case", size.name, options, compiles=True))
+    options, name = training_case.options(size.t4), training_case.label(size.t4)
+    found.append(Case("t4", name, "training_case", size.name, options, compiles=True))
     if installed("torch", "transformers"):
         found += [
             Case("transformers", what, "peer", size.name, {"what": what})
             for what in ("train", "answers")
         ]
-    options, name = training_case.options(size.t4), training_case.label(size.t4)
-    found.append(Case("t4", name, "training_case", size.name, options, compiles=True))
     return found
 
 
@@ -146,13 +147,16 @@ class Kit:
         """Compiles programs, a few at a time, and runs the checks among them."""
         self.report.say(f"compiling {len(programs)} cases, {self.args.workers} at a time")
         with futures.ThreadPoolExecutor(self.args.workers) as pool:
-            jobs = [
-                pool.submit(self._run, dataclasses.replace(case, prepare=True), PREPARE_LIMIT)
-                for case in programs
-            ]
+            jobs = [pool.submit(self._prepare, case) for case in programs]
             jobs += [pool.submit(self._measure, case) for case in checks]
             for job in jobs:
                 job.result()
+
+    def _prepare(self, case: Case) -> None:
+        """Compiles a case's programs. It fails only later, if it cannot be measured either."""
+        limit = PREPARE_SHARE * 60 * self.args.minutes - self.report.seconds
+        outcome = self._run(dataclasses.replace(case, prepare=True), limit)
+        self.report.say(f"{case.label}: {outcome.error or 'compiled'}")
 
     def _measure(self, case: Case) -> Outcome:
         """Runs a case within what is left of its part's time, and says if it failed."""
@@ -179,9 +183,6 @@ class Kit:
             outcome = Outcome(error=one_line(e))
         with self._lock:
             self.facts.setdefault(case.label, {}).update(outcome.facts)
-        if case.prepare:
-            found = outcome.error or "compiled"
-            self.report.say(f"{case.label}: {found}")
         return outcome
 
     def _ratios(self) -> None:

@@ -8,22 +8,25 @@ import functools
 import inspect
 from typing import Any
 
+from common import median_seconds
+
 from device_parts.cases import one_line
 from device_parts.sizes import SIZES, Heads
 
 NAMES = ("xla", "blocks", "cudnn", "tokamax", "splash")
+TIMES = 5
 # Norm of the difference over the norm of what is wanted: of the output, of each gradient.
 TOLERANCES = {"bfloat16": (0.01, 0.02), "float16": (0.005, 0.01), "float32": (2e-5, 5e-5)}
 
 
 def run(case: Any, emit: Any) -> None:
-    """Rows by shape and implementation."""
+    """Rows by shape and implementation, with the time of output and gradients together."""
     import jax
 
     jax.config.update("jax_default_matmul_precision", "highest")
     for heads in SIZES[case.size].attention:
         arguments = _arguments(heads)
-        wanted = _with_gradients(functools.partial(_plain, heads=heads), arguments, heads)
+        wanted = _with_gradients(functools.partial(_plain, heads=heads), heads)(*arguments)
         for name in implementations():
             _check(emit, heads, name, arguments, wanted)
 
@@ -37,26 +40,38 @@ def implementations() -> list[str | None]:
     return list(getattr(attention, "IMPLEMENTATIONS", NAMES))
 
 
+def _choice(heads: Heads) -> str | None:
+    """What the project would choose for a shape on this device, where it has a choice."""
+    from pgjax.models import attention
+
+    if not hasattr(attention, "choose"):
+        return None
+    t, masked, capped = heads.queries, bool(heads.text), bool(heads.softcap)
+    return attention.choose(attention.Shape(t, t, heads.head_dim, heads.dtype, masked, capped))
+
+
 def _check(emit: Any, heads: Heads, name: str | None, arguments: Any, wanted: Any) -> None:
     import jax
     import numpy as np
 
     from pgjax.models.attention import attend
 
-    cap = f", {heads.kv_heads} of keys" if heads.kv_heads < heads.heads else ""
     what = (
-        f"{name or 'attend'}, {heads.name}, {heads.queries} tokens, {heads.heads} × "
-        f"{heads.head_dim}{cap}, {heads.dtype}"
+        f"{name or 'attend'}, {heads.name}, {heads.rows} × {heads.queries} tokens, {heads.heads} "
+        f"heads of {heads.head_dim}, {heads.kv_heads} of keys, {heads.dtype}"
     )
+    chosen = name is not None and name == _choice(heads)
     options = {"implementation": name} if name else {}
 
     def ours(q, k, v, mask):
         return attend(q, k, v, mask, None, heads.softcap, **options)
 
+    both = _with_gradients(ours, heads)
     try:
-        got = jax.block_until_ready(_with_gradients(ours, arguments, heads))
+        got = jax.block_until_ready(both(*arguments))
+        seconds = median_seconds(lambda: jax.block_until_ready(both(*arguments)), TIMES)
     except Exception as e:
-        if name in (None, "xla"):  # what every device has
+        if chosen or name in (None, "xla"):  # what every device has
             emit.row(what, float("nan"), "relative", one_line(e), ok=False)
         else:
             emit.say(f"{what}: not here ({one_line(e)})")
@@ -70,7 +85,8 @@ def _check(emit: Any, heads: Heads, name: str | None, arguments: Any, wanted: An
     of_values, of_gradients = TOLERANCES[heads.dtype]
     letters = ", ".join(f"d{x} {e:.1e}" for x, e in zip("qkv", gradients, strict=True))
     ok = value <= of_values and max(gradients) <= of_gradients
-    note = f"{letters}; ≤ {of_values:g}, ≤ {of_gradients:g}"
+    note = f"{letters}; ≤ {of_values:g}, ≤ {of_gradients:g}; {1000 * seconds:.2f} ms"
+    note += "; chosen here" if chosen else ""
     emit.row(what, value, "relative", note, ok=ok)
 
 
@@ -101,12 +117,13 @@ def _arguments(heads: Heads) -> tuple[Any, ...]:
     return q, k, v, jnp.asarray(mask), cotangent
 
 
-def _with_gradients(function: Any, arguments: Any, heads: Heads) -> Any:
-    """(output, dq, dk, dv) in one program; rows of padding are 0 in the output."""
+def _with_gradients(function: Any, heads: Heads) -> Any:
+    """(q, k, v, mask, cotangent) -> (output, dq, dk, dv) in one program.
+
+    Rows of padding, whose cotangent is 0, are 0 in the output.
+    """
     import jax
     import jax.numpy as jnp
-
-    q, k, v, mask, cotangent = arguments
 
     @jax.jit
     def both(q, k, v, mask, cotangent):
@@ -116,7 +133,7 @@ def _with_gradients(function: Any, arguments: Any, heads: Heads) -> Any:
             out = jnp.where(live, out, 0)
         return out, *back(cotangent.astype(out.dtype))
 
-    return both(q, k, v, mask, cotangent)
+    return both
 
 
 def _plain(q: Any, k: Any, v: Any, mask: Any, *, heads: Heads) -> Any:

@@ -30,7 +30,8 @@ def run(case: Any, emit: Any) -> None:
             worst, which = max((worst, which), (share, what))
             if not difference <= tolerance:
                 failed.append(f"{what}: {difference:.2e} > {tolerance:g}")
-        note = f"{count} checks, worst: {which}" if not failed else "; ".join(failed)
+        note = f"{count} checks on {jax.default_backend()}, worst: {which}"
+        note = "; ".join(failed) or note
         emit.row(f"golden {group}, float32", worst, "of tolerance", note, ok=not failed)
     if "forward" in case.options["groups"]:
         _half(golden, emit)

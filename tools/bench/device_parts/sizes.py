@@ -91,7 +91,7 @@ SIZES = {
         name="tiny", text=16, target=8, steps=2,
         train=tuple(_training(64, 2, (128, 1), (192, 1))[i] for i in (0, 3, 5)),
         t4=Training("attention", "attention", 64, 2, "full"),
-        batches=(1, 3), tokens=5, peer_batches=(2, 1), peer_answers=(1,),
+        batches=(1, 3), tokens=9, peer_batches=(2, 1), peer_answers=(1,),
         attention=_HEADS[2:4], golden=(("forward", "masks"),),
         product=(128, 256), loss=(3, 16, 96, 1664),
         copied=2**24, multiplied=256, workers=0,
@@ -122,6 +122,6 @@ SIZES = {
             ("sgd (T4 recipe)",),
         ),
         product=(2048, 16384), loss=(2, 128, 2048, 257_152),
-        copied=2**32, multiplied=8192, workers=4,
+        copied=2**32, multiplied=8192, workers=6,
     ),
 }  # fmt: skip

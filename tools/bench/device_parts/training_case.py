@@ -38,8 +38,11 @@ def run(case: Any, emit: Any) -> None:
         loss = run_one()
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
-    what = f"{facts['trains']:,} train; {min(seconds):.4f} to {max(seconds):.4f}; loss {loss:.2f}"
-    emit.row(name, each, "s a step", what, ok=math.isfinite(loss))
+    model = step.program.layout.model
+    note = f"{min(seconds):.4f} to {max(seconds):.4f}; {facts['trains']:,} train, "
+    note += f"remat {shape.remat}, tower {model.img_dtype.name}, decoder {model.llm_dtype.name}; "
+    note += f"loss {loss:.2f}"
+    emit.row(name, each, "s a step", note, ok=math.isfinite(loss))
     emit.row(f"{name}: rate", shape.batch / each, "examples/s")
     emit.fact("examples_per_s", shape.batch / each)
     if top := peaks():
@@ -53,7 +56,10 @@ def run(case: Any, emit: Any) -> None:
         limit = f", of {stats['bytes_limit'] / GIB:.2f} GiB" if "bytes_limit" in stats else ""
         note = f"{found / planned['peak']:.3f} of what was planned{limit}"
         emit.row(f"{name}: peak of the allocator", found / GIB, "GiB", note)
-    emit.row(f"{name}: compiling", compile_, "s", f"and {trace:.1f} s of tracing")
+    note = f"and {trace:.1f} s of tracing"
+    if "compile_seconds" in case.options:
+        note += f"; {step.seconds[1]:.1f} s to read it from the cache"
+    emit.row(f"{name}: compiling", compile_, "s", note)
 
 
 def arguments(size: str, shape: Training) -> argparse.Namespace:
