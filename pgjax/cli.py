@@ -1,7 +1,9 @@
 """What the command lines share: flags, one-sentence errors, distributed start."""
 
 import difflib
+import json
 import os
+import pathlib
 import signal
 import sys
 import traceback
@@ -104,6 +106,21 @@ def read_config(path: str, overrides: Mapping[str, Any] | None = None) -> Config
             raise UserError(f"config.{key} {value!r}: {_one_line(e)}") from None
     check_config(config)
     return adapted(config, overrides)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes a file that is there whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    file = pathlib.Path(path).expanduser()
+    part = file.with_name(file.name + ".part")
+    try:
+        part.write_text(json.dumps(value, indent=1) + "\n")
+        part.replace(file)
+    except OSError as e:
+        raise UserError(f"--json {path} cannot be written ({e.strerror}).") from None
 
 
 def _read_config(path: str) -> ConfigDict | tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What command lines tell people, once per run, whatever the number of processes."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -45,6 +46,22 @@ def gib(size: float) -> str:
     if not size:
         return "0"
     return f"{size / 2**30:.2f} GiB" if size >= 0.01 * 2**30 else f"{size / 2**20:.2f} MiB"
+
+
+def si(value: float, unit: str) -> str:
+    """Three digits and a decimal prefix, such as `43.1 TFLOP` or `450 GB/s`."""
+    steps = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    size, prefix = next((s for s in steps if abs(value) >= s[0]), (1.0, ""))
+    scaled = value / size
+    digits = max(0, 2 - math.floor(math.log10(abs(scaled)))) if scaled else 0
+    return f"{scaled:.{digits}f} {prefix}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """A short time in the unit that suits it, a longer one as h:mm:ss."""
+    if seconds >= 60:
+        return hms(seconds)
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

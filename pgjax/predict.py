@@ -30,6 +30,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the sampler.")
 _BATCH = flags.DEFINE_integer(
     "batch_size", 0, "Examples decoded together; 0: as many as fit into memory.", lower_bound=0
 )
+_PLAN = flags.DEFINE_bool("plan", False, "Print what memory and time answers need, and stop.")
+_DEVICE = flags.DEFINE_string("device", None, "Device to plan for: t4, l4, a100-40, h100, v5e, ….")
+_JSON = flags.DEFINE_string("json", None, "File for the plan's figures.")
 
 
 def main() -> None:
@@ -40,6 +43,9 @@ def main() -> None:
         from pgjax.checkpoints.released import describe
 
         print(describe())
+        return
+    if _PLAN.value:
+        _plan()
         return
     from pgjax.decoding.decoders import make_decoder
 
@@ -81,6 +87,28 @@ def main() -> None:
         f.writelines(as_line(record) + "\n" for record in found)
     part.replace(out)
     print(f"{len(source)} answers: {out}", file=sys.stderr)
+
+
+def _plan() -> None:
+    """Prints what answers of a checkpoint need, which need not be here."""
+    from pgjax.devices.table import get_device, this_device
+    from pgjax.devices.targets import use_cpu
+    from pgjax.inference.plan import plan_answers
+
+    if _DEVICE.value:
+        use_cpu()
+    found = plan_answers(
+        _checkpoint(),
+        get_device(_DEVICE.value) if _DEVICE.value else this_device(),
+        quantize=_QUANTIZE.value,
+        quantize_images=_QUANTIZE_IMAGES.value,
+        base=_BASE.value,
+        rows=_BATCH.value or 1,
+        max_new_tokens=_TOKENS.value,
+    )
+    print(found.text)
+    if _JSON.value:
+        cli.write_json(_JSON.value, found.report)
 
 
 def _checkpoint() -> str:

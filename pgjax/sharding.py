@@ -5,23 +5,30 @@ One mesh with two axes serves everything: `data` splits the batch (and, under fs
 """
 
 import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import contextvars
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pgjax import trees
 from pgjax.errors import UserError
 
 # Logical axes of parameters that the `model` mesh axis may split.
 TENSOR_AXES = ("heads", "mlp", "vocab")
-# Logical axes of activations.
-ACTIVATION_RULES = (("batch", "data"), ("seq", None), ("act_embed", None))
+# Logical axes of activations, and the mesh axis that splits each of them.
+ACTIVATION_AXES = {
+    "batch": "data", "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model",
+}  # fmt: skip
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
+
+_DEVICE: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
 
 
 def make_mesh(
@@ -48,13 +55,175 @@ def make_mesh(
 
 @contextlib.contextmanager
 def use_mesh(mesh: Mesh) -> Iterator[None]:
-    """Makes the models' activation constraints refer to this mesh while tracing."""
-    with warnings.catch_warnings():
-        # Under jax.set_mesh flax would also constrain parameters inside its scanned layers, where
-        # their names and ranks disagree.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with mesh, nn.logical_axis_rules(ACTIVATION_RULES):
+    """Makes `constrain` put activations on this mesh while a function is traced."""
+    device = mesh.devices.flat[0]
+    token = _DEVICE.set(device)
+    try:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _kernels_for(device):
             yield
+    finally:
+        _DEVICE.reset(token)
+
+
+def _kernels_for(device: jax.Device) -> contextlib.AbstractContextManager:
+    """tokamax's kernels ask the GPU that is there, unless they are told that there is none."""
+    elsewhere = device.platform == "gpu" and jax.default_backend() != "gpu"
+    if not elsewhere or importlib.util.find_spec("tokamax") is None:
+        return contextlib.nullcontext()
+    from tokamax import config
+
+    return config.cross_compile(True)
+
+
+def device() -> jax.Device:
+    """One of the devices that a function is traced for: of the mesh in use, or this machine's."""
+    return _DEVICE.get() or jax.devices()[0]
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Splits an activation over the mesh of `use_mesh`, inside a function that is traced.
+
+    Without such constraints XLA follows the parameters, which fsdp splits by feature, and every
+    device works on the whole batch.
+
+    Args:
+      x: any shape.
+      axes: a logical name for each of its dimensions (`batch`, `heads`, `kv_heads`, `mlp`,
+        `vocab`), or None for one that stays whole. One that the mesh axis does not divide stays
+        whole too, except the batch.
+
+    Returns:
+      x, with its sharding fixed.
+
+    Raises:
+      RuntimeError: x lives on several devices, and no mesh is in use: the constraint would be
+        dropped, and the program would be partitioned in an unforeseen way.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        if jax.typeof(x).sharding.mesh.size > 1:
+            raise RuntimeError(
+                f"an activation of shape {x.shape} on a mesh of several devices is traced outside "
+                "pgjax.sharding.use_mesh, so that its sharding would be left to chance."
+            )
+        return x
+    if mesh.size == 1 or mesh.are_all_axes_manual:
+        return x
+    return jax.lax.with_sharding_constraint(x, activation_spec(mesh, x.shape, axes))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gather(w: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A parameter as a product needs it: whole along `data`, which fsdp splits it over.
+
+    It is gathered once in a layer, in the dtype that it has here, for all products that read it.
+    Its gradient is left to be summed into the parts that the parameter has.
+
+    Args:
+      w: one layer's value of a parameter.
+      axes: its logical names; those of `ACTIVATION_AXES` stay split over `model`.
+    """
+    return constrain(w, *(name if name in ACTIVATION_AXES else None for name in axes))
+
+
+gather.defvjp(lambda w, axes: (gather(w, axes), None), lambda axes, _, g: (g,))
+
+
+def activation_spec(
+    mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axes: Sequence[str | None]
+) -> PartitionSpec:
+    """The partition of an activation, see `constrain`.
+
+    Raises:
+      ValueError: the batch is not a multiple of the mesh's `data` axis, or as many names as there
+        are dimensions are not given.
+    """
+    spec = []
+    for size, name in zip(shape, axes, strict=True):
+        axis = name and ACTIVATION_AXES[name]
+        if axis and size % mesh.shape[axis]:
+            if name == "batch":
+                raise ValueError(
+                    f"a batch of {size} rows does not split over {mesh.shape[axis]} devices."
+                )
+            axis = None
+        spec.append(axis)
+    return PartitionSpec(*spec)
+
+
+def data_size() -> int:
+    """Number of devices that the mesh of `use_mesh` splits a batch over; 1 without a mesh."""
+    return jax.sharding.get_abstract_mesh().shape.get("data", 1)
+
+
+def model_size() -> int:
+    """Number of devices that the mesh of `use_mesh` splits heads over; 1 without a mesh."""
+    return jax.sharding.get_abstract_mesh().shape.get("model", 1)
+
+
+def take_rows(x: jax.Array, rows: jax.Array, axis: int = 0) -> jax.Array:
+    """Rows of a batch, each from the part of the batch that it is to be in, so that none moves.
+
+    Args:
+      x: [...,B,...] with the batch at `axis`, split over `data`.
+      rows: int32 [M]; those of each equal part of it come from the same part of x.
+      axis: of the batch, not negative.
+
+    Returns:
+      [...,M,...], split alike.
+    """
+    parts, shape = data_size(), x.shape
+    each = shape[axis] // parts
+    split = x.reshape(*shape[:axis], parts, each, *shape[axis + 1 :])
+    take = functools.partial(jnp.take, axis=axis)
+    y = jax.vmap(take, (axis, 0), axis)(split, rows.reshape(parts, -1) % each)
+    return y.reshape(*shape[:axis], rows.size, *shape[axis + 1 :])
+
+
+def over_mesh(
+    function: Callable[..., jax.Array],
+    args_axes: Sequence[tuple[str | None, ...]],
+    result_axes: tuple[str | None, ...],
+) -> Callable[..., jax.Array]:
+    """A function of arrays that every device calls with its own part of them.
+
+    Args:
+      function: of as many arrays as there are `args_axes`.
+      args_axes: logical names of each argument's dimensions, see `constrain`.
+      result_axes: those of the result, whose shape is the first argument's.
+    """
+
+    def run(*args):
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.size == 1 or mesh.empty:
+            return function(*args)
+        specs = [
+            activation_spec(mesh, x.shape, axes) for x, axes in zip(args, args_axes, strict=True)
+        ]
+        result = activation_spec(mesh, args[0].shape, result_axes)
+        mapped = jax.shard_map(function, in_specs=tuple(specs), out_specs=result, check_vma=False)
+        return mapped(*args)
+
+    return run
+
+
+def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays that treats each row of a batch alone, run where the rows are.
+
+    XLA does not split some operations by rows (`top_k`): it would bring the whole batch to every
+    device.
+
+    Args:
+      function: of arrays [B,...] each, whose results are [B,...] too.
+    """
+
+    def run(*args):
+        if data_size() == 1:
+            return function(*args)
+        rows = PartitionSpec("data")
+        return jax.shard_map(function, in_specs=rows, out_specs=rows, check_vma=False)(*args)
+
+    return run
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -76,8 +245,8 @@ def param_shardings(
       mesh: from `make_mesh`.
       boxed: the model's abstract tree, whose leaves carry logical axis names.
       rules: `[(regex, strategy), ...]`, first match wins. `tensor` splits heads, hidden units
-        and the vocabulary over `model`; `fsdp` splits the largest remaining dimension over
-        `data`; what does not divide stays whole.
+        and the vocabulary over `model`; `fsdp` splits the largest remaining dimension but the
+        vocabulary over `data`; what does not divide stays whole.
 
     Raises:
       UserError: an unknown strategy, or a parameter that no rule matches.
@@ -101,8 +270,9 @@ def _spec(mesh: Mesh, leaf: nn.Partitioned, strategy: str) -> PartitionSpec:
                 spec[i] = "model"
                 break
     if "fsdp" in strategy:
-        # Never the scanned axis: each step of the scan reads one slice of it.
-        free = [i for i, s in enumerate(spec) if s is None and names[i] != "layers"]
+        # Never the scanned axis: each step of the scan reads one slice of it. Nor the vocabulary:
+        # tokens look up rows of it, which then would lie on other devices than the tokens.
+        free = [i for i, s in enumerate(spec) if s is None and names[i] not in ("layers", "vocab")]
         free = [i for i in free if shape[i] % mesh.shape["data"] == 0]
         if free:
             spec[max(free, key=lambda i: shape[i])] = "data"

@@ -13,23 +13,26 @@ ALLOWED = {
     "published": set(),
     "trees": {"errors"},
     "sharding": {"errors", "trees"},
-    "models": {"errors", "trees"},
+    "devices": {"errors"},
+    "models": {"errors", "trees", "sharding"},
     "text": {"errors"},
-    "decoding": {"errors"},
+    "decoding": {"errors", "sharding"},
     "checkpoints": BASE | {"published"},
     "data": {"errors", "text"},  # the text functions are what text ops are made of
     "metrics": {"errors", "text"},  # box strings are parsed in one place
     "recipes": {"errors", "published"},
-    "inference": BASE | PARTS - {"metrics"} | {"console"},
+    "inference": BASE | PARTS - {"metrics"} | {"console", "devices"},
     "console": set(),
     "evaluation": BASE | PARTS | {"console", "inference"},
-    "training": BASE | PARTS | {"console", "inference", "evaluation"},
+    "training": BASE | PARTS | {"console", "devices", "inference", "evaluation"},
     "pictures": {"data", "errors", "evaluation", "inference", "training"},
     "cli": {"errors", "recipes"},
     "compilation": set(),
-    "train": {"cli", "compilation", "errors", "recipes", "training"},
+    "train": {"cli", "compilation", "devices", "errors", "recipes", "training"},
     "evaluate": {"cli", "compilation", "console", "errors", "evaluation", "inference", "published"},
-    "predict": {"checkpoints", "cli", "compilation", "data", "decoding", "errors", "inference"},
+    "predict": {
+        "checkpoints", "cli", "compilation", "data", "decoding", "devices", "errors", "inference",
+    },
 }
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python
 MODULES = sorted((ROOT / "pgjax").rglob("*.py"))

@@ -36,7 +36,7 @@ KEY_VALUE = leaf("layers:8", "-:2", "kv_heads:1", "embed:64", "head_dim:16")
     [
         ("replicate", EMBEDDING, (None, None)),
         ("tensor", EMBEDDING, ("model", None)),
-        ("fsdp", EMBEDDING, ("data", None)),
+        ("fsdp", EMBEDDING, (None, "data")),  # rows are looked up, so it is split by feature
         ("fsdp+tensor", EMBEDDING, ("model", "data")),
         ("tensor", GATING, (None, None, None, "model")),
         ("fsdp", GATING, (None, None, None, "data")),
@@ -68,7 +68,7 @@ def test_first_match_decides():
     assert got == {
         "img/w": PartitionSpec(None, None),
         "llm/w": PartitionSpec("model", None),
-        "llm/b": PartitionSpec("data", None),
+        "llm/b": PartitionSpec(None, "data"),
     }
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.decoding.samplers import Sampler
+from pgjax.sharding import by_rows
 
 Cache = Any
 Prefill = Callable[[], tuple[jax.Array, Cache]]
@@ -105,7 +106,8 @@ def advance(
 
 def _choose(logits, cache, t, ended, out: Generated, rules: Rules, sampler: Sampler) -> State:
     keys = jax.vmap(jax.random.fold_in, (0, None))(rules.keys, t)
-    token = jax.vmap(sampler)(keys, jnp.where(rules.allowed[None], logits, -jnp.inf))
+    choose = by_rows(jax.vmap(sampler))
+    token = choose(keys, jnp.where(rules.allowed[None], logits, -jnp.inf))
     token = jnp.where(ended, 0, token)
     logprob = jnp.take_along_axis(logits, token[:, None], axis=1)
     logprob -= jax.nn.logsumexp(logits, axis=1, keepdims=True)

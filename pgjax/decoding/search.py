@@ -1,5 +1,6 @@
 """Decoding that follows several continuations of each row: beam search, and best of n samples."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 
 from pgjax.decoding.generate import Cache, Extend, Generated, Prefill, Rules, generate
 from pgjax.decoding.samplers import Sampler
+from pgjax.sharding import by_rows, take_rows
 
-# (cache, int32 [M]) -> cache whose rows are the given rows of the one before.
+# (cache, int32 [M]) -> cache whose rows are the given rows of the one before. M is a multiple of
+# the batch, and each row comes from where the same share of the batch was, so that none moves.
 Take = Callable[[Cache, jax.Array], Cache]
 
 
@@ -28,14 +31,14 @@ def best_of(
 
     def prefill_all() -> tuple[jax.Array, Cache]:
         logits, cache = prefill()
-        return logits[rows], take(cache, rows)
+        return jnp.repeat(logits, n, axis=0), take(cache, rows)
 
     keys = jax.vmap(lambda key: jax.random.split(key, n))(rules.keys).reshape(-1)
-    each = rules._replace(keys=keys, row_valid=rules.row_valid[rows])
+    each = rules._replace(keys=keys, row_valid=jnp.repeat(rules.row_valid, n))
     out = generate(prefill_all, extend, each, sampler=sampler, max_new_tokens=max_new_tokens)
     best = jnp.argmax(out.logprobs.sum(axis=1).reshape(b, n), axis=1)
     chosen = jnp.arange(b, dtype=jnp.int32) * n + best.astype(jnp.int32)
-    return Generated(out.tokens[chosen], out.logprobs[chosen])
+    return Generated(*(take_rows(x, chosen) for x in out))
 
 
 def beam_search(
@@ -74,7 +77,7 @@ def beam_search(
         total = jnp.where(rules.allowed[None, None], total, -jnp.inf)
         best = _better(t, jnp.where(rules.stops[None, None], total, -jnp.inf), logprobs, seqs, best)
         open_ = jnp.where(rules.stops[None, None], -jnp.inf, total).reshape(b, -1)
-        scores, flat = jax.lax.top_k(open_, beams)
+        scores, flat = by_rows(functools.partial(jax.lax.top_k, k=beams))(open_)
         parent, token = flat // vocab, (flat % vocab).astype(jnp.int32)
         chosen = jnp.take_along_axis(logprobs.reshape(b, -1), flat, axis=1)
         seqs = _append(t, seqs, parent, token, chosen)

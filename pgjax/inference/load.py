@@ -13,10 +13,10 @@ from pgjax.checkpoints.load import load as load_tensors
 from pgjax.checkpoints.load import resampled
 from pgjax.checkpoints.peft import is_adapter
 from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
+from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.inference.arrange import arrange
 from pgjax.inference.model import Model
-from pgjax.inference.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     Flat,
@@ -102,7 +102,7 @@ def _params(
 ) -> Flat:
     targets = {
         name: jax.ShapeDtypeStruct(
-            shape, _dtype_of(checkpoint, name, dtype), sharding=session.shardings[name]
+            shape, stored_dtype(checkpoint, name, dtype), sharding=session.shardings[name]
         )
         for name, shape in session.shapes.items()
     }
@@ -113,7 +113,7 @@ def _params(
     return layers | load_tensors(tensors, {name: targets[name] for name in tensors}, what=what)
 
 
-def _dtype_of(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:
+def stored_dtype(checkpoint: Checkpoint, name: str, dtype: str | None) -> Any:
     """Biases and norms are small, and enter float32 arithmetic."""
     if name.endswith(("/bias", "/scale")):
         return jnp.float32

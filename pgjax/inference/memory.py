@@ -1,12 +1,11 @@
 """How many rows can be decoded together."""
 
-import os
-
 import jax
 
+from pgjax.devices.host import free_host_bytes
 from pgjax.inference.session import Session
 
-_PROMPT = 64  # tokens that a prompt is expected to have
+PROMPT = 64  # tokens that a prompt is expected to have
 _SHARE = 0.7  # of the free memory that a batch may take; the rest is for what is not counted here
 
 
@@ -31,7 +30,7 @@ def row_bytes(session: Session, max_new_tokens: int, image_tokens: int = 0) -> i
     img, llm = model.img_config, model.llm_config
     patches = model.num_patches
     images = max(1, image_tokens // patches)
-    prefill = images * patches + _PROMPT
+    prefill = images * patches + PROMPT
     total = prefill + max_new_tokens
     cache = 2 * llm.depth * total * llm.num_kv_heads * llm.head_dim * 4
     # Float32 residuals, the hidden layer of the MLP, and attention weights where nothing fuses.
@@ -46,13 +45,3 @@ def _free_bytes() -> int:
     if all(s and "bytes_limit" in s for s in stats):
         return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
     return free_host_bytes() // jax.local_device_count()
-
-
-def free_host_bytes() -> int:
-    """Memory of this machine that is free for programs."""
-    try:
-        with open("/proc/meminfo") as f:
-            fields = dict(line.split(":") for line in f)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except OSError:  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

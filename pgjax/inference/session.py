@@ -16,8 +16,8 @@ from pgjax.checkpoints import sources
 from pgjax.checkpoints.load import load, resampled
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
 from pgjax.data.pipeline import Pipeline
+from pgjax.devices import precision
 from pgjax.errors import UserError
-from pgjax.inference import precision
 from pgjax.inference.arrange import is_quantized, quantized
 from pgjax.models.lora import is_adapter, lora_config
 from pgjax.models.paligemma import PaliGemma, abstract_params, init_params, make_model

@@ -1,10 +1,46 @@
-"""The attention that both towers call.
+"""The attention that both towers call, and the choice of what computes it.
 
 Einsum letters: B rows, T queries, S keys, K key/value heads, G queries per key head, H head size.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from pgjax.errors import UserError
+from pgjax.models import attention_kernels as kernels
+from pgjax.models.attention_blocks import attend_in_blocks
+from pgjax.models.attention_plain import attend_plainly, soft_cap
+from pgjax.sharding import device, model_size, over_mesh
+
+__all__ = ["IMPLEMENTATIONS", "Shape", "attend", "check_implementation", "choose", "soft_cap"]
+
+# (q, k, v, mask, scale, softcap) -> y, as `attend` has them.
+IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
+    "xla": attend_plainly,
+    "blocks": attend_in_blocks,
+    "cudnn": kernels.cudnn,
+    "tokamax": kernels.tokamax,
+    "splash": kernels.splash,
+}
+AUTO = "auto"
+
+# Logits of one head and row from which a matrix of them is not kept: those of 448 px and more.
+_LONG = 2**19
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the choice of an implementation depends on, besides the device."""
+
+    queries: int
+    keys: int
+    head_dim: int
+    dtype: str
+    masked: bool
+    softcap: bool
 
 
 def attend(
@@ -14,42 +50,83 @@ def attend(
     mask: jax.Array | None = None,
     scale: float | None = None,
     softcap: float = 0.0,
+    implementation: str = AUTO,
 ) -> jax.Array:
-    """Softmax attention in float32, through the device's fused kernel where it has one.
+    """Softmax attention with logits and softmax in float32.
 
     Args:
       q: [B,T,N,H].
       k: [B,S,K,H] in q's dtype, with K dividing N (grouped queries).
       v: [B,S,K,H].
-      mask: bool [B,T,S], True where a query may attend; None for everywhere.
+      mask: bool [B,T,S], True where a query may attend; None for everywhere. A query that may
+        attend to nothing has a finite result without meaning.
       scale: of the logits; None for H^-½.
       softcap: c > 0 bounds the scaled logits to c·tanh(logits/c), before the mask.
+      implementation: a key of `IMPLEMENTATIONS`, or `auto` for what `choose` says.
 
     Returns:
       [B,T,N,H] in q's dtype.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    # The library has no soft cap, and its path does not compile for float16 on CPU (a T4 fuses
-    # none anyway).
-    if softcap or q.dtype == jnp.float16:
-        return _attend_unfused(q, k, v, mask, scale, softcap)
-    # The library promotes to float32 implicitly inside, which strict numerics forbid.
-    with jax.numpy_dtype_promotion("standard"):
-        mask = None if mask is None else mask[:, None]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale)
+    if implementation == AUTO or q.shape[1] == 1:  # a single token reads its keys once in any case
+        shape = Shape(
+            q.shape[1], k.shape[1], q.shape[3], q.dtype.name, mask is not None, bool(softcap)
+        )
+        implementation = choose(shape)
+    function = IMPLEMENTATIONS[implementation]
+    if implementation not in kernels.NAMES:
+        return function(q, k, v, mask, scale, softcap)
+
+    # XLA cannot split what is inside a kernel: each device calls it for its own rows and heads.
+    def local(q, k, v, *mask):
+        return function(q, k, v, *(mask or (None,)), scale, softcap)
+
+    if k.shape[2] > 1 and k.shape[2] % model_size():  # the heads of q are split, those of k are not
+        k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    heads = ("batch", None, "heads", None)
+    kv_heads = ("batch", None, "kv_heads", None)
+    masks = () if mask is None else (mask,)
+    axes = (heads, kv_heads, kv_heads, *[("batch", None, None)] * len(masks))
+    return over_mesh(local, axes, heads)(q, k, v, *masks)
 
 
-def soft_cap(x: jax.Array, cap: float) -> jax.Array:
-    """c·tanh(x/c), or x where c is 0."""
-    return cap * jnp.tanh(x / cap) if cap else x
+def choose(shape: Shape) -> str:
+    """The fastest implementation that fits, on the devices of the mesh in use.
+
+    cuDNN's attention where nothing is masked (the image tower), tokamax's Triton kernel for masks,
+    soft caps and heads of 256, both in 16 bits on GPUs from Ampere on; the splash kernel on TPUs
+    where nothing is masked; elsewhere the plain formula for short sequences, and for long ones the
+    same in blocks of queries, so that no matrix of logits is kept.
+    """
+    long = shape.queries * shape.keys > _LONG
+    plain = "blocks" if long else "xla"
+    if shape.queries == 1:
+        return "xla"
+    where = device()
+    half = shape.dtype in ("bfloat16", "float16")
+    free = not (shape.masked or shape.softcap)
+    if where.platform == "gpu" and half and kernels.capability(where) >= 8.0:
+        if free and kernels.cudnn_takes(shape.head_dim):
+            return "cudnn"
+        return "tokamax" if kernels.has_tokamax() else plain
+    if where.platform == "tpu" and half and free and long:
+        return "splash"
+    return plain
 
 
-def _attend_unfused(q, k, v, mask, scale, softcap):
-    b, t, n, h = q.shape
-    q = q.reshape(b, t, k.shape[2], -1, h)
-    logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32) * scale
-    logits = soft_cap(logits, softcap)
-    if mask is not None:
-        logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
+def check_implementation(name: str) -> str:
+    """The name of an implementation, or `auto`.
+
+    Raises:
+      UserError: it is none, or its library is not installed.
+    """
+    if name not in (AUTO, *IMPLEMENTATIONS):
+        raise UserError(
+            f"model.attention {name!r} is unknown; choose from {[AUTO, *IMPLEMENTATIONS]}."
+        )
+    if name == "tokamax" and not kernels.has_tokamax():
+        raise UserError(
+            "model.attention 'tokamax' needs the package tokamax (Python 3.12, jax 0.11.1 or "
+            "newer), which is not installed."
+        )
+    return name

@@ -10,11 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.models.attention import attend, soft_cap
+from pgjax.models.attention import AUTO, attend, soft_cap
 from pgjax.models.embedding import Transposed, dot_rows, take_rows
 from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
+from pgjax.sharding import constrain
 
 LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
 # Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
@@ -96,6 +97,7 @@ class Attention(nn.Module):
 
     config: GemmaConfig
     lora: Lora = Lora()
+    attention: str = AUTO
 
     @nn.compact
     def __call__(
@@ -118,18 +120,25 @@ class Attention(nn.Module):
         out_einsum = einsum(
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
-        q = rope(q_einsum("BTD,NDH->BTNH", x, deterministic), positions)
-        key, value = kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
+        split, split_kv = (("batch", None, name, None) for name in ("heads", "kv_heads"))
+        q = rope(constrain(q_einsum("BTD,NDH->BTNH", x, deterministic), *split), positions)
+        key, value = (
+            constrain(y, *split_kv) for y in kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
+        )
         key = rope(key, positions)
         if cache is not None:
             cache = {
-                name: jax.lax.dynamic_update_slice_in_dim(
-                    cache[name], new.astype(cache[name].dtype), start, axis=1
+                name: constrain(
+                    jax.lax.dynamic_update_slice_in_dim(
+                        cache[name], new.astype(cache[name].dtype), start, axis=1
+                    ),
+                    *split_kv,
                 )
                 for name, new in (("k", key), ("v", value))
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
-        y = attend(q, key, value, mask, c.query_scale, c.attn_softcap)
+        y = attend(q, key, value, mask, c.query_scale, c.attn_softcap, self.attention)
+        y = constrain(y, *split)
         return out_einsum("BTNH,NHD->BTD", y, deterministic), cache
 
 
@@ -153,6 +162,7 @@ class FeedForward(nn.Module):
             axes=(None, "embed", "mlp"),
             init=_fan_in((1,), (2,), (0,)),
         )
+        gate, up = (constrain(y, "batch", None, "mlp") for y in (gate, up))
         hidden = nn.gelu(gate, approximate=True) * up
         return multiply(
             "BTF,FD->BTD",
@@ -169,6 +179,7 @@ class Block(nn.Module):
 
     config: GemmaConfig
     lora: Lora = Lora()
+    attention: str = AUTO
 
     @nn.compact
     def __call__(
@@ -182,20 +193,20 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, LayerCache | None]:
         """x [B,T,D] -> ([B,T,D], cache)."""
         c = self.config
-        x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
+        x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
         y = RMSNorm(c.norm_eps, name="pre_attention_norm")(x)
-        y, cache = Attention(c, self.lora, name="attn")(
+        y, cache = Attention(c, self.lora, self.attention, name="attn")(
             y, cache, positions, mask, start, deterministic
         )
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_attention_norm")(y)
-        x = x + drop(y, deterministic)
+        x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
         y = FeedForward(c.mlp_dim, self.lora, name="mlp")(y, deterministic)
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_ffw_norm")(y)
-        return x + drop(y, deterministic), cache
+        return constrain(x + drop(y, deterministic), "batch", None, None), cache
 
 
 class Embedder(nn.Module):
@@ -214,7 +225,7 @@ class Embedder(nn.Module):
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """int32 [B,T] -> [B,T,D], scaled by √D."""
-        x = take_rows(self.table, tokens).astype(self.dtype)
+        x = constrain(take_rows(self.table, tokens), "batch", None, None).astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype)
 
     def decode(self, x: jax.Array) -> jax.Array:
@@ -229,12 +240,13 @@ class Gemma(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     def setup(self):  # noqa: D102
         c = self.config
         self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
         layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)
-        self.layers = layers(c, self.lora)
+        self.layers = layers(c, self.lora, self.attention)
         self.final_norm = RMSNorm(c.norm_eps)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
@@ -267,7 +279,7 @@ class Gemma(nn.Module):
         if (layers := unstacked_layers(self, "layers")) is None:
             x, cache = self.layers(x, cache, *rest)
             return self.final_norm(x), cache
-        block, caches = Block(self.config, self.lora, parent=None), []
+        block, caches = Block(self.config, self.lora, self.attention, parent=None), []
         for i, params in enumerate(layers):
             # Else the compiler widens all layers' quantized or half-precision weights beforehand,
             # and keeps them so from token to token.
@@ -286,4 +298,5 @@ class Gemma(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""
-        return soft_cap(self.embedder.decode(x), self.config.final_softcap)
+        logits = constrain(self.embedder.decode(x), "batch", *[None] * (x.ndim - 2), "vocab")
+        return soft_cap(logits, self.config.final_softcap)

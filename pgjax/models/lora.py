@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from pgjax.errors import UserError
 from pgjax.models.quantized import weight
+from pgjax.sharding import gather
 
 A, B = "_lora_a", "_lora_b"  # after the name of the matrix
 
@@ -108,7 +109,8 @@ def product(
 
     def matrix(suffix: str, letters: str, init: nn.initializers.Initializer) -> jax.Array:
         boxed = nn.with_logical_partitioning(init, tuple(axis[a] for a in letters))
-        return weight(module, name + suffix, boxed, tuple(size[a] for a in letters), x.dtype)
+        w = weight(module, name + suffix, boxed, tuple(size[a] for a in letters), x.dtype)
+        return gather(w, tuple(axis[a] for a in letters))
 
     matrices, dropped = [matrix("", theirs, init)], x
     if _has_adapter(module, name, lora):

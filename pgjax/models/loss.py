@@ -5,7 +5,8 @@ row's supervised positions are first moved to its front; a loop then takes a few
 time, as many times as the fullest row needs, and makes logits, loss and gradient together, so
 one chunk of logits is alive at any moment and none is computed twice.
 
-Einsum letters: B rows, C columns of a chunk, D width, V vocabulary.
+Einsum letters: B rows, C columns of a chunk, D width, V vocabulary, N parts of the batch, as many
+as there are devices that split it.
 """
 
 import functools
@@ -18,6 +19,7 @@ from pgjax import trees
 from pgjax.models.attention import soft_cap
 from pgjax.models.embedding import Transposed, all_blocks, block, dot_rows, is_narrower
 from pgjax.models.paligemma import PaliGemma
+from pgjax.sharding import constrain, data_size, gather
 
 Flat = dict[str, jax.Array]
 
@@ -147,10 +149,16 @@ def _forward(
     # Supervised columns first, in their order; padded to whole chunks.
     order = jnp.argsort(~supervised, axis=1, stable=True).astype(jnp.int32)
     pad = -t % chunk
-    packed_h = jnp.pad(_take(hidden, order), ((0, 0), (0, pad), (0, 0)))
+    packed_h = constrain(_take(hidden, order), "batch", None, None)
+    packed_h = jnp.pad(packed_h, ((0, 0), (0, pad), (0, 0)))
     packed_y = jnp.pad(_take(targets, order), ((0, 0), (0, pad)))
     narrow = is_narrower(embedding, hidden)
     table = embedding if narrow else embedding.astype(hidden.dtype)
+    if not isinstance(table, Transposed):
+        table = gather(table, ("vocab", "embed"))  # fsdp gathers it once, not in every chunk
+    # The gradient of the embedding is summed over devices once, not in every chunk: until then each
+    # device has a sum of its own.
+    groups = data_size()
     num_chunks = (count.max() + chunk - 1) // chunk
 
     def body(state):
@@ -159,7 +167,7 @@ def _forward(
         h = jax.lax.dynamic_slice_in_dim(packed_h, start, chunk, axis=1)
         y = jax.lax.dynamic_slice_in_dim(packed_y, start, chunk, axis=1)
         live = (start + jnp.arange(chunk, dtype=jnp.int32))[None] < count[:, None]
-        logits = soft_cap(dot_rows(h, table), softcap)
+        logits = soft_cap(constrain(dot_rows(h, table), "batch", None, "vocab"), softcap)
         lse = jax.nn.logsumexp(logits, axis=-1)
         picked = jnp.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
         ce = high * (lse - picked)
@@ -180,7 +188,9 @@ def _forward(
                 chunk_dh = _logits_transposed(dlogits, table)
                 dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)
             if want_de:
-                de += jnp.einsum("BCV,BCD->VD", dlogits, h, preferred_element_type=jnp.float32)
+                parts = (x.reshape(groups, -1, *x.shape[1:]) for x in (dlogits, h))
+                de += jnp.einsum("NBCV,NBCD->NVD", *parts, preferred_element_type=jnp.float32)
+                de = constrain(de, "batch", "vocab", None)
         return i + 1, loss, xent, dh, de
 
     state = (
@@ -188,7 +198,7 @@ def _forward(
         jnp.float32(0),
         jnp.zeros((b, t + pad), jnp.float32),
         jnp.zeros_like(packed_h) if want_dh else None,
-        jnp.zeros(embedding.shape, jnp.float32) if want_de else None,
+        jnp.zeros((groups, *embedding.shape), jnp.float32) if want_de else None,
     )
     _, loss, xent, dh, de = jax.lax.while_loop(lambda s: s[0] < num_chunks, body, state)
     back = jnp.argsort(order, axis=1).astype(jnp.int32)  # to the original columns
@@ -196,7 +206,7 @@ def _forward(
         loss,
         _take(xent[:, :t], back),
         _take(dh[:, :t], back) if want_dh else None,
-        de.astype(embedding.dtype) if want_de else None,
+        de.sum(axis=0).astype(embedding.dtype) if want_de else None,
     )
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.errors import UserError
+from pgjax.models.attention import AUTO, check_implementation
 from pgjax.models.gemma import Gemma, LayersCache
 from pgjax.models.lora import Lora, lora_config
 from pgjax.models.siglip import Siglip
@@ -23,6 +24,7 @@ from pgjax.models.variants import (
     gemma_config,
     siglip_config,
 )
+from pgjax.sharding import constrain, take_rows
 
 
 def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
@@ -58,9 +60,10 @@ class Cache:
     column: jax.Array  # int32 scalar, where the next token is written
 
     def take(self, rows: jax.Array) -> "Cache":
-        """The cache of the given rows, int32 [M]."""
-        layers = jax.tree.map(lambda x: jnp.take(x, rows, axis=x.ndim - 4), self.layers)
-        return Cache(layers, self.valid[rows], self.length[rows], self.column)
+        """The cache of the given rows, int32 [M], see `pgjax.sharding.take_rows`."""
+        layers = jax.tree.map(lambda x: take_rows(x, rows, x.ndim - 4), self.layers)
+        valid, length = (take_rows(x, rows) for x in (self.valid, self.length))
+        return Cache(layers, valid, length, self.column)
 
 
 class PaliGemma(nn.Module):
@@ -73,9 +76,11 @@ class PaliGemma(nn.Module):
     llm_dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     def setup(self):  # noqa: D102
-        width, shared = self.llm_config.width, {"remat": self.remat, "lora": self.lora}
+        width = self.llm_config.width
+        shared = {"remat": self.remat, "lora": self.lora, "attention": self.attention}
         self.img = Siglip(self.img_config, width, self.num_patches, self.img_dtype, **shared)
         self.llm = Gemma(self.llm_config, self.llm_dtype, **shared)
 
@@ -95,15 +100,16 @@ class PaliGemma(nn.Module):
           float32 [B,P,D] or [B,F·P,D].
         """
         *lead, h, w, c = image.shape
-        tokens, _ = self.img(image.reshape(-1, h, w, c), deterministic)
-        return tokens.reshape(lead[0], -1, tokens.shape[-1])
+        image = constrain(image.reshape(-1, h, w, c), "batch", None, None, None)
+        tokens, _ = self.img(image, deterministic)
+        return constrain(tokens.reshape(lead[0], -1, tokens.shape[-1]), "batch", None, None)
 
     def _embed(
         self, image: jax.Array, text: jax.Array, deterministic: bool
     ) -> tuple[jax.Array, int]:
         tokens = self.embed_image(image, deterministic)
         x = jnp.concatenate([tokens.astype(self.llm_dtype), self.llm.embed(text)], axis=1)
-        return x, tokens.shape[1]
+        return constrain(x, "batch", None, None), tokens.shape[1]
 
     def __call__(
         self,
@@ -132,7 +138,7 @@ class PaliGemma(nn.Module):
         positions = _positions(valid)
         mask = make_attn_mask(valid, mask_ar)
         hidden, _ = self.llm(x, positions, mask, deterministic=deterministic)
-        return hidden[:, num_img:]
+        return constrain(hidden[:, num_img:], "batch", None, None)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Final-normed [...,D] -> float32 [...,V]."""
@@ -220,7 +226,8 @@ def num_patches(res: int, patch_size: tuple[int, int]) -> int:
 
 
 def make_model(spec: dict[str, Any]) -> PaliGemma:
-    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=)`.
+    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=,
+    attention=)`.
 
     Raises:
       UserError: an unknown variant or key, or sizes that do not go together.
@@ -234,6 +241,7 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
         llm_dtype=float_dtype(spec.get("llm_dtype", "float32"), "model.llm_dtype"),
         remat=spec.get("remat", "full"),
         lora=lora_config(spec.get("lora", {})),
+        attention=check_implementation(spec.get("attention", AUTO)),
     )
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.sharding import constrain
 
 BLOCK = 64
 GROUP = 256  # blocks
@@ -109,7 +110,7 @@ def weight(module: nn.Module, name: str, init, shape: tuple[int, ...], dtype) ->
         if isinstance(value, Quantized):
             # Where devices split the codes, these are gathered, and not the eight times larger
             # floats.
-            value = jax.tree.map(lambda x: nn.with_logical_constraint(x, (None,) * x.ndim), value)
+            value = jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), value)
             return dequantize(value, dtype)
     return module.param(name, init, shape).astype(dtype)
 

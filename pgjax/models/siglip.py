@@ -10,10 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pgjax.models.attention import attend
+from pgjax.models.attention import AUTO, attend
 from pgjax.models.layers import scan_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import SiglipConfig
+from pgjax.sharding import constrain
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -80,7 +81,7 @@ class MlpBlock(nn.Module):
         dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora, bias_init=bias_init)
         width = x.shape[-1]
         x = dense((self.mlp_dim,), ("embed", "mlp"))(x, deterministic)
-        x = nn.gelu(x, approximate=True)
+        x = nn.gelu(constrain(x, "batch", None, "mlp"), approximate=True)
         x = nn.Dropout(self.dropout)(x, deterministic)
         return dense((width,), ("mlp", "embed"))(x, deterministic)
 
@@ -91,6 +92,7 @@ class MultiHeadDotProductAttention(nn.Module):
     num_heads: int
     dtype: jnp.dtype
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -99,8 +101,11 @@ class MultiHeadDotProductAttention(nn.Module):
         width = x.shape[-1]
         heads = (self.num_heads, width // self.num_heads)
         axes = ("embed", "heads", "head_dim")
-        q, k, v = (dense(heads, axes, name=n)(x, deterministic) for n in ("query", "key", "value"))
-        x = attend(q, k, v)
+        q, k, v = (
+            constrain(dense(heads, axes, name=n)(x, deterministic), "batch", None, "heads", None)
+            for n in ("query", "key", "value")
+        )
+        x = attend(q, k, v, implementation=self.attention)
         return dense((width,), ("heads", "head_dim", "embed"), name="out")(x, deterministic)
 
 
@@ -126,22 +131,27 @@ class EncoderBlock(nn.Module):
     config: SiglipConfig
     dtype: jnp.dtype
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None, deterministic: bool) -> tuple[jax.Array, None]:
         """x [N,P,D] -> [N,P,D]; norms in float32, matrix products in `dtype`."""
         c = self.config
-        x = nn.with_logical_constraint(x, ("batch", "seq", "act_embed"))
+        x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
         y = LayerNorm(name="LayerNorm_0")(x)
         y = MultiHeadDotProductAttention(
-            c.num_heads, self.dtype, self.lora, name="MultiHeadDotProductAttention_0"
+            c.num_heads,
+            self.dtype,
+            self.lora,
+            self.attention,
+            name="MultiHeadDotProductAttention_0",
         )(y, deterministic)
-        x = x + drop(y, deterministic)
+        x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = LayerNorm(name="LayerNorm_1")(x)
         mlp = MlpBlock(c.mlp_dim, c.dropout, self.dtype, self.lora, name="MlpBlock_0")
         y = mlp(y, deterministic)
-        return x + drop(y, deterministic), None
+        return constrain(x + drop(y, deterministic), "batch", None, None), None
 
 
 class Encoder(nn.Module):
@@ -151,6 +161,7 @@ class Encoder(nn.Module):
     dtype: jnp.dtype
     remat: str
     lora: Lora
+    attention: str = AUTO
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -158,9 +169,8 @@ class Encoder(nn.Module):
         layers = scan_layers(
             EncoderBlock, length=self.config.depth, policy=self.remat, num_broadcast=1
         )
-        x, _ = layers(self.config, self.dtype, self.lora, name="encoderblock")(
-            x, None, deterministic
-        )
+        block = layers(self.config, self.dtype, self.lora, self.attention, name="encoderblock")
+        x, _ = block(x, None, deterministic)
         return LayerNorm(name="encoder_norm")(x)
 
 
@@ -173,6 +183,7 @@ class Siglip(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "full"
     lora: Lora = Lora()
+    attention: str = AUTO  # see pgjax.models.attention
 
     @nn.compact
     def __call__(self, image: jax.Array, deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
@@ -197,14 +208,14 @@ class Siglip(nn.Module):
             name="embedding",
         )(image.astype(self.dtype))
         n, h, w, d = x.shape
-        x = x.reshape(n, h * w, d)
+        x = constrain(x.reshape(n, h * w, d), "batch", None, None)
         posemb = self.param(
             "pos_embedding",
             _param(nn.initializers.normal(c.width**-0.5), None, None, "embed"),
             (1, self.num_patches, c.width),
         )
         x = x + posemb.astype(x.dtype)
-        encoder = Encoder(c, self.dtype, self.remat, self.lora, name="Transformer")
+        encoder = Encoder(c, self.dtype, self.remat, self.lora, self.attention, name="Transformer")
         encoded = encoder(x, deterministic)
         tokens = nn.Dense(
             self.out_dim,
@@ -213,4 +224,4 @@ class Siglip(nn.Module):
             bias_init=_param(nn.initializers.zeros_init(), "act_embed"),
             name="head",
         )(encoded)
-        return tokens, encoded
+        return constrain(tokens, "batch", None, None), encoded

@@ -38,6 +38,8 @@ def default_config() -> ConfigDict:
     c.model.img_dtype = "auto"  # float32, bfloat16 or float16; auto: what suits the device
     c.model.llm_dtype = "auto"
     c.model.remat = "full"  # full | dots | none: what a layer keeps for the backward pass
+    # What computes attention: auto (what suits the device), xla, blocks, cudnn, tokamax, splash.
+    c.model.attention = "auto"
     # Low-rank adapters beside the matrices whose names the regex `targets` matches; rank 0: none.
     c.model.lora = ConfigDict({"rank": 0, "alpha": 16.0, "rslora": False, "dropout": 0.0})
     c.model.lora.targets = "llm/layers/(attn|mlp)/.*"

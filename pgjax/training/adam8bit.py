@@ -6,6 +6,7 @@ and the rest divide that decade evenly. A code has its parameter's shape, so tha
 split the one split the other alike.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -94,15 +95,39 @@ def scale_by_adam8bit(
                 m, v = pack(m, signed=True), pack(v, signed=False)
             return step.astype(grad.dtype), m, v
 
-        done = {n: _by_layer(one, g, state.mu[n], state.nu[n]) for n, g in grads.items()}
+        done = {n: _in_slices(one, g, state.mu[n], state.nu[n]) for n, g in grads.items()}
         updates, mu, nu = ({n: x[k] for n, x in done.items()} for k in range(3))
         return updates, Adam8bitState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
 
 
-def _by_layer(one, grad, mu, nu):
-    """One layer after the other where they are stacked, so that float32 moments exist of one."""
-    if grad.ndim < 3 or not isinstance(mu, Packed):
+def _in_slices(one, grad, mu, nu):
+    """A slice after the other, written where it came from: float32 moments exist of one slice only.
+
+    A stack of layers is cut into its layers. Of a matrix each sixteenth, which a device may hold
+    alone, is cut into slices of its rows.
+    """
+    if not isinstance(mu, Packed) or grad.ndim == 1:
         return one(grad, mu, nu)
-    return jax.lax.map(lambda args: one(*args), (grad, mu, nu))
+    cut, axis = grad.ndim < 3, 0
+    values = (grad, mu, nu)
+    if cut:
+        axis = 1
+        parts = math.gcd(grad.shape[0], 16)
+        slices = math.gcd(grad.shape[0] // parts, 8)
+        values = jax.tree.map(lambda x: x.reshape(parts, slices, -1, *x.shape[1:]), values)
+
+    def body(i, values):
+        part = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False), values
+        )
+        return jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, i, axis), values, one(*part)
+        )
+
+    count = jnp.int32(slices if cut else grad.shape[0])
+    values = jax.lax.fori_loop(jnp.int32(0), count, body, values)
+    if cut:
+        values = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), values)
+    return values

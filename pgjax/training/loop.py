@@ -17,6 +17,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
 from pgjax.evaluation.sheet import make_sheet
+from pgjax.training.plan import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.report import LiveLine, Metrics
 from pgjax.training.setup import Config, Run, carried, set_up
@@ -89,6 +90,8 @@ def _fit(
     batch = _to_device(run, host)
     with Phase("compiling the training step"):
         step_fn = run.program.lower(run.state, run.frozen, batch).compile()
+    if figures := step_line(run.program, step_fn, batch["text"].shape[1]):
+        say(figures)
 
     line = LiveLine(start, total)
     pending: list[tuple[int, dict[str, jax.Array]]] = []

@@ -11,6 +11,7 @@ from pgjax import sharding
 from pgjax.checkpoints.load import SLICE_BYTES
 from pgjax.data import ops_text, ops_video
 from pgjax.data.pipeline import Pipeline
+from pgjax.devices.compiled import Figures, figures
 from pgjax.errors import UserError
 from pgjax.training.program import Program
 
@@ -40,27 +41,35 @@ class Needs:
     batch: int
     gradients: int
     logits: int  # of one chunk, and their gradient
-    temporaries: int | None = None  # of the compiled step, gradients and logits among them
+    compiled: Figures | None = None  # of the compiled step
 
     @property
     def arguments(self) -> int:
         """What is there before and after a step; the state is updated in place."""
+        if self.compiled and self.compiled.arguments:
+            return self.compiled.arguments
         return self.trainable + self.frozen + self.optimizer + self.batch
 
     @property
+    def temporaries(self) -> int | None:
+        """Of the compiled step, gradients and logits among them; None where none is."""
+        return self.compiled and self.compiled.peak - self.arguments
+
+    @property
     def peak(self) -> int:
-        """All of it; without a compiled step, what it is at least."""
-        more = max(self.gradients, self.logits) if self.temporaries is None else self.temporaries
-        return self.arguments + more
+        """By the compiler; without a compiled step, what it is at least."""
+        if self.compiled:
+            return self.compiled.peak
+        return self.arguments + max(self.gradients, self.logits)
 
 
 def needs(program: Program, *, frames: int = 0, compiled: bool = True) -> Needs:
     """What a step of the program needs.
 
     Args:
-      program: from `make_program`; no parameter or example need exist.
+      program: from `make_program`; no parameter or example need exist, nor the devices.
       frames: images per example; 0 for what the config's operations say.
-      compiled: whether to compile the step, for XLA's figure of its temporaries.
+      compiled: whether to compile the step, for what the devices' compiler makes of it.
 
     Raises:
       UserError: the config does not say how long texts are.
@@ -84,10 +93,14 @@ def needs(program: Program, *, frames: int = 0, compiled: bool = True) -> Needs:
     )
     if not compiled:
         return found
-    analysis = program.lower(state, frozen, batch).compile().memory_analysis()
-    # What is returned without an argument's place is temporary too: metrics, and little else.
-    extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return dataclasses.replace(found, temporaries=analysis.temp_size_in_bytes + extra)
+    lowered = program.lower(state, frozen, batch)
+    made = figures(lowered, layout.mesh.devices, unknown_trips=loss_chunks(program, length))
+    return dataclasses.replace(found, compiled=made)
+
+
+def loss_chunks(program: Program, length: int) -> int:
+    """Parts in which the loss makes logits, if every column of a text is supervised."""
+    return -(-length // program.layout.config["loss_chunk"])
 
 
 def abstract_batch(program: Program, frames: int = 0) -> dict[str, jax.ShapeDtypeStruct]:

@@ -14,9 +14,9 @@ from pgjax.checkpoints.resume import Checkpoints, abstract_like
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
+from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
-from pgjax.inference.precision import AUTO
 from pgjax.inference.session import (
     CONFIG_FILE,
     TOKENIZER_FILE,

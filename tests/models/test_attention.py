@@ -1,13 +1,19 @@
 """Attention and its masks against loops in numpy."""
 
+import dataclasses
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from tiny_model import quick_jit
+from tiny_model import make, quick_jit
 
-from pgjax.models.attention import attend
+from pgjax.errors import UserError
+from pgjax.models import attention, attention_blocks, attention_kernels
+from pgjax.models.attention import Shape, attend, check_implementation, choose
 from pgjax.models.paligemma import make_attn_mask
 
 
@@ -104,17 +110,149 @@ def test_mask_golden():
         np.testing.assert_array_equal(got, f["mam_out"])
 
 
-def test_gradients_agree_between_paths():
-    """The float16 path computes the same function as the library's, so its gradient is alike."""
-    rng = np.random.default_rng(3)
-    args = [jnp.asarray(rng.normal(size=(1, 4, 2, 4)), jnp.float32) for _ in range(3)]
-    mask = jnp.asarray(np.tril(np.ones((1, 4, 4), bool)))
-
+def gradients(function, args, weight):
     def total(*args):
-        return jnp.sum(jnp.sin(attend(*args, mask).astype(jnp.float32)))
+        return jnp.sum(weight * function(*args).astype(jnp.float32))
 
-    want = quick_jit(jax.grad(total, (0, 1, 2)))(*args)
-    got = quick_jit(jax.grad(total, (0, 1, 2)))(*(x.astype(jnp.float16) for x in args))
-    for w, g in zip(want, got, strict=True):
-        assert g.dtype == jnp.float16
-        np.testing.assert_allclose(np.asarray(g, np.float32), w, atol=5e-3)
+    return quick_jit(jax.grad(total, (0, 1, 2)))(*args)
+
+
+def gradients_by_hand(q, k, v, mask, weight, scale, softcap):
+    """Of Σ weight·attention, in float64, one query and head at a time."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    dq, dk, dv = (np.zeros_like(x) for x in (q, k, v))
+    for i, j, head in np.ndindex(*q.shape[:3]):
+        kv = head // (q.shape[2] // k.shape[2])
+        seen = np.flatnonzero(mask[i, j])
+        raw = k[i, seen, kv] @ q[i, j, head] * scale
+        logits = softcap * np.tanh(raw / softcap) if softcap else raw
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        dp = v[i, seen, kv] @ weight[i, j, head]
+        ds = p * (dp - p @ dp)
+        ds *= (1 - np.tanh(raw / softcap) ** 2) * scale if softcap else scale
+        dq[i, j, head] = ds @ k[i, seen, kv]
+        dk[i, seen, kv] += np.outer(ds, q[i, j, head])
+        dv[i, seen, kv] += np.outer(p, weight[i, j, head])
+    return dq, dk, dv
+
+
+@pytest.mark.parametrize("block_bytes", [2**26, 1])  # all queries at once; as few as possible
+@pytest.mark.parametrize(("softcap", "masked"), [(0.0, True), (1.5, True), (0.0, False)])
+@pytest.mark.parametrize("name", ["xla", "blocks"])
+def test_values_and_gradients_by_hand(name, softcap, masked, block_bytes, monkeypatch):
+    monkeypatch.setattr(attention_blocks, "_BLOCK_BYTES", block_bytes)
+    rng = np.random.default_rng(0)
+    t = 150  # three blocks of 64 queries at the least, the last one filled up
+    q = jnp.asarray(rng.normal(size=(2, t, 4, 8)), jnp.float32)
+    k, v = (jnp.asarray(rng.normal(size=(2, t, 2, 8)), jnp.float32) for _ in range(2))
+    lengths = np.array([[40], [90]])  # prefixes; what follows is causal
+    columns = np.arange(t)
+    mask = columns < np.maximum(lengths, columns + 1)[:, :, None]
+    weight = rng.normal(size=q.shape).astype(np.float32)
+    scale = 0.4
+
+    def run(q, k, v):
+        seen = jnp.asarray(mask) if masked else None
+        return attend(q, k, v, seen, scale, softcap, implementation=name)
+
+    seen = mask if masked else np.ones_like(mask)
+    if not softcap:
+        want = attend_slowly(q, k, v, seen, scale)
+        np.testing.assert_allclose(quick_jit(run)(q, k, v), want, atol=1e-5)
+    want = gradients_by_hand(q, k, v, seen, weight.astype(np.float64), scale, softcap)
+    for got, w in zip(gradients(run, (q, k, v), weight), want, strict=True):
+        np.testing.assert_allclose(got, w, atol=2e-5)
+
+
+def test_blocks_of_half_precision():
+    """bfloat16 is as near to float32 as its rounding allows, gradients summed in float32."""
+    rng = np.random.default_rng(3)
+    args = [jnp.asarray(rng.normal(size=(1, 300, 2, 16)), jnp.float32) for _ in range(3)]
+    weight = rng.normal(size=args[0].shape).astype(np.float32)
+    for dtype, tolerance in ((jnp.bfloat16, 3e-2), (jnp.float16, 4e-3)):
+        half = [x.astype(dtype) for x in args]
+        run = functools.partial(attend, implementation="blocks")
+        for want, got in zip(
+            gradients(attend, args, weight), gradients(run, half, weight), strict=True
+        ):
+            assert got.dtype == dtype
+            error = np.abs(np.asarray(got, np.float32) - want)
+            assert error.max() < tolerance * np.abs(want).max()
+
+
+def test_blocks_keep_no_matrix_of_logits():
+    t = 8192
+    x = jax.ShapeDtypeStruct((1, t, 2, 8), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, t, t), bool)
+
+    def total(name, q, k, v, mask):
+        return jnp.sum(attend(q, k, v, mask, implementation=name))
+
+    def largest(name):
+        step = jax.jit(jax.grad(functools.partial(total, name), (0, 1, 2)))
+        text = step.lower(x, x, x, mask).as_text()
+        sizes = re.findall(r"tensor<((?:\d+x)+)f32>", text)
+        return max(np.prod([int(n) for n in size.split("x")[:-1]]) for size in sizes)
+
+    assert largest("xla") == 2 * t * t
+    assert largest("auto") <= 2**24  # 64 MiB of one block
+
+
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_the_kernel_for_tpus_interpreted(softcap):
+    """On a CPU the splash kernel runs in interpret mode; heads of 24 are filled up to 128."""
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(1, 256, 2, 24)), jnp.float32) for _ in range(3))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        got = attention_kernels.splash(q, k, v, None, 0.3, softcap, interpret=True)
+    want = attend(q, k, v, None, 0.3, softcap, implementation="xla")
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+class Gpu:
+    platform = "gpu"
+
+    def __init__(self, compute_capability):
+        self.compute_capability = compute_capability
+
+
+class Tpu:
+    platform = "tpu"
+
+
+TOWER = Shape(256, 256, 72, "bfloat16", masked=False, softcap=False)
+LONG_TOWER = dataclasses.replace(TOWER, queries=4096, keys=4096)
+DECODER = Shape(384, 384, 256, "bfloat16", masked=True, softcap=False)
+LONG_DECODER = dataclasses.replace(DECODER, queries=4224, keys=4224)
+TOKEN = dataclasses.replace(LONG_DECODER, queries=1)
+
+
+@pytest.mark.parametrize(
+    ("device", "tokamax", "choices"),
+    [
+        (Gpu("9.0"), True, ("cudnn", "cudnn", "tokamax", "tokamax", "xla")),
+        (Gpu("8.0"), False, ("cudnn", "cudnn", "xla", "blocks", "xla")),
+        (Gpu("7.5"), True, ("xla", "blocks", "xla", "blocks", "xla")),
+        (Tpu(), False, ("xla", "splash", "xla", "blocks", "xla")),
+        (jax.devices()[0], True, ("xla", "blocks", "xla", "blocks", "xla")),
+    ],
+)
+def test_choices(device, tokamax, choices, monkeypatch):
+    monkeypatch.setattr(attention, "device", lambda: device)
+    monkeypatch.setattr(attention_kernels, "has_tokamax", lambda: tokamax)
+    shapes = (TOWER, LONG_TOWER, DECODER, LONG_DECODER, TOKEN)
+    assert tuple(map(choose, shapes)) == choices
+    # Float32 has no kernel of its own anywhere.
+    assert choose(dataclasses.replace(LONG_TOWER, dtype="float32")) == "blocks"
+
+
+def test_mistakes(monkeypatch):
+    with pytest.raises(
+        UserError, match=r"model.attention 'flash' is unknown; choose from \['auto'"
+    ):
+        check_implementation("flash")
+    monkeypatch.setattr(attention_kernels, "has_tokamax", lambda: False)
+    with pytest.raises(UserError, match="needs the package tokamax"):
+        check_implementation("tokamax")
+    assert make(attention="blocks").attention == "blocks"

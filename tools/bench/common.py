@@ -20,19 +20,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "3b": {"res": 224, "img": {"variant": "So400m/14"}, "llm": {"variant": "gemma_2b"}},
 }
 
-# Of the makers' data sheets: dense 16-bit FLOP/s, and bytes/s of memory. Keys are found in
-# `jax.Device.device_kind`.
-PEAKS = {
-    "H200": (989e12, 4.8e12),
-    "H100": (989e12, 3.35e12),
-    "A100": (312e12, 2.0e12),
-    "L4": (121e12, 0.3e12),
-    "T4": (65e12, 0.32e12),
-    "v5 lite": (197e12, 0.82e12),
-    "v5": (459e12, 2.77e12),
-    "v4": (275e12, 1.23e12),
-}
-
 
 @dataclasses.dataclass
 class Row:
@@ -133,13 +120,14 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peaks(kind: str | None = None) -> tuple[float, float] | None:
-    """(FLOP/s, bytes/s) of a device by its `device_kind` (None: this machine's), where known."""
-    if kind is None:
-        import jax
+def peaks() -> tuple[float, float] | None:
+    """(FLOP/s of 16-bit products, bytes/s of memory) of this machine's device, where known."""
+    import jax
 
-        kind = jax.devices()[0].device_kind
-    return next((value for key, value in PEAKS.items() if key in kind), None)
+    from pgjax.devices.table import rates_of
+
+    rates = rates_of(jax.devices()[0].device_kind)
+    return rates and (rates.flops, rates.memory)
 
 
 def random_arrays(tree: Any) -> Any:

@@ -81,12 +81,13 @@ class Step:
 
     def planned(self) -> Any:
         """What it needs of the device's memory: `pgjax.training.memory.Needs` in bytes."""
+        from pgjax.devices.compiled import figures_of
+        from pgjax.devices.targets import compiler_of
         from pgjax.training.memory import needs
 
-        found, analysis = needs(self.program, compiled=False), self.compiled.memory_analysis()
-        extra = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        temporaries = analysis.temp_size_in_bytes + extra
-        return dataclasses.replace(found, temporaries=temporaries)
+        found = needs(self.program, compiled=False)
+        made = figures_of(self.compiled, compiler_of(self.program.layout.mesh.devices))
+        return dataclasses.replace(found, compiled=made)
 
 
 def compile_step(args: argparse.Namespace, mode: str) -> Step:

@@ -1,0 +1,13 @@
+"""The memory of this machine, beside that of its devices."""
+
+import os
+
+
+def free_host_bytes() -> int:
+    """Memory of this machine that is free for programs."""
+    try:
+        with open("/proc/meminfo") as f:
+            fields = dict(line.split(":") for line in f)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except OSError:  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,279 @@
+"""The plan of answering: what a checkpoint needs on a device, and how fast it answers at most."""
+
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from pgjax import sharding, trees
+from pgjax.checkpoints import released
+from pgjax.checkpoints.sources import find_released, open_checkpoint
+from pgjax.console import Phase, duration, gib, si, table
+from pgjax.devices.bounds import Bounds, bounds
+from pgjax.devices.compiled import Figures, figures
+from pgjax.devices.precision import AUTO, resolved
+from pgjax.devices.table import Device
+from pgjax.devices.targets import target_devices
+from pgjax.inference.arrange import abstract_param, arrange, is_quantized
+from pgjax.inference.compiling import compiler_options
+from pgjax.inference.lengths import compiled_length
+from pgjax.inference.load import stored_dtype
+from pgjax.inference.memory import PROMPT
+from pgjax.inference.session import Layout, is_run, kept_as, on_mesh, open_layout, read_config
+from pgjax.models.paligemma import Cache
+from pgjax.models.quantized import KINDS, check_kind
+
+_EMBEDDING = "llm/embedder/input_embedding"
+# Decoders of PaliGemma 2, by the size in a checkpoint's name.
+_DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What a checkpoint is, without its weights."""
+
+    config: Mapping[str, Any]
+    kept: Callable[[Layout], Mapping[str, Any]]  # dtype or kind of quantization, by name
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerPlan:
+    """What answering needs: for people, whether it fits, and for programs."""
+
+    text: str
+    fits: bool
+    report: dict[str, Any]
+
+
+def plan_answers(
+    source: str,
+    device: Device,
+    *,
+    quantize: str | None = None,
+    quantize_images: bool = False,
+    base: str | None = None,
+    rows: int = 1,
+    max_new_tokens: int = 64,
+) -> AnswerPlan:
+    """Plans answers of a checkpoint on one device, without its weights.
+
+    What reads image and prompt, and what adds a token, are compiled by the device's own compiler
+    where that is installed, else by that of this machine's devices.
+
+    Args:
+      source: as for `pgjax.load`; a released checkpoint need not be here, and of files only the
+        headers are read.
+      device: where it is to answer.
+      quantize: as for `pgjax.load`.
+      quantize_images: the image tower's matrices as well.
+      base: what an adapter goes on top of.
+      rows: examples decoded together.
+      max_new_tokens: longest answer.
+
+    Raises:
+      UserError: the checkpoint is not known.
+    """
+    if quantize:
+        check_kind(quantize)
+    found = _source(source, base)
+    config = resolved({**found.config, **on_mesh({"data": 1, "model": 1})}, device.precision)
+    devices = target_devices(device, 1) or jax.devices()[:1]
+    layout = open_layout(config, devices)
+    params = _arranged(layout, found.kept(layout), quantize, quantize_images)
+    tokens = compiled_length(max_new_tokens)
+    prefill, step, cache = _programs(layout, params, rows, tokens)
+    made = {}
+    for name, lowered in (("prefill", prefill), ("token", step)):
+        with Phase(f"compiling: {name}"):
+            made[name] = figures(lowered, devices, options=compiler_options())
+    report = _report(layout, device, params, cache, made, rows, max_new_tokens)
+    return AnswerPlan(_text(layout, device, report, made), report["fits"], report)
+
+
+def _source(name: str, base: str | None) -> _Source:
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir() and is_run(path):
+        config = read_config(path)
+        return _Source(config, lambda layout: kept_as(layout, config["_trained"]))
+    release = released.get(name)
+    if release and not path.exists() and not any(map(find_released, release.files)):
+        return _of_release(release)
+    checkpoint = open_checkpoint(name, base)
+
+    def kept(layout: Layout) -> dict[str, Any]:
+        return {n: jnp.dtype(stored_dtype(checkpoint, n, None)).name for n in layout.shapes}
+
+    return _Source(_config(checkpoint.spec), kept)
+
+
+def _of_release(release: released.Release) -> _Source:
+    """Sizes and dtype by name; PaliGemma's main branch is float32, PaliGemma 2's bfloat16."""
+    second = re.match(r"paligemma2-(\w+?)-", release.name)
+    llm = {"variant": _DECODERS[second[1]] if second else "gemma_2b"}
+    spec = {"res": release.res, "img": {"variant": "So400m/14"}, "llm": llm}
+    dtype = release.branch
+    if dtype == "main":
+        dtype = "bfloat16" if second else "float32"
+
+    def kept(layout: Layout) -> dict[str, str]:
+        small = ("/bias", "/scale")  # as `stored_dtype`
+        return {n: "float32" if n.endswith(small) else dtype for n in layout.shapes}
+
+    return _Source(_config(spec), kept)
+
+
+def _config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": {**spec, "remat": "none", "img_dtype": AUTO, "llm_dtype": AUTO}}
+
+
+def _arranged(
+    layout: Layout, kept: Mapping[str, Any], kind: str | None, images: bool
+) -> dict[str, Any]:
+    """Shapes of the parameters in the form in which they answer."""
+
+    def param(name: str) -> Any:
+        shape, how = layout.shapes[name], kept[name]
+        if kind and how not in KINDS and is_quantized(name, shape, images):
+            how = kind
+        return abstract_param(shape, how, layout.shardings[name])
+
+    params = {name: param(name) for name in layout.shapes}
+    # What `arrange` does to the embedding on a CPU is for answers on that CPU.
+    aside = {}
+    if layout.mesh.devices.flat[0].platform != "cpu":
+        aside = {_EMBEDDING: params.pop(_EMBEDDING)}
+
+    def arranged(params):
+        params = dict(params)
+        layers = arrange(params)
+        return params | layers
+
+    return _placed(layout, aside | jax.eval_shape(arranged, params))
+
+
+def _placed(layout: Layout, tree: Any) -> Any:
+    where = NamedSharding(layout.mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), nn.unbox(tree)
+    )
+
+
+def _programs(
+    layout: Layout, params: dict[str, Any], rows: int, tokens: int
+) -> tuple[jax.stages.Lowered, jax.stages.Lowered, Cache]:
+    """Prefill and one token, not yet compiled, and the shapes of the cache between them."""
+    model, res = layout.model, layout.config["model"]["res"]
+
+    def prefill(params, image, text, mask_ar, mask_input):
+        options = {"max_new_tokens": tokens, "cache_dtype": model.llm_dtype, "method": "prefill"}
+        variables = {"params": trees.unflatten(params)}
+        return model.apply(variables, image, text, mask_ar, mask_input, **options)
+
+    def extend(params, token, cache):
+        return model.apply({"params": trees.unflatten(params)}, token, cache, method="extend")
+
+    def shape(dtype, *dims):
+        return _placed(layout, jax.ShapeDtypeStruct((rows, *dims), dtype))
+
+    text = shape(jnp.int32, PROMPT)
+    inputs = shape(jnp.float32, res, res, 3), text, text, shape(jnp.bool_, PROMPT)
+    with sharding.use_mesh(layout.mesh):
+        _, cache = _placed(layout, jax.eval_shape(prefill, params, *inputs))
+        return (
+            jax.jit(prefill).lower(params, *inputs),
+            jax.jit(extend, donate_argnums=2).lower(params, shape(jnp.int32), cache),
+            cache,
+        )
+
+
+def _report(
+    layout: Layout,
+    device: Device,
+    params: Any,
+    cache: Cache,
+    made: Mapping[str, Figures],
+    rows: int,
+    max_new_tokens: int,
+) -> dict[str, Any]:
+    token = made["token"]
+    least = {name: _bounds(f, device) for name, f in made.items()}
+    peak = max(f.peak for f in made.values())
+    seconds = None
+    if least["prefill"] and least["token"]:
+        seconds = least["prefill"].seconds + (max_new_tokens - 1) * least["token"].seconds
+    return {
+        "compiler": token.compiler,
+        "device": device.name,
+        "batch_size": rows,
+        "max_new_tokens": max_new_tokens,
+        "fits": peak <= device.usable_bytes,
+        "usable_bytes": device.usable_bytes,
+        "parameters_bytes": _nbytes(params),
+        "cache_bytes": _nbytes(cache),
+        "cache_tokens": cache.valid.shape[1],
+        "temporaries_bytes": {name: f.temporaries for name, f in made.items()},
+        "peak_bytes": peak,
+        "flops": {name: f.cost and f.cost.flops for name, f in made.items()},
+        "bytes_per_token": token.cost and token.cost.memory_bytes,
+        "prefill_seconds_at_least": least["prefill"] and least["prefill"].seconds,
+        "tokens_per_second_at_most": least["token"] and rows / least["token"].seconds,
+        "bound_by": least["token"] and least["token"].by,
+        "answer_seconds_at_least": seconds,
+    }
+
+
+def _bounds(made: Figures, device: Device) -> Bounds | None:
+    return bounds(made.cost, device.rates) if made.cost and device.rates else None
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _text(
+    layout: Layout, device: Device, report: Mapping[str, Any], made: Mapping[str, Figures]
+) -> str:
+    model, rows = layout.model, report["batch_size"]
+    size = sum(math.prod(shape) for shape in layout.shapes.values())
+    temporaries = report["temporaries_bytes"]
+    memory = [
+        (f"parameters ({size:,})", report["parameters_bytes"]),
+        (f"cache of {rows} × {report['cache_tokens']} tokens", report["cache_bytes"]),
+        ("temporary: image and prompt, with the cache", temporaries["prefill"]),
+        ("temporary: a token", temporaries["token"]),
+        ("peak, of the compiled programs", report["peak_bytes"]),
+        (f"usable on {device.name}", report["usable_bytes"]),
+    ]
+    verdict = "fits" if report["fits"] else "does NOT fit"
+    by = {"cuda": "CUDA's compiler", "tpu": "the TPU's compiler"}.get(report["compiler"], "a CPU's")
+    lines = [
+        f"Answers of {report['max_new_tokens']} tokens to {rows} × an image of "
+        f"{layout.config['model']['res']} px and {PROMPT} tokens, on {device.name}; computes in "
+        f"{model.img_dtype} (image tower) and {model.llm_dtype} (decoder); compiled by {by}"
+        + ("." if report["compiler"] != "cpu" or device.target is None else ", in its place."),
+        "",
+        table(("per device", ""), [(name, gib(value)) for name, value in memory]),
+        f"It {verdict}: {gib(report['peak_bytes'])} of {gib(report['usable_bytes'])}.",
+    ]
+    if report["answer_seconds_at_least"] is None:
+        return "\n".join(lines)
+    work = []
+    for name, what in (("prefill", "image and prompt"), ("token", "a token")):
+        cost, least = made[name].cost, _bounds(made[name], device)
+        took = f"{duration(least.seconds)} ({least.by})"
+        work.append((what, si(cost.flops, "FLOP"), si(cost.memory_bytes, "B"), took))
+    return "\n".join([
+        *lines,
+        "",
+        table(("per device", "products", "memory traffic", "at least"), work),
+        f"By the data sheet at most {report['tokens_per_second_at_most']:.3g} tokens/s; an answer "
+        f"of {report['max_new_tokens']} tokens takes "
+        f"{duration(report['answer_seconds_at_least'])} or more.",
+    ])  # fmt: skip

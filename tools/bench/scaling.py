@@ -1,0 +1,100 @@
+"""What more devices cost: FLOPs and exchanged bytes of each, beside theory.
+
+    python tools/bench/scaling.py --device v5e --counts 8 16 64 256 --rows 4 [--mode full]
+
+At the same number of rows per device each should do as many FLOPs, whatever their number n. Under
+fsdp each parameter is gathered before it is used, forward and backward, and the gradient of what
+trains is reduced to the device that keeps it, so that a device sends at least
+
+    all-gather      2 · (n-1)/n · Σ elements · 2 bytes     (all parameters, in 16 bits)
+    reduce-scatter      (n-1)/n · Σ elements · 2 bytes     (what trains)
+
+(ZeRO stage 3, Rajbhandari et al., arXiv:1910.02054, §7.2: 3Ψ in all). Needs the compilers, not the
+devices; results are kept in --json as they come.
+"""
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+from planned import MODELS, add_flags, config_of, markdown, run_cases
+
+COUNTS = {"v5e": (8, 16, 32, 64, 128, 256), "h100": (8, 16, 32, 64)}
+WIDTH = 2  # bytes of what is exchanged
+
+
+def case(device: str, model: str, mode: str, res: int, rows: int, count: int) -> dict[str, Any]:
+    """The plan's figures, and the numbers of parameters that theory is about."""
+    from pgjax.devices.table import get_device
+    from pgjax.devices.targets import target_devices, use_cpu
+    from pgjax.training.plan import open_program, plan
+
+    use_cpu()
+    table = get_device(device)
+    if target_devices(table, count) is None:
+        raise SystemExit(f"the compiler of {device} is not installed (extra cuda12 or tpu)")
+    config = config_of(model, mode, res, rows * count, count)
+    program = open_program(config, table)
+    sizes = {name: math.prod(shape) for name, shape in program.layout.shapes.items()}
+    return {
+        **plan(config, {}, table, largest=False).report,
+        "parameters": sum(sizes.values()),
+        "trainable": sum(sizes[name] for name in program.multipliers),
+    }
+
+
+def in_theory(result: dict[str, Any]) -> dict[str, float]:
+    """Bytes that a device sends at least, by kind."""
+    share = (result["count"] - 1) / result["count"] * WIDTH
+    return {
+        "all-gather": 2 * share * result["parameters"],
+        "reduce-scatter": share * result["trainable"],
+    }
+
+
+def line(result: dict[str, Any]) -> list[str]:
+    """Of the table."""
+    theory, sent = in_theory(result), result["collective_bytes"] or {}
+    others = sum(size for kind, size in sent.items() if kind not in theory)
+    pairs = [f"{sent.get(kind, 0) / 1e9:.2f} ({size / 1e9:.2f})" for kind, size in theory.items()]
+    total = sum(sent.values()) / sum(theory.values())
+    return [
+        str(result["count"]), f"{result['flops'] / 1e12:.2f}", *pairs, f"{others / 1e9:.2f}",
+        f"{total:.2f}", f"{result['peak_bytes'] / 2**30:.2f}",
+        f"{result['seconds_at_least']:.3g} ({result['bound_by']})",
+    ]  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> str:
+    """Prints a table and returns it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="v5e", choices=list(COUNTS))
+    parser.add_argument("--counts", nargs="+", type=int)
+    parser.add_argument("--model", default="3b", choices=list(MODELS))
+    parser.add_argument("--mode", default="full")
+    parser.add_argument("--res", type=int, default=224)
+    parser.add_argument("--rows", type=int, default=4, help="of each device")
+    add_flags(parser, "scaling.json")
+    args = parser.parse_args(argv)
+    if args.case:
+        print(json.dumps(case(**args.case)))
+        return ""
+    cases = [
+        {"device": args.device, "model": args.model, "mode": args.mode, "res": args.res,
+         "rows": args.rows, "count": count}
+        for count in args.counts or COUNTS[args.device]
+    ]  # fmt: skip
+    results = sorted(run_cases(__file__, cases, args.json), key=lambda r: r["count"])
+    header = [
+        args.device, "TFLOP per device", "all-gather GB (theory)", "reduce-scatter GB (theory)",
+        "others GB", "sent / theory", "peak GiB", "seconds at least",
+    ]  # fmt: skip
+    text = markdown(header, [line(r) for r in results if r["flops"]])
+    print(text)
+    return text
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
