@@ -30,9 +30,16 @@ class Row:
     unit: str
     note: str = ""
 
+    @property
+    def number(self) -> str:
+        """The value for people."""
+        size = abs(self.value)
+        if 0 < size < 0.01:
+            return f"{self.value:.2e}"
+        return f"{self.value:,.{0 if size >= 1000 else 3}f}"
+
     def __str__(self) -> str:
-        digits = 0 if abs(self.value) >= 1000 else 3
-        return f"{self.what:<52} {self.value:>12,.{digits}f} {self.unit:<12} {self.note}".rstrip()
+        return f"{self.what:<52} {self.number:>12} {self.unit:<12} {self.note}".rstrip()
 
 
 def measure_in_turn(

@@ -69,7 +69,6 @@ class Report:
                 f.write(f"\n## One device\n\n`python tools/bench/device.py`: {self.machine}.\n\n")
                 f.write("| part | what | value | unit | note |\n| --- | --- | --- | --- | --- |\n")
                 self._titled = True
-            digits = 0 if abs(row.value) >= 1000 else 3
             note = row.note if ok else f"FAILED {row.note}".rstrip()
-            cells = (part, row.what, f"{row.value:,.{digits}f}", row.unit, note)
+            cells = (part, row.what, row.number, row.unit, note)
             f.write("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
