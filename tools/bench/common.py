@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from importlib import metadata, util
 from typing import Any
 
@@ -28,9 +30,16 @@ class Row:
     unit: str
     note: str = ""
 
+    @property
+    def number(self) -> str:
+        """The value for people."""
+        size = abs(self.value)
+        if 0 < size < 0.01:
+            return f"{self.value:.2e}"
+        return f"{self.value:,.{0 if size >= 1000 else 3}f}"
+
     def __str__(self) -> str:
-        digits = 0 if abs(self.value) >= 1000 else 3
-        return f"{self.what:<52} {self.value:>12,.{digits}f} {self.unit:<12} {self.note}".rstrip()
+        return f"{self.what:<52} {self.number:>12} {self.unit:<12} {self.note}".rstrip()
 
 
 def measure_in_turn(
@@ -79,6 +88,17 @@ def seconds_of(call: Callable[[], Any], times: int) -> list[float]:
     return found
 
 
+def median_seconds(call: Callable[[], Any], times: int) -> float:
+    """Of some calls, after one that is not counted."""
+    return statistics.median(seconds_of(call, times))
+
+
+def in_parallel(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Results of calls in threads of their own, in order; XLA compiles without Python's lock."""
+    with futures.ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
 def installed(*packages: str) -> bool:
     """Whether all of them can be imported."""
     return all(util.find_spec(package) is not None for package in packages)
@@ -97,10 +117,14 @@ def machine() -> str:
     """Device and processors, for people."""
     import jax
 
-    device = jax.devices()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    device, cores = jax.devices()[0], cpu_cores()
     kind = platform.machine() if device.platform == "cpu" else device.device_kind
     return f"{jax.device_count()} × {device.platform} ({kind}), {cores} CPU cores"
+
+
+def cpu_cores() -> int:
+    """Of this machine, as far as this process may use them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peaks() -> tuple[float, float] | None:
@@ -111,3 +135,54 @@ def peaks() -> tuple[float, float] | None:
 
     rates = rates_of(jax.devices()[0].device_kind)
     return rates and (rates.flops, rates.memory)
+
+
+def random_arrays(tree: Any) -> Any:
+    """Arrays for a tree of shapes, made on the device in one program without temporaries.
+
+    Args:
+      tree: of `jax.ShapeDtypeStruct`, with shardings or without; a leaf may also be a pytree of
+        them, such as a quantized parameter.
+
+    Returns:
+      Floats between -0.035 and 0.035 (a standard deviation of 0.02) and integers of all values,
+      from a hash of each element's index. Floats of what is quantized are scales, and positive.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_parameter)
+    counts = [len(jax.tree.leaves(leaf)) for leaf in leaves]
+    scales = [not isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves]
+    positive = [s for s, count in zip(scales, counts, strict=True) for _ in range(count)]
+    flat, inner = jax.tree.flatten(jax.tree.unflatten(treedef, leaves))
+
+    def make():
+        arrays = [_hashed(i, x.shape, x.dtype) for i, x in enumerate(flat)]
+        pairs = zip(arrays, positive, strict=True)
+        return [jnp.abs(x) if p and jnp.issubdtype(x.dtype, jnp.floating) else x for x, p in pairs]
+
+    made = jax.jit(make, out_shardings=[x.sharding for x in flat])()
+    return jax.tree.unflatten(inner, made)
+
+
+def _is_parameter(x: Any) -> bool:
+    return not isinstance(x, dict | list | tuple)
+
+
+def _hashed(seed: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Values that look random: each element's index through a mixing of its 32 bits."""
+    import jax
+    import jax.numpy as jnp
+
+    x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    x = x * jnp.uint32(0x9E3779B1) + jnp.uint32((seed * 0x85EBCA6B) % 2**32)
+    for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39), (15, 1)):
+        x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
+    if jnp.issubdtype(dtype, jnp.floating):
+        unit = (x >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+        return ((unit - 0.5) * 0.07).astype(dtype)
+    bits = jnp.iinfo(dtype).bits
+    x = (x >> jnp.uint32(32 - bits)).astype(jnp.int32)
+    signed = jnp.issubdtype(dtype, jnp.signedinteger)
+    return (x - 2 ** (bits - 1) if signed and bits < 32 else x).astype(dtype)

@@ -10,15 +10,26 @@ bandwidth is shown that reading the decoder's parameters once per token takes.
 """
 
 import argparse
-import functools
+import dataclasses
 import json
 import pathlib
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import SIZES, Row, installed, measure_in_turn, median, peaks, seconds_of
+from common import (
+    SIZES,
+    Row,
+    in_parallel,
+    installed,
+    measure_in_turn,
+    median,
+    peaks,
+    random_arrays,
+    seconds_of,
+)
 
 PROMPT = (2, 1000, 1100, 1200, 1300, 1400, 1500, 108)
 
@@ -42,104 +53,165 @@ def export(folder: pathlib.Path, size: str) -> None:
     write_folder(folder, {k: InMemory(np.asarray(x)) for k, x in flat.items()}, explicit(model))
 
 
-def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
-    """`tokens -> int32 [B,T]`, as `pgjax.load` has it, and the bytes read for each token."""
-    import jax
-    import jax.numpy as jnp
+@dataclasses.dataclass
+class Answers:
+    """Compiled answering at one batch size, as `pgjax.load` has it, in two programs."""
 
-    from pgjax import trees
-    from pgjax.decoding.decoders import make_decoder
-    from pgjax.decoding.generate import plain_rules
+    start: Callable[[], Any]  # -> the state after the first token
+    go_on: Callable[[Any], Any]  # a state, which it takes over -> the tokens of a whole answer
+    cache_bytes: int  # keys and values that each token reads
+    compile_seconds: float
+
+    def generate(self, tokens: int) -> np.ndarray:
+        """int32 [B,1] for one token; else all that were compiled."""
+        state = self.start()
+        return np.asarray(state.out.tokens[:, :1] if tokens == 1 else self.go_on(state))
+
+
+def half_model(size: str) -> Any:
+    """The model of a size for answering, in this device's precision."""
     from pgjax.devices.precision import precision_here
-    from pgjax.inference.arrange import arrange
-    from pgjax.inference.compiling import compiler_options
-    from pgjax.models.paligemma import Cache, make_model
+    from pgjax.models.paligemma import make_model
 
     p = precision_here()
-    model = make_model(
-        {**SIZES[args.size], "img_dtype": p.img, "llm_dtype": p.llm, "remat": "none"}
-    )
-    params = _params(args, model, p.llm)
-    params |= arrange(params)
-    decode, batch = make_decoder("greedy"), args.batch
-    image = jnp.asarray(pixels(batch, SIZES[args.size]["res"]))
-    text = jnp.tile(jnp.asarray(PROMPT, jnp.int32), (batch, 1))
-
-    def program(tokens: int):
-        rules = plain_rules(batch, model.llm_config.vocab_size, limit=tokens, eos_id=-1)
-
-        @functools.partial(jax.jit, compiler_options=compiler_options())
-        def generate(params, image, text):
-            variables = {"params": trees.unflatten(params)}
-            options = {"max_new_tokens": tokens, "cache_dtype": p.llm, "method": "prefill"}
-            zeros, ones = jnp.zeros_like(text), jnp.ones(text.shape, bool)
-            return decode(
-                lambda: model.apply(variables, image, text, zeros, ones, **options),
-                lambda token, cache: model.apply(variables, token, cache, method="extend"),
-                Cache.take,
-                rules,
-                max_new_tokens=tokens,
-            ).tokens
-
-        return generate
-
-    programs = {tokens: program(tokens) for tokens in (1, args.tokens)}
-    read = sum(x.nbytes for n, x in params.items() if n.startswith("llm/"))
-    return lambda tokens: np.asarray(programs[tokens](params, image, text)), {"read": read}
+    return make_model({**SIZES[size], "img_dtype": p.img, "llm_dtype": p.llm, "remat": "none"})
 
 
-def _params(args, model, dtype):
-    import jax
-    import jax.numpy as jnp
+def arranged(params: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
+    """Parameters in the form that answers fastest, perhaps with a quantized decoder."""
+    from pgjax.inference.arrange import arrange
 
-    if args.folder:
-        from pgjax.checkpoints.huggingface import open_folder
+    layers = arrange(params, kind=kind)  # takes them out of params
+    return params | layers
 
-        stored, _ = open_folder(pathlib.Path(args.folder))
-        return {name: jnp.asarray(x.read(), dtype) for name, x in stored.items()}
+
+def random_params(model: Any) -> dict[str, Any]:
+    """Of the decoder's dtype."""
     import flax.linen as nn
+    import jax
 
     from pgjax import trees
     from pgjax.models.paligemma import abstract_params
 
     flat = trees.flatten(nn.unbox(abstract_params(model)))
-    draw = jax.jit(
-        lambda key, shape: jax.random.normal(key, shape, dtype) * jnp.asarray(0.02, dtype),
-        static_argnums=1,
+    return random_arrays(
+        {name: jax.ShapeDtypeStruct(x.shape, model.llm_dtype) for name, x in flat.items()}
     )
-    keys = jax.random.split(jax.random.key(0), len(flat))
-    return {n: draw(k, x.shape) for k, (n, x) in zip(keys, flat.items(), strict=True)}
+
+
+def compile_answers(model: Any, params: dict[str, Any], batch: int, tokens: int) -> Answers:
+    """Compiles prefill, and the loop over the tokens after the first, which has no eos."""
+    import jax
+    import jax.numpy as jnp
+
+    from pgjax import trees
+    from pgjax.decoding.generate import advance, begin, plain_rules
+    from pgjax.decoding.samplers import greedy
+    from pgjax.inference.compiling import compiler_options
+
+    image = jnp.asarray(pixels(batch, _res(model)))
+    text = jnp.tile(jnp.asarray(PROMPT, jnp.int32), (batch, 1))
+
+    def rules():
+        return plain_rules(batch, model.llm_config.vocab_size, limit=tokens, eos_id=-1)
+
+    def start(params, image, text):
+        variables = {"params": trees.unflatten(params)}
+        options = {"max_new_tokens": tokens, "cache_dtype": model.llm_dtype, "method": "prefill"}
+        zeros, ones = jnp.zeros_like(text), jnp.ones(text.shape, bool)
+        return begin(
+            lambda: model.apply(variables, image, text, zeros, ones, **options),
+            rules(),
+            sampler=greedy,
+            max_new_tokens=tokens,
+        )
+
+    def go_on(params, state):
+        variables = {"params": trees.unflatten(params)}
+        return advance(
+            lambda token, cache: model.apply(variables, token, cache, method="extend"),
+            rules(),
+            state,
+            sampler=greedy,
+            until=tokens,
+        ).out.tokens
+
+    begun, options = time.perf_counter(), compiler_options()
+    first = jax.jit(start, compiler_options=options).lower(params, image, text)
+    state = jax.eval_shape(start, params, image, text)
+    rest = jax.jit(go_on, donate_argnums=1, compiler_options=options).lower(params, state)
+    first, rest = in_parallel([first.compile, rest.compile])
+    return Answers(
+        start=lambda: jax.block_until_ready(first(params, image, text)),
+        go_on=lambda state: jax.block_until_ready(rest(params, state)),
+        cache_bytes=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.cache.layers)),
+        compile_seconds=time.perf_counter() - begun,
+    )
+
+
+def bytes_per_token(params: dict[str, Any]) -> int:
+    """Of the decoder with its embedding, which every token reads once, whatever the batch."""
+    return sum(x.nbytes for name, x in params.items() if name.startswith("llm/"))
+
+
+def _res(model: Any) -> int:
+    return round(model.num_patches**0.5) * model.img_config.patch_size[0]
+
+
+def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
+    """`tokens -> int32 [B,T]`, and the bytes read for each token."""
+    model = half_model(args.size)
+    params = arranged(_stored(args.folder, model) if args.folder else random_params(model))
+    answers = compile_answers(model, params, args.batch, args.tokens)
+    return answers.generate, {"read": bytes_per_token(params)}
+
+
+def _stored(folder: str, model: Any) -> dict[str, Any]:
+    """The weights that `export` wrote."""
+    import jax.numpy as jnp
+
+    from pgjax.checkpoints.huggingface import open_folder
+
+    stored, _ = open_folder(pathlib.Path(folder))
+    return {name: jnp.asarray(x.read(), model.llm_dtype) for name, x in stored.items()}
 
 
 def run_transformers(
     args: argparse.Namespace,
 ) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
-    """`tokens -> int64 [B,T]`."""
+    """`tokens -> int64 [B,T]`, of the exported weights."""
     import torch
     from transformers import PaliGemmaForConditionalGeneration
 
     cuda = torch.cuda.is_available()
     where, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
-    model = PaliGemmaForConditionalGeneration.from_pretrained(args.folder, dtype=dtype)
-    model = model.eval().to(where)
-    model.generation_config.eos_token_id = None
-    config = model.config
+    net = PaliGemmaForConditionalGeneration.from_pretrained(args.folder, dtype=dtype)
+    return network_answers(net.to(where), args.batch), {}
+
+
+def network_answers(net: Any, batch: int) -> Callable[[int], np.ndarray]:
+    """`tokens -> int64 [B,T]` of a network of transformers, greedy, without an eos."""
+    import torch
+
+    net = net.eval()
+    net.generation_config.eos_token_id = None
+    config, parameter = net.config, next(net.parameters())
     side = config.vision_config.image_size // config.vision_config.patch_size
-    ids = [[config.image_token_index] * side**2 + list(PROMPT)] * args.batch
-    ids = torch.tensor(ids, device=where)
-    images = pixels(args.batch, config.vision_config.image_size).transpose(0, 3, 1, 2)
+    ids = [[config.image_token_index] * side**2 + list(PROMPT)] * batch
+    ids = torch.tensor(ids, device=parameter.device)
+    images = pixels(batch, config.vision_config.image_size).transpose(0, 3, 1, 2)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "pixel_values": torch.tensor(images, device=where, dtype=dtype),
+        "pixel_values": torch.tensor(images, device=parameter.device, dtype=parameter.dtype),
     }
 
     def generate(tokens: int) -> np.ndarray:
         with torch.no_grad():
-            out = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+            out = net.generate(**inputs, max_new_tokens=tokens, do_sample=False)
         return out[:, ids.shape[1] :].cpu().numpy()
 
-    return generate, {}
+    return generate
 
 
 RUNS = {"pgjax": run_pgjax, "transformers": run_transformers}

@@ -10,13 +10,24 @@ measured in a process of its own, in turn; medians are printed. Temporary memory
 """
 
 import argparse
+import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import SIZES, Row, installed, measure_in_turn, median, peaks, seconds_of
+from common import (
+    SIZES,
+    Row,
+    installed,
+    measure_in_turn,
+    median,
+    peaks,
+    random_arrays,
+    seconds_of,
+)
 
 MODES = ("full", "attention", "lora", "qlora")
 PROMPT_ID = 1000
@@ -36,6 +47,7 @@ def config(args: argparse.Namespace, mode: str) -> dict[str, Any]:
     c.total_steps = 1000
     c.loss_chunk = args.loss_chunk
     c.input.batch_size = args.batch
+    c.input.pp = f"for_training({args.text_len})"
     if args.dtype:
         c.model.img_dtype = c.model.llm_dtype = c.frozen_dtype = args.dtype
     return adapted(c).to_dict()
@@ -57,24 +69,72 @@ def batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
     }
 
 
-def run_pgjax(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], dict[str, Any]]:
-    """A step as `pgjax.train` compiles it."""
+@dataclasses.dataclass
+class Step:
+    """A training step as `pgjax.train` compiles it, before there are arrays."""
+
+    program: Any
+    compiled: Any
+    frozen: dict[str, Any]  # shapes
+    trainable: dict[str, Any]  # shapes
+    seconds: tuple[float, float]  # of tracing, of compiling
+
+    def planned(self) -> Any:
+        """What it needs of the device's memory: `pgjax.training.memory.Needs` in bytes."""
+        from pgjax.devices.compiled import figures_of
+        from pgjax.devices.targets import compiler_of
+        from pgjax.training.memory import needs
+
+        found = needs(self.program, compiled=False)
+        made = figures_of(self.compiled, compiler_of(self.program.layout.mesh.devices))
+        return dataclasses.replace(found, compiled=made)
+
+
+def compile_step(args: argparse.Namespace, mode: str) -> Step:
+    """Compiles the step of a mode; no array exists yet."""
     import jax
 
     from pgjax import sharding
+    from pgjax.inference.session import open_layout
     from pgjax.training.program import make_program
 
-    program, frozen, trainable = _program(args, mode, make_program)
-    state = program.state(trainable)
-    inputs = sharding.to_device(program.layout.mesh, batch(args))
-    step = program.lower(state, frozen, inputs).compile()
-    holder = [state]
+    start = time.perf_counter()
+    program = make_program(open_layout(config(args, mode)), 1000)
+    state, frozen = program.abstract()
+    rows = sharding.batch_sharding(program.layout.mesh)
+    inputs = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows)
+        for name, x in batch(args).items()
+    }
+    lowered = program.lower(state, frozen, inputs)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = traced - start, time.perf_counter() - traced
+    return Step(program, compiled, frozen, state.params, seconds)
 
-    def run() -> None:
-        holder[0], values = step(holder[0], frozen, inputs)
+
+def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float], dict[str, Any]]:
+    """Takes one step of it each time it is called, from random weights, and returns the loss."""
+    import jax
+
+    from pgjax import sharding
+
+    frozen, state = random_arrays(step.frozen), step.program.state(random_arrays(step.trainable))
+    inputs = sharding.to_device(step.program.layout.mesh, batch(args))
+    facts, holder = _facts(step.compiled, state.params, state), [state]
+    del state  # which a step gives away
+
+    def run() -> float:
+        holder[0], values = step.compiled(holder[0], frozen, inputs)
         jax.block_until_ready((holder[0], values))
+        return float(values["loss"])
 
-    return run, _facts(step, trainable, state)
+    return run, facts
+
+
+def run_pgjax(args: argparse.Namespace, mode: str) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """A step as `pgjax.train` compiles it."""
+    return run_step(args, compile_step(args, mode))
 
 
 def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], dict[str, Any]]:
@@ -142,19 +202,12 @@ def run_transformers(
     args: argparse.Namespace, mode: str
 ) -> tuple[Callable[[], None], dict[str, Any]]:
     """The same shapes on torch."""
-    import torch
-    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+    return run_network(args, transformers_network(args, mode), mode)
 
-    from pgjax.checkpoints.hf_export import model_config
-    from pgjax.models.paligemma import explicit, make_model
 
-    size = SIZES[args.size]
-    model = make_model({**size, "res": args.res or size["res"]})
-    spec = model_config(explicit(model), "float32")
-    cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda else torch.float32
-    with torch.device("cuda" if cuda else "cpu"):
-        net = PaliGemmaForConditionalGeneration(PaliGemmaConfig(**spec)).to(dtype).train()
+def transformers_network(args: argparse.Namespace, mode: str) -> Any:
+    """transformers' PaliGemma with random weights: bfloat16 on a GPU, else float32."""
+    net = random_network(args.size, args.res).train()
     if mode == "attention":
         for name, x in net.named_parameters():
             x.requires_grad_("language_model" in name and "self_attn" in name)
@@ -164,13 +217,47 @@ def run_transformers(
         names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
         target = rf".*language_model.*\.({'|'.join(names)})"
         net = get_peft_model(net, LoraConfig(r=8, target_modules=target))
-    trained = [x for x in net.parameters() if x.requires_grad]
-    make = torch.optim.SGD if mode == "attention" else torch.optim.Adam
-    optimizer = make(trained, lr=1e-5)
+    return net
+
+
+def random_network(size: str, res: int = 0) -> Any:
+    """`PaliGemmaForConditionalGeneration` of a size, made on the GPU where there is one."""
+    import torch
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+    from pgjax.checkpoints.hf_export import model_config
+    from pgjax.models.paligemma import explicit, make_model
+
+    sizes = SIZES[size]
+    spec = model_config(explicit(make_model({**sizes, "res": res or sizes["res"]})), "float32")
+    cuda, before = torch.cuda.is_available(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16 if cuda else torch.float32)
+    try:
+        with torch.device("cuda" if cuda else "cpu"):
+            # Scaled-dot-product attention is what this takes of its own accord.
+            return PaliGemmaForConditionalGeneration(PaliGemmaConfig(**spec))
+    finally:
+        torch.set_default_dtype(before)
+
+
+def run_network(
+    args: argparse.Namespace, net: Any, mode: str
+) -> tuple[Callable[[], None], dict[str, Any]]:
+    """Steps of a network: AdamW without decay (which is Adam), or SGD in mode `attention`."""
+    import torch
+
+    parameters = list(net.parameters())
+    where, dtype = parameters[0].device, parameters[0].dtype
+    cuda = where.type == "cuda"
+    trained = [x for x in parameters if x.requires_grad]
+    if mode == "attention":
+        optimizer = torch.optim.SGD(trained, lr=1e-5)
+    else:
+        optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.0, fused=cuda)
     data = batch(args)
-    image_tokens = model.num_patches
-    where = next(net.parameters()).device
-    head = np.full((args.batch, image_tokens), spec["image_token_index"])
+    config = (net.get_base_model() if hasattr(net, "get_base_model") else net).config
+    side = data["image"].shape[1] // config.vision_config.patch_size
+    head = np.full((args.batch, side**2), config.image_token_index)
     ids = torch.tensor(np.concatenate([head, data["text"][:, :-1]], axis=1), device=where)
     labels = np.concatenate([head * 0 - 100, data["text"][:, :-1]], axis=1)
     labels[:, : -args.target] = -100
