@@ -48,7 +48,7 @@ class Program:
         """Shapes, dtypes and shardings of the state and of the frozen parameters."""
         layout = self.layout
         params = {
-            name: abstract_param(shape, self.kept[name], layout.shardings[name])
+            name: abstract_param(name, shape, self.kept[name], layout.shardings[name])
             for name, shape in layout.shapes.items()
         }
         trainable = {name: params.pop(name) for name in self.multipliers}
