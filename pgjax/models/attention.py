@@ -30,8 +30,8 @@ def attend(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     # The library has no soft cap, and its path does not compile for float16 on CPU (a T4 fuses
-    # none anyway).
-    if softcap or q.dtype == jnp.float16:
+    # none anyway). For the one query of a decoded token it would repeat the keys for each head.
+    if softcap or q.dtype == jnp.float16 or q.shape[1] == 1:
         return _attend_unfused(q, k, v, mask, scale, softcap)
     # The library promotes to float32 implicitly inside, which strict numerics forbid.
     with jax.numpy_dtype_promotion("standard"):
@@ -46,10 +46,27 @@ def soft_cap(x: jax.Array, cap: float) -> jax.Array:
 
 def _attend_unfused(q, k, v, mask, scale, softcap):
     b, t, n, h = q.shape
+    if t == 1 and k.shape[2] == 1:
+        return _attend_token(q, k[:, :, 0], v[:, :, 0], mask, scale, softcap)
     q = q.reshape(b, t, k.shape[2], -1, h)
     logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32) * scale
+    weights = _weights(logits, mask, softcap).astype(v.dtype)
+    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
+
+
+def _attend_token(q, k, v, mask, scale, softcap):
+    """One query, and keys of one head [B,S,H], which a GPU then reads as the cache has them.
+
+    With an axis of heads between S and H, XLA keeps a second cache in another order.
+    """
+    logits = jnp.einsum("BTGH,BSH->BGTS", q, k, preferred_element_type=jnp.float32) * scale
+    weights = _weights(logits[:, None], mask, softcap)[:, 0].astype(v.dtype)
+    return jnp.einsum("BGTS,BSH->BTGH", weights, v)
+
+
+def _weights(logits, mask, softcap):
+    """[B,K,G,T,S] and [B,T,S] or None -> [B,K,G,T,S]."""
     logits = soft_cap(logits, softcap)
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
+    return jax.nn.softmax(logits, axis=-1)

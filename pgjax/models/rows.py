@@ -85,16 +85,22 @@ def from_rows(rows: jax.Array, shape: tuple[int, ...], summed: tuple[int, ...]) 
 
 def times(x: jax.Array, matrix: Matrix) -> jax.Array:
     """[R,K] times each row of a matrix [N,K]: [R,N] in x's dtype, for a token of an answer."""
-    few = _FEW if matrix.is_widened(x.dtype) else 1
-    if x.shape[0] > few:
+
+    def by_products(x: jax.Array, matrix: Matrix) -> jax.Array:
         return products(x, matrix)[0]
-    return jax.lax.platform_dependent(
-        x, matrix, cuda=sums, default=lambda x, matrix: products(x, matrix)[0]
-    )
+
+    if not are_few(x, matrix):
+        return by_products(x, matrix)
+    return jax.lax.platform_dependent(x, matrix, cuda=sums, default=by_products)
 
 
-def sums(x: jax.Array, matrix: Matrix) -> jax.Array:
-    """As `times`, by sums of products in float32."""
+def are_few(x: jax.Array, matrix: Matrix) -> bool:
+    """Whether a GPU should take `sums` for [R,K]."""
+    return x.shape[0] <= (_FEW if matrix.is_widened(x.dtype) else 1)
+
+
+def sums(x: jax.Array, matrix: Matrix, dtype: jnp.dtype | None = None) -> jax.Array:
+    """As `times`, by sums of products in float32; in `dtype`, or x's."""
     summands, wide = matrix.summands(), x.astype(jnp.float32)
 
     def of_row(row: jax.Array) -> jax.Array:
@@ -104,7 +110,7 @@ def sums(x: jax.Array, matrix: Matrix) -> jax.Array:
     # One sum for each row, which XLA makes one kernel: a sum with an axis of rows reads the
     # matrix anew for each.
     y = jnp.stack([of_row(wide[r]) for r in range(x.shape[0])])
-    return _scaled(y, matrix.factors(), x.dtype)
+    return _scaled(y, matrix.factors(), dtype or x.dtype)
 
 
 def products(x: jax.Array, matrix: Matrix, parts: int = 1) -> tuple[jax.Array, ...]:
