@@ -1,5 +1,6 @@
 """The matrix of the vocabulary, by far the largest one: looked up by row, and multiplied by."""
 
+import itertools
 import math
 from typing import Any
 
@@ -62,12 +63,12 @@ def dot_rows(x: jax.Array, table: jax.Array | Transposed) -> jax.Array:
 
 def _sum_rows(x: jax.Array, table: jax.Array) -> jax.Array:
     """[R,D] times each row of [V,D]: float32 [R,V]."""
-
     if x.shape[0] == 1:
         return sums(x, Rows(table, table.shape, (1,)), jnp.float32)
-    # In halves: several rows' sums are put together only afterwards, and take memory until then.
-    out, half = jnp.zeros((x.shape[0], table.shape[0]), jnp.float32), table.shape[0] // 2
-    for start, stop in ((0, half), (half, table.shape[0])):
+    # In quarters: several rows' sums are put together only afterwards, and take memory until then.
+    out = jnp.zeros((x.shape[0], table.shape[0]), jnp.float32)
+    bounds = [i * table.shape[0] // 4 for i in range(5)]
+    for start, stop in itertools.pairwise(bounds):
         part = jax.lax.slice_in_dim(table, start, stop)
         part = sums(x, Rows(part, part.shape, (1,)), jnp.float32)
         out = jax.lax.dynamic_update_slice_in_dim(out, part, start, axis=1)

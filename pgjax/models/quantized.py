@@ -64,6 +64,10 @@ class Quantized:
         """As `rows.Matrix` has it."""
         return True
 
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it."""
+        return True
+
 
 @flax.struct.dataclass
 class Int8(Quantized):
@@ -140,6 +144,10 @@ class Nf4(_FourBits):
             jnp.asarray(NF4).at[code].get(mode="promise_in_bounds") * scale
             for code, scale in zip([self.codes & 15, self.codes >> 4], scales, strict=True)
         ]
+
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it; GPUs that multiply in float32 look up levels too slowly."""
+        return dtype != jnp.float32
 
     def _scale_rows(self) -> jax.Array:
         """Float32 [N,K]."""

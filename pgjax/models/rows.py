@@ -12,6 +12,7 @@ from typing import Protocol
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Rows of x for which a GPU takes a sum of products. From then on its matrix units are faster.
 _FEW = 8
@@ -34,6 +35,10 @@ class Matrix(Protocol):
 
     def is_widened(self, dtype: jnp.dtype) -> bool:
         """Whether `floats` takes memory of its own where a GPU multiplies in this dtype."""
+        ...
+
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """Whether one kernel sums for several rows of x, which are of this dtype."""
         ...
 
 
@@ -66,6 +71,10 @@ class Rows:
         """See `Matrix`; Triton, which compiles for bfloat16, widens what it has read."""
         return dtype == jnp.float32 != self.values.dtype
 
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """See `Matrix`."""
+        return True
+
 
 def to_rows(layer: jax.Array, summed: tuple[int, ...]) -> jax.Array:
     """A parameter's layer as [N,K]; `summed` are the axes that make K."""
@@ -91,7 +100,8 @@ def times(x: jax.Array, matrix: Matrix) -> jax.Array:
 
     if not are_few(x, matrix):
         return by_products(x, matrix)
-    return jax.lax.platform_dependent(x, matrix, cuda=sums, default=by_products)
+    at_once = sums if matrix.fuses_with_rows(x.dtype) else _sums_row_by_row
+    return jax.lax.platform_dependent(x, matrix, cuda=at_once, default=by_products)
 
 
 def are_few(x: jax.Array, matrix: Matrix) -> bool:
@@ -101,16 +111,36 @@ def are_few(x: jax.Array, matrix: Matrix) -> bool:
 
 def sums(x: jax.Array, matrix: Matrix, dtype: jnp.dtype | None = None) -> jax.Array:
     """As `times`, by sums of products in float32; in `dtype`, or x's."""
-    summands, wide = matrix.summands(), x.astype(jnp.float32)
+    summands, wide = matrix.summands(), _unfused(x).astype(jnp.float32)
 
-    def of_row(row: jax.Array) -> jax.Array:
-        terms = [row[None, start : start + w.shape[1]] * w for start, w in summands]
-        return jnp.sum(sum(terms[1:], terms[0]), axis=1)
+    def terms(row: jax.Array) -> jax.Array:
+        each = [row[None, start : start + w.shape[1]] * w for start, w in summands]
+        return sum(each[1:], each[0])
 
-    # One sum for each row, which XLA makes one kernel: a sum with an axis of rows reads the
-    # matrix anew for each.
-    y = jnp.stack([of_row(wide[r]) for r in range(x.shape[0])])
+    y = jax.lax.reduce(
+        [terms(wide[r]) for r in range(x.shape[0])],
+        [np.float32(0)] * x.shape[0],
+        lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
+        (1,),
+    )
+    y = jnp.stack(y)
     return _scaled(y, matrix.factors(), dtype or x.dtype)
+
+
+def _sums_row_by_row(x: jax.Array, matrix: Matrix) -> jax.Array:
+    done = []
+    for r in range(x.shape[0]):
+        # Apart, for else they would share one widened matrix.
+        row, matrix = jax.lax.optimization_barrier((x[r : r + 1], matrix))
+        done.append(sums(row, matrix))
+    return jnp.concatenate(done)
+
+
+def _unfused(x: jax.Array) -> jax.Array:
+    """x, made so that no row of it is put apart by a kernel of its own, which XLA tends to."""
+    if x.shape[0] == 1:
+        return jax.lax.optimization_barrier(x.astype(jnp.float32))
+    return x if x.dtype == jnp.float32 else jax.lax.optimization_barrier(x)
 
 
 def products(x: jax.Array, matrix: Matrix, parts: int = 1) -> tuple[jax.Array, ...]:
