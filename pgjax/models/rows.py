@@ -96,7 +96,11 @@ def times(x: jax.Array, matrix: Matrix) -> jax.Array:
     """[R,K] times each row of a matrix [N,K]: [R,N] in x's dtype, for a token of an answer."""
 
     def by_products(x: jax.Array, matrix: Matrix) -> jax.Array:
-        return products(x, matrix)[0]
+        if x.dtype != jnp.float32 or len(summands := matrix.summands()) == 1:
+            return products(x, matrix)[0]
+        # Halves that share their bytes are multiplied apart, for a CPU would copy them first.
+        terms = [x[:, start : start + w.shape[1]] @ w.T for start, w in summands]
+        return _scaled(sum(terms[1:], terms[0]), matrix.factors(), x.dtype)
 
     if not are_few(x, matrix):
         return by_products(x, matrix)

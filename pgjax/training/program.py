@@ -23,7 +23,7 @@ class Program:
     """What trains and how, on a mesh."""
 
     layout: Layout
-    kept: dict[str, str]  # how each parameter is kept: dtype, nf4 or int8
+    kept: dict[str, str]  # how each parameter is kept: dtype, or int8, int4, nf4
     multipliers: dict[str, float]  # of the learning rate, by trainable name
     schedule: Schedule
     tx: optax.GradientTransformation

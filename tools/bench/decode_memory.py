@@ -2,9 +2,10 @@
 
     python tools/bench/decode_memory.py --device h100 --kind int8 --batch 1
 
-Compiles one `extend` (a token for every row) over parameters as `pgjax.load` arranges them, with the
-GPU's own compiler, and prints how large its arguments are and how much it takes beside them: what
-is not the float32 logits should be next to nothing, since weights are to be read as they are kept.
+Compiles one `extend` (a token for every row) over parameters as `pgjax.load` arranges them, with
+the GPU's own compiler, and prints how large its arguments are and how much it takes beside them:
+what is not the float32 logits should be next to nothing, since weights are to be read as they are
+kept.
 Wants `jax[cuda12]` of the version of jax in use, and no GPU.
 """
 

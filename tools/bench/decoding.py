@@ -60,7 +60,7 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
         {**SIZES[args.size], "img_dtype": p.img, "llm_dtype": p.llm, "remat": "none"}
     )
     params = _params(args, model, p.llm)
-    params |= arrange(params)
+    params |= arrange(params, kind=args.quantize or None)
     decode, batch = make_decoder("greedy"), args.batch
     image = jnp.asarray(pixels(batch, SIZES[args.size]["res"]))
     text = jnp.tile(jnp.asarray(PROMPT, jnp.int32), (batch, 1))
@@ -166,10 +166,11 @@ def table(args: argparse.Namespace) -> list[Row]:
         if args.size != "3b":
             folder = f"{temporary}/model"
             export(pathlib.Path(folder), args.size)
-            subjects += ["transformers"] if installed("torch", "transformers") else []
+            if installed("torch", "transformers") and not args.quantize:
+                subjects.append("transformers")
         for batch in args.batches:
             flags = [f"--size={args.size}", f"--batch={batch}", f"--tokens={args.tokens}"]
-            flags += [f"--folder={folder}"]
+            flags += [f"--folder={folder}", f"--quantize={args.quantize}"]
             results = measure_in_turn(__file__, subjects, args.repeats, flags)
             answers = [r["tokens"] for found in results.values() for r in found]
             same = all(answer == answers[0] for answer in answers)
@@ -197,6 +198,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=list(SIZES), default="mid")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--quantize", default="", help="int8, int4 or nf4, for pgjax alone")
     parser.add_argument("--repeats", type=int, default=3)
 
 
