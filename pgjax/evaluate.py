@@ -25,7 +25,7 @@ _OUT = flags.DEFINE_string(
 _RESTART = flags.DEFINE_bool("restart", False, "Forget the predictions that --out holds.")
 _BATCH = flags.DEFINE_integer("batch_size", None, "Instead of that of the evals.", lower_bound=1)
 _MOST = flags.DEFINE_integer("max_examples", None, "Of each evaluation, at most.", lower_bound=1)
-_QUANTIZE = flags.DEFINE_enum("quantize", None, ["nf4", "int8"], "Weights in 4 or 8 bits.")
+_QUANTIZE = flags.DEFINE_enum("quantize", None, ["int8", "int4", "nf4"], "Weights in 8 or 4 bits.")
 _DTYPE = flags.DEFINE_string("dtype", None, "Of the matrices; left out: that of the checkpoint.")
 
 

@@ -112,7 +112,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, activation_spec(mesh, x.shape, axes))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gather(w: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """A parameter as a product needs it: whole along `data`, which fsdp splits it over.
 
@@ -123,10 +122,19 @@ def gather(w: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
       w: one layer's value of a parameter.
       axes: its logical names; those of `ACTIVATION_AXES` stay split over `model`.
     """
-    return constrain(w, *(name if name in ACTIVATION_AXES else None for name in axes))
+    kept = tuple(name if name in ACTIVATION_AXES else None for name in axes)
+    if jax.sharding.get_abstract_mesh().size > 1:
+        return _gathered(w, kept)
+    return constrain(w, *kept)  # which says where a mesh is missing
 
 
-gather.defvjp(lambda w, axes: (gather(w, axes), None), lambda axes, _, g: (g,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gathered(w, axes):
+    return constrain(w, *axes)
+
+
+# Constrained like w, a gradient would be summed on every device as a whole.
+_gathered.defvjp(lambda w, axes: (_gathered(w, axes), None), lambda axes, _, g: (g,))
 
 
 def activation_spec(

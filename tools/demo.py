@@ -147,7 +147,7 @@ def main() -> int:
     """Serves until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoints", default="tiny", help="comma-separated, see predict --list")
-    parser.add_argument("--quantize", choices=["nf4", "int8"])
+    parser.add_argument("--quantize", choices=["int8", "int4", "nf4"])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7860)
     args = parser.parse_args()

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,8 @@ from pgjax.errors import note
 from pgjax.inference.compiling import compiler_options
 from pgjax.models.embedding import Transposed
 from pgjax.models.layers import Unstacked
-from pgjax.models.lora import is_adapter
 from pgjax.models.quantized import KINDS, Quantized, check_kind, fits, quantize
+from pgjax.models.rows import Rows, to_rows
 from pgjax.sharding import use_mesh
 
 # The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
@@ -30,12 +30,28 @@ _DECODER = re.compile(r"llm/layers/(attn|mlp)/.*")
 _LAYERS = "llm/layers/"
 _EMBEDDING = "llm/embedder/input_embedding"
 _IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
+# Which axes of a layer's matrix a product sums over.
+_SUMMED = {
+    r".*/q_einsum/w": (1,),
+    r".*/kv_einsum/w": (2,),
+    r".*/attn_vec_einsum/w": (0, 1),
+    r".*/gating_einsum": (1,),
+    r".*/linear": (0,),
+    r"img/.*/(query|key|value)/kernel": (0,),
+    r"img/.*/out/kernel": (0, 1),
+    r"img/.*/Dense_[01]/kernel": (0,),
+}
+
+
+def summed_axes(name: str) -> tuple[int, ...]:
+    """The axes of one layer of a matrix that its products sum over; none of another parameter."""
+    return next((axes for regex, axes in _SUMMED.items() if re.fullmatch(regex, name)), ())
 
 
 def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> bool:
     """Whether a parameter is one that quantization takes, also of the image tower if `images`."""
     chosen = _DECODER.fullmatch(name) or (images and _IMAGE_TOWER.fullmatch(name))
-    return bool(chosen) and not is_adapter(name) and fits(shape)
+    return bool(chosen and summed_axes(name)) and fits(shape[1:], summed_axes(name))
 
 
 def arrange(
@@ -44,18 +60,21 @@ def arrange(
     *,
     kind: str | None = None,
     images: bool = False,
+    rows: bool | None = None,
 ) -> dict[str, Any]:
     """Brings parameters into the form that answers fastest.
 
-    The decoder's layers apart, and on a CPU the embedding transposed, in float32. A float16 one
+    The decoder's layers apart, their matrices with an output channel to a row where the device is
+    no CPU (`pgjax.models.rows`), and on a CPU the embedding transposed, in float32. A float16 one
     stays as it is, to be widened in blocks; XLA would widen all of a bfloat16 one in any case.
 
     Args:
       tensors: arrays, or tensors of a checkpoint, [L,…] each, or quantized stacks. Those that this
         takes are taken out, so that an array is gone before the next one is copied.
       targets: dtypes and shardings of tensors; arrays stay as and where they are.
-      kind: nf4 or int8, for the decoder's matrices.
+      kind: int8, int4 or nf4, for the decoder's matrices.
       images: the image tower's matrices as well.
+      rows: whether matrices that stay floats become `Rows`; None for what suits the device.
 
     Returns:
       An `Unstacked` for each parameter of the decoder's layers, a `Quantized` for each matrix of
@@ -66,6 +85,8 @@ def arrange(
     """
     if kind:
         check_kind(kind)
+    if rows is None:
+        rows = jax.default_backend() != "cpu"
     small = [
         name
         for name, x in tensors.items()
@@ -76,7 +97,9 @@ def arrange(
         x = tensors.pop(name)
         layers = range(jax.tree.leaves(x)[0].shape[0] if targets is None else x.shape[0])
         read = _slice if targets is None else functools.partial(_read, target=targets[name])
-        result[name] = Unstacked(tuple(read(x, i) for i in layers))
+        turned = _turned(name, x, targets) if rows and not isinstance(x, Quantized) else None
+        layers = (read(x, i) for i in layers)
+        result[name] = Unstacked(tuple(turned(layer) if turned else layer for layer in layers))
     if _EMBEDDING in tensors and jax.default_backend() == "cpu":
         target = (targets or tensors)[_EMBEDDING]
         if target.dtype != jnp.float16:
@@ -103,7 +126,7 @@ def quantized(
       tensors: as in `arrange`; the named ones are taken out.
       targets: shardings of tensors; None where they are arrays.
       names: of what is quantized.
-      kind: nf4 or int8.
+      kind: int8, int4 or nf4.
       apart: whether the decoder's layers become an `Unstacked`, for answering.
 
     Returns:
@@ -114,8 +137,8 @@ def quantized(
         x, layers = tensors.pop(name), []
         target = x if targets is None else targets[name]
         convert = jax.jit(
-            functools.partial(quantize, kind=kind),
-            out_shardings=_code_shardings(x.shape, target.sharding, kind),
+            functools.partial(quantize, kind=kind, summed=summed_axes(name)),
+            out_shardings=_code_shardings(name, x.shape, target.sharding, kind),
         )
         for i in range(x.shape[0]):
             layer = _slice(x, i) if targets is None else _read(x, i, target, x.dtype)
@@ -136,19 +159,81 @@ def quantized(
     return result
 
 
-def abstract_param(shape: tuple[int, ...], kept: str, sharding: NamedSharding) -> Any:
-    """The shape of a parameter, or those of its codes where it is `kept` as nf4 or int8."""
+def abstract_param(
+    name: str, shape: tuple[int, ...], kept: str, sharding: NamedSharding
+) -> jax.ShapeDtypeStruct | Quantized:
+    """The shape of a parameter, or those of its codes where `kept` is a kind of quantization."""
     if kept not in KINDS:
         return jax.ShapeDtypeStruct(shape, kept, sharding=sharding)
-    layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
-    codes = jax.eval_shape(functools.partial(quantize, kind=kept), layer)
 
     def stacked(x, where):
         spec = PartitionSpec(None, *where.spec)
         where = NamedSharding(sharding.mesh, spec)
         return jax.ShapeDtypeStruct((shape[0], *x.shape), x.dtype, sharding=where)
 
-    return jax.tree.map(stacked, codes, _code_shardings(shape, sharding, kept))
+    codes = _abstract_codes(name, shape, kept)
+    return jax.tree.map(stacked, codes, _code_shardings(name, shape, sharding, kept))
+
+
+def abstract_arranged(
+    name: str, shape: tuple[int, ...], dtype: str, sharding: NamedSharding, kind: str | None
+) -> Any:
+    """The shapes of what `arrange` makes of a parameter, or leaves as it is, for a GPU.
+
+    Args:
+      name: of the parameter.
+      shape: of the parameter.
+      dtype: that it is kept in where it is not quantized.
+      sharding: of the parameter.
+      kind: of the quantization of the decoder's matrices, or None.
+    """
+    if not name.startswith(_LAYERS):
+        return abstract_param(name, shape, dtype, sharding)
+    small = kind and is_quantized(name, shape)
+    stack = abstract_param(name, shape, kind if small else dtype, sharding)
+
+    def of_a_layer(x):
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=_of_a_layer(x.sharding))
+
+    layer = jax.tree.map(of_a_layer, stack)
+    if not small and (summed := summed_axes(name)):
+        values = jax.eval_shape(functools.partial(to_rows, summed=summed), layer)
+        where = _row_sharding(sharding, shape, summed)
+        values = jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=where)
+        layer = Rows(values, shape[1:], summed)
+    return Unstacked((layer,) * shape[0])
+
+
+def _turned(
+    name: str, x: Any, targets: Mapping[str, jax.ShapeDtypeStruct] | None
+) -> Callable[[jax.Array], Rows] | None:
+    """What makes `Rows` of one layer of a matrix; None for another parameter."""
+    if not (summed := summed_axes(name)):
+        return None
+    stack = (x if targets is None else targets[name]).sharding
+    turn = jax.jit(
+        functools.partial(to_rows, summed=summed),
+        out_shardings=_row_sharding(stack, x.shape, summed),
+    )
+    # One at a time: dispatch runs ahead of what memory holds.
+    return lambda layer: Rows(jax.block_until_ready(turn(layer)), layer.shape, summed)
+
+
+def _row_sharding(
+    stack: Sharding, shape: tuple[int, ...], summed: tuple[int, ...]
+) -> NamedSharding | None:
+    """Rows are split as the parameter's kept axes, columns as those that are summed over."""
+    if not isinstance(stack, NamedSharding):
+        return None
+    spec = (*stack.spec, *(None,) * len(shape))[1 : len(shape)]
+
+    def split(chosen: Sequence[int]) -> Any:
+        # Devices that split an axis behind another one would have to split rows in between.
+        outer = next((a for a in chosen if shape[1 + a] > 1), None)
+        return None if outer is None else spec[outer]
+
+    kept = [a for a in range(len(spec)) if a not in summed]
+    return NamedSharding(stack.mesh, PartitionSpec(split(kept), split(summed)))
 
 
 def _slice(x: Any, i: int) -> Any:
@@ -165,7 +250,15 @@ def _of_a_layer(stack: NamedSharding) -> NamedSharding:
     return NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:]))
 
 
-def _code_shardings(shape: tuple[int, ...], stack: Sharding, kind: str) -> Quantized | None:
+def _abstract_codes(name: str, shape: tuple[int, ...], kind: str) -> Quantized:
+    """Of one layer of a parameter [L,…]."""
+    layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
+    return jax.eval_shape(functools.partial(quantize, kind=kind, summed=summed_axes(name)), layer)
+
+
+def _code_shardings(
+    name: str, shape: tuple[int, ...], stack: Sharding, kind: str
+) -> Quantized | None:
     """The devices that split a parameter split its codes as well, which have lost its axes."""
     if not isinstance(stack, NamedSharding):
         return None
@@ -177,8 +270,7 @@ def _code_shardings(shape: tuple[int, ...], stack: Sharding, kind: str) -> Quant
         whole = not x.ndim or x.shape[0] % devices
         return NamedSharding(mesh, PartitionSpec() if whole or not axes else PartitionSpec(axes))
 
-    layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
-    return jax.tree.map(split, jax.eval_shape(functools.partial(quantize, kind=kind), layer))
+    return jax.tree.map(split, _abstract_codes(name, shape, kind))
 
 
 def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) -> dict[str, float]:

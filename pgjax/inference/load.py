@@ -47,8 +47,8 @@ def load(
     Args:
       source: a released name (`mix-224`, see `predict --list`), `tiny`, the path of an `.npz` or
         of a Hugging Face folder, of an adapter of peft, or a run directory.
-      quantize: nf4 or int8, for the decoder's matrices in 4 or 8 bits; they are quantized layer
-        by layer as they are read.
+      quantize: int8 or int4, for the decoder's matrices in 8 or 4 bits, or nf4, which is that of
+        qlora; they are quantized layer by layer as they are read.
       quantize_images: the image tower's matrices as well.
       res: image size in pixels, where it is not to be that of the checkpoint; position
         embeddings are resampled then.
@@ -63,7 +63,7 @@ def load(
       UserError: not found, not readable, or parts that do not go together.
     """
     if quantize_images and not quantize:
-        raise UserError("quantize_images says what, and quantize says how: nf4 or int8.")
+        raise UserError("quantize_images says what, and quantize says how: int8, int4 or nf4.")
     source = os.fspath(source)
     path = pathlib.Path(source).expanduser()
     if path.is_dir() and is_run(path):

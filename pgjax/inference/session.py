@@ -111,7 +111,7 @@ def open_layout(config: Mapping[str, Any], devices: Sequence[jax.Device] | None 
 
 
 def kept_as(layout: Layout, trained: Collection[str]) -> dict[str, str]:
-    """How training keeps each parameter: a float dtype, or nf4 or int8."""
+    """How training keeps each parameter: a float dtype, or a kind of quantization."""
     config = layout.config
     kind, images = config.get("quantize", ""), config.get("quantize_images", False)
 
@@ -131,8 +131,8 @@ def load_params(session: Session, dtype_of: Callable[[str], str]) -> Flat:
 
     Args:
       session: from `open_session`.
-      dtype_of: parameter name -> dtype name, or nf4 or int8 for a matrix to be quantized as it
-        is read.
+      dtype_of: parameter name -> dtype name, or int8, int4 or nf4 for a matrix to be quantized
+        as it is read.
 
     Raises:
       UserError: not found, or it does not fit the model.

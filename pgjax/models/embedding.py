@@ -1,11 +1,14 @@
 """The matrix of the vocabulary, by far the largest one: looked up by row, and multiplied by."""
 
+import itertools
 import math
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from pgjax.models.rows import Rows, are_few, sums
 
 # Of the vocabulary; widening all of a half-precision matrix at once costs ten times more on a CPU,
 # and on a GPU twice its memory.
@@ -48,11 +51,32 @@ def take_rows(table: jax.Array | Transposed, tokens: jax.Array) -> jax.Array:
 def dot_rows(x: jax.Array, table: jax.Array | Transposed) -> jax.Array:
     """[...,D] times each row of [V,D], in x's dtype: float32 [...,V].
 
-    A narrower table is widened one block at a time.
+    A narrower table is widened one block at a time, or on a GPU and for a few rows as it is read.
     """
     if isinstance(table, Transposed):
         columns = table.columns.astype(x.dtype)
         return jnp.einsum("...D,DV->...V", x, columns, preferred_element_type=jnp.float32)
+    if x.ndim == 2 and are_few(x, Rows(table, table.shape, (1,))):
+        return jax.lax.platform_dependent(x, table, cuda=_sum_rows, default=_multiply_rows)
+    return _multiply_rows(x, table)
+
+
+def _sum_rows(x: jax.Array, table: jax.Array) -> jax.Array:
+    """[R,D] times each row of [V,D]: float32 [R,V]."""
+    if x.shape[0] == 1:
+        return sums(x, Rows(table, table.shape, (1,)), jnp.float32)
+    # In quarters: several rows' sums are put together only afterwards, and take memory until then.
+    out = jnp.zeros((x.shape[0], table.shape[0]), jnp.float32)
+    bounds = [i * table.shape[0] // 4 for i in range(5)]
+    for start, stop in itertools.pairwise(bounds):
+        part = jax.lax.slice_in_dim(table, start, stop)
+        part = sums(x, Rows(part, part.shape, (1,)), jnp.float32)
+        out = jax.lax.dynamic_update_slice_in_dim(out, part, start, axis=1)
+    return out
+
+
+def _multiply_rows(x: jax.Array, table: jax.Array) -> jax.Array:
+    """As `dot_rows`."""
 
     def product(rows):
         return jnp.einsum(

@@ -10,8 +10,9 @@ side (key and value; gate and up), each with an adapter of its own. R is the ran
 
 import dataclasses
 import itertools
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.errors import UserError
-from pgjax.models.quantized import weight
+from pgjax.models.quantized import kept_matrix
+from pgjax.models.rows import products, times
 from pgjax.sharding import gather
 
 A, B = "_lora_a", "_lora_b"  # after the name of the matrix
@@ -109,38 +111,60 @@ def product(
 
     def matrix(suffix: str, letters: str, init: nn.initializers.Initializer) -> jax.Array:
         boxed = nn.with_logical_partitioning(init, tuple(axis[a] for a in letters))
-        w = weight(module, name + suffix, boxed, tuple(size[a] for a in letters), x.dtype)
+        w = module.param(name + suffix, boxed, tuple(size[a] for a in letters)).astype(x.dtype)
         return gather(w, tuple(axis[a] for a in letters))
 
-    matrices, dropped = [matrix("", theirs, init)], x
+    kept_as_rows = kept_matrix(module, name)
+    base = matrix("", theirs, init) if kept_as_rows is None else kept_as_rows
+    factors, dropped = [], x
     if _has_adapter(module, name, lora):
         # Uniform within ±1/√inputs, as in the paper's code and in peft.
         inputs = range(len(parts), len(parts + summed))
         uniform = nn.initializers.variance_scaling(
             1 / 3, "fan_in", "uniform", inputs, -1, range(len(parts))
         )
-        matrices.append(matrix(A, f"{parts}{summed}R", uniform))
-        matrices.append(matrix(B, f"{parts}R{kept}", nn.initializers.zeros_init()))
+        factors.append(matrix(A, f"{parts}{summed}R", uniform))
+        factors.append(matrix(B, f"{parts}R{kept}", nn.initializers.zeros_init()))
         if lora.dropout:
             dropped = nn.Dropout(lora.dropout)(x, deterministic)
 
-    def multiply(c: str, lead: str, w: jax.Array, *factors: jax.Array) -> jax.Array:
+    def multiply(c: str, lead: str, w: jax.Array) -> jax.Array:
         result = c + out.removeprefix(parts)
         each = jnp.broadcast_to(x, (*(size[a] for a in lead), *x.shape))
-        y = jnp.einsum(f"{lead}{ours},{c}{theirs.removeprefix(parts)}->{result}", each, w)
+        return jnp.einsum(f"{lead}{ours},{c}{theirs.removeprefix(parts)}->{result}", each, w)
+
+    def adapted(y: jax.Array, c: str, factors: Sequence[jax.Array]) -> jax.Array:
         if not factors:
             return y
+        result = c + out.removeprefix(parts)
         low = jnp.einsum(f"{ours},{c}{summed}R->{c}{rest}R", dropped, factors[0])
         return y + lora.scale * jnp.einsum(f"{c}{rest}R,{c}R{kept}->{result}", low, factors[1])
 
     if x.shape[1] == 1:
-        # A product that has w's leading axes as a batch reads w as it lies. With one x for all of
-        # them, XLA moves w into another layout first, which costs more than a token's arithmetic.
-        lead = itertools.takewhile(lambda a: a not in ours, theirs)
-        return multiply(parts, "".join(lead), *matrices)
-    if parts:  # nothing, and no gradient, that holds both of the largest activations
-        return tuple(multiply("", "", *each) for each in zip(*matrices, strict=True))
-    return multiply("", "", *matrices)
+        if kept_as_rows is None:
+            # A product that has w's leading axes as a batch reads w as it lies. With one x for all
+            # of them, XLA moves w into another layout first, which costs more than a token's
+            # arithmetic.
+            lead = "".join(itertools.takewhile(lambda a: a not in ours, theirs))
+            return adapted(multiply(parts, lead, base), parts, factors)
+        flat = x.reshape(-1, math.prod(size[a] for a in summed))
+        y = times(flat, base).reshape(
+            *x.shape[: x.ndim - len(summed)], *(size[a] for a in parts + kept)
+        )
+        return adapted(jnp.einsum(f"{rest}{parts}{kept}->{out}", y), parts, factors)
+    # Apart, so that nothing, and no gradient, holds both of the largest activations.
+    count = size[parts] if parts else 1
+    if kept_as_rows is None:
+        each = [multiply("", "", w) for w in (base if parts else [base])]
+    else:
+        flat = x.reshape(*x.shape[: x.ndim - len(summed)], -1)
+        each = [
+            y.reshape(*y.shape[:-1], *(size[a] for a in kept))
+            for y in products(flat, base, parts=count)
+        ]
+    pairs = [[f[i] for f in factors] if parts else factors for i in range(count)]
+    each = tuple(adapted(y, "", pair) for y, pair in zip(each, pairs, strict=True))
+    return each if parts else each[0]
 
 
 def _has_adapter(module: nn.Module, name: str, lora: Lora) -> bool:

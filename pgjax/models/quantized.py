@@ -1,12 +1,18 @@
-"""Weights in 4 or 8 bits, made float again one layer at a time.
+"""Weights in 4 or 8 bits, kept as `pgjax.models.rows` has it: [N,K], an output channel to a row.
 
-NF4 and double quantization are those of QLoRA (Dettmers et al., arXiv:2305.14314): blocks of 64
-weights share a scale, their largest magnitude; each weight becomes the nearest of 16 levels that
-a normal distribution uses alike often; the scales in turn are kept in 8 bits, in groups of 256,
-relative to the layer's mean scale. `int8` has 255 even levels instead.
+`int8`: 255 even levels, and one scale to an output channel. The scale multiplies the sum, so that
+a product needs nothing but the codes.
 
-qwix (0.1.8) has NF4 as well, but scales in floating point only, and one code to an array element,
-which is a byte on a CPU; at 3B parameters that is another gigabyte.
+`int4`: 16 even levels, and a scale in bfloat16 to each 64 weights of an output channel. Of 64
+weights the one of largest magnitude is level -8, whatever its sign, as llama.cpp's Q4_0 has it.
+
+`nf4`: NF4 and double quantization as in QLoRA (Dettmers et al., arXiv:2305.14314): blocks of 64
+weights, in the order of the parameter's axes, share a scale, their largest magnitude; each weight
+becomes the nearest of 16 levels that a normal distribution uses alike often; the scales in turn are
+kept in 8 bits, in groups of 256, relative to the layer's mean scale.
+
+Two 4-bit codes share a byte: that of column j and that of column j + K/2, so that both halves of x
+meet their codes without either being moved.
 """
 
 import math
@@ -18,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.models.rows import Rows, from_rows, to_rows
 from pgjax.sharding import constrain
 
 BLOCK = 64
 GROUP = 256  # blocks
-KINDS = ("nf4", "int8")
+KINDS = ("int8", "int4", "nf4")
 
 # Appendix E of the paper: quantiles of a normal distribution, scaled to -1..1, with a zero.
 NF4 = np.array(
@@ -41,30 +48,155 @@ _BETWEEN = (NF4[1:] + NF4[:-1]) / 2
 class Quantized:
     """One layer of a parameter; stacked layers have L before each field, and a scan slices it."""
 
-    codes: jax.Array  # NF4: uint8 [N/2], the first of two codes in the high half; int8: [N]
-    scales: jax.Array  # int8 [N/64], relative to group and mean
-    groups: jax.Array  # float32 [G], largest distance of a scale from the mean
-    mean: jax.Array  # float32
+    codes: jax.Array  # int8: int8 [N,K]; int4 and nf4: uint8 [N,K/2]
     shape: tuple[int, ...] = flax.struct.field(pytree_node=False)  # of one layer
+    summed: tuple[int, ...] = flax.struct.field(pytree_node=False)  # its axes that make K
 
     @property
     def nbytes(self) -> int:
         """Of all fields."""
         return sum(x.nbytes for x in jax.tree.leaves(self))
 
+    def factors(self) -> jax.Array | None:
+        """As `rows.Matrix` has it."""
+        return None
 
-def quantize(layer: jax.Array, kind: str) -> Quantized:
+    def is_widened(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it."""
+        return True
+
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it."""
+        return True
+
+
+@flax.struct.dataclass
+class Int8(Quantized):
+    """See above."""
+
+    scales: jax.Array  # float32 [N]
+
+    def summands(self) -> list[tuple[int, jax.Array]]:
+        """As `rows.Matrix` has it."""
+        return [(0, self.codes.astype(jnp.float32))]
+
+    def floats(self, dtype: jnp.dtype) -> jax.Array:
+        """As `rows.Matrix` has it."""
+        return self.codes.astype(dtype)
+
+    def factors(self) -> jax.Array:
+        """As `rows.Matrix` has it."""
+        return self.scales
+
+    def is_widened(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it; Triton, which compiles for bfloat16, widens what it has read."""
+        return dtype == jnp.float32
+
+
+@flax.struct.dataclass
+class _FourBits(Quantized):
+    """Two codes to a byte."""
+
+    def halves(self) -> list[jax.Array]:
+        """Float32 [N,K/2] each."""
+        raise NotImplementedError
+
+    def summands(self) -> list[tuple[int, jax.Array]]:
+        """As `rows.Matrix` has it."""
+        low, high = self.halves()
+        return [(0, low), (low.shape[1], high)]
+
+    def floats(self, dtype: jnp.dtype) -> jax.Array:
+        """As `rows.Matrix` has it."""
+        return jnp.concatenate([x.astype(dtype) for x in self.halves()], axis=1)
+
+
+@flax.struct.dataclass
+class Int4(_FourBits):
+    """See above; codes are in two's complement."""
+
+    scales: jax.Array  # bfloat16 [N,K/64], of a sixteenth of a level
+
+    def halves(self) -> list[jax.Array]:
+        """Float32 [N,K/2] each."""
+        # Where they lie in the byte, the codes are sixteen times themselves, with their sign.
+        codes = [self.codes << 4, self.codes & 0xF0]
+        size = 2 * self.codes.shape[1] // self.scales.shape[1]
+        scales = jnp.split(self.scales.astype(jnp.float32), 2, axis=1)
+        return [
+            jax.lax.bitcast_convert_type(c, jnp.int8).astype(jnp.float32)
+            * jnp.repeat(s, size, axis=1)
+            for c, s in zip(codes, scales, strict=True)
+        ]
+
+
+@flax.struct.dataclass
+class Nf4(_FourBits):
+    """See above."""
+
+    scales: jax.Array  # int8 [N·K/64], relative to group and mean, in the parameter's order
+    groups: jax.Array  # float32 [G], largest distance of a scale from the mean
+    mean: jax.Array  # float32
+
+    def halves(self) -> list[jax.Array]:
+        """Float32 [N,K/2] each."""
+        scales = jnp.split(self._scale_rows(), 2, axis=1)
+        return [
+            jnp.asarray(NF4).at[code].get(mode="promise_in_bounds") * scale
+            for code, scale in zip([self.codes & 15, self.codes >> 4], scales, strict=True)
+        ]
+
+    def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
+        """As `rows.Matrix` has it; GPUs that multiply in float32 look up levels too slowly."""
+        return dtype != jnp.float32
+
+    def _scale_rows(self) -> jax.Array:
+        """Float32 [N,K]."""
+        scale = _block_scales(self.scales, self.groups, self.mean)
+        last = self.shape[-1]
+        if last % BLOCK or len(self.shape) - 1 in self.summed:  # a block spans several rows
+            return to_rows(jnp.repeat(scale, BLOCK).reshape(self.shape), self.summed)
+        blocks = to_rows(scale.reshape(*self.shape[:-1], last // BLOCK), self.summed)
+        return jnp.repeat(blocks, BLOCK, axis=0)
+
+
+def quantize(layer: jax.Array, kind: str, summed: tuple[int, ...]) -> Quantized:
     """Quantizes one layer of a parameter.
 
     Args:
-      layer: any shape with a multiple of 64 values.
-      kind: nf4 or int8.
+      layer: of a shape that `fits`.
+      kind: int8, int4 or nf4.
+      summed: the axes that a product sums over.
 
     Raises:
       UserError: an unknown kind.
     """
     check_kind(kind)
-    x = layer.astype(jnp.float32).reshape(-1, BLOCK)
+    return {"int8": _int8, "int4": _int4, "nf4": _nf4}[kind](layer.astype(jnp.float32), summed)
+
+
+def _int8(layer: jax.Array, summed: tuple[int, ...]) -> Int8:
+    x = to_rows(layer, summed)
+    scales = jnp.max(jnp.abs(x), axis=1) / 127
+    codes = jnp.round(x / jnp.where(scales == 0, 1.0, scales)[:, None]).astype(jnp.int8)
+    return Int8(codes, layer.shape, summed, scales)
+
+
+def _int4(layer: jax.Array, summed: tuple[int, ...]) -> Int4:
+    x = to_rows(layer, summed)
+    n, k = x.shape
+    x = x.reshape(n, -1, math.gcd(BLOCK, k // 2))
+    largest = jnp.take_along_axis(x, jnp.argmax(jnp.abs(x), axis=2, keepdims=True), axis=2)
+    # Weights are coded against the scale that they will be multiplied with.
+    scales = (largest / (-8 * 16)).astype(jnp.bfloat16)
+    level = scales.astype(jnp.float32) * 16
+    codes = jnp.clip(jnp.round(x / jnp.where(level == 0, 1.0, level)), -8, 7).astype(jnp.int8)
+    codes = jax.lax.bitcast_convert_type(codes.reshape(n, k), jnp.uint8) & 15
+    return Int4(_packed(codes), layer.shape, summed, scales[:, :, 0])
+
+
+def _nf4(layer: jax.Array, summed: tuple[int, ...]) -> Nf4:
+    x = layer.reshape(-1, BLOCK)
     absmax = jnp.max(jnp.abs(x), axis=1)
     mean = jnp.mean(absmax)
     deviation = _pad_to_groups(absmax - mean)
@@ -72,29 +204,27 @@ def quantize(layer: jax.Array, kind: str) -> Quantized:
     steps = jnp.where(groups > 0, groups, 1.0)[:, None] / 127
     scales = jnp.round(deviation / steps).astype(jnp.int8).reshape(-1)[: absmax.size]
     # Weights are coded against the scale that they will be multiplied with.
-    scale = _scale(scales, groups, mean)
+    scale = _block_scales(scales, groups, mean)
     x = x / jnp.where(scale == 0, 1.0, scale)[:, None]
-    if kind == "int8":
-        codes = jnp.clip(jnp.round(x * 127), -127, 127).astype(jnp.int8).reshape(-1)
-    else:
-        codes = sum((x > edge).astype(jnp.uint8) for edge in _BETWEEN).reshape(-1, 2)
-        codes = codes[:, 0] << 4 | codes[:, 1]
-    return Quantized(codes, scales, groups, mean, layer.shape)
+    codes = sum((x > edge).astype(jnp.uint8) for edge in _BETWEEN).reshape(layer.shape)
+    return Nf4(_packed(to_rows(codes, summed)), layer.shape, summed, scales, groups, mean)
 
 
 def dequantize(q: Quantized, dtype: jnp.dtype) -> jax.Array:
     """One layer as a float array of its shape."""
-    scale = _scale(q.scales, q.groups, q.mean)[:, None]
-    if q.codes.dtype == jnp.uint8:
-        pairs = jnp.stack([q.codes >> 4, q.codes & 15], axis=-1)
-        x = jnp.asarray(NF4)[pairs.reshape(-1, BLOCK)] * scale
-    else:
-        x = q.codes.reshape(-1, BLOCK).astype(jnp.float32) / 127 * scale
-    return x.reshape(q.shape).astype(dtype)
+    x, factors = q.floats(jnp.float32), q.factors()
+    x = x if factors is None else x * factors[:, None]
+    return from_rows(x, q.shape, q.summed).astype(dtype)
 
 
-def _scale(scales: jax.Array, groups: jax.Array, mean: jax.Array) -> jax.Array:
-    """int8 [N/64] -> float32 [N/64]; never negative."""
+def _packed(codes: jax.Array) -> jax.Array:
+    """uint8 [N,K] of 4 bits -> [N,K/2]."""
+    low, high = jnp.split(codes, 2, axis=1)
+    return low | high << 4
+
+
+def _block_scales(scales: jax.Array, groups: jax.Array, mean: jax.Array) -> jax.Array:
+    """int8 [N·K/64] -> float32 [N·K/64]; never negative."""
     step = jnp.repeat(groups / 127, GROUP)[: scales.size]
     return jnp.maximum(scales.astype(jnp.float32) * step + mean, 0.0)
 
@@ -103,16 +233,16 @@ def _pad_to_groups(x: jax.Array) -> jax.Array:
     return jnp.pad(x, (0, -x.size % GROUP)).reshape(-1, GROUP)
 
 
-def weight(module: nn.Module, name: str, init, shape: tuple[int, ...], dtype) -> jax.Array:
-    """A module's parameter in `dtype`, made float where it is kept quantized."""
-    if module.has_variable("params", name):
-        value = module.get_variable("params", name)
-        if isinstance(value, Quantized):
-            # Where devices split the codes, these are gathered, and not the eight times larger
-            # floats.
-            value = jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), value)
-            return dequantize(value, dtype)
-    return module.param(name, init, shape).astype(dtype)
+def kept_matrix(module: nn.Module, name: str) -> Rows | Quantized | None:
+    """A module's parameter where it is kept as [N,K], in floats or codes; else None."""
+    if not module.has_variable("params", name):
+        return None
+    value = module.get_variable("params", name)
+    if isinstance(value, Quantized):
+        # Where devices split the codes, these are gathered, and not the floats, which are up to
+        # eight times larger.
+        return jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), value)
+    return value if isinstance(value, Rows) else None
 
 
 def check_kind(kind: str, where: str = "quantize") -> None:
@@ -125,6 +255,10 @@ def check_kind(kind: str, where: str = "quantize") -> None:
         raise UserError(f"{where} is {kind!r}, expected one of {KINDS}.")
 
 
-def fits(shape: tuple[int, ...]) -> bool:
-    """Whether the layers of a parameter [L,…] split into whole blocks."""
-    return len(shape) > 2 and math.prod(shape[1:]) % BLOCK == 0
+def fits(shape: tuple[int, ...], summed: tuple[int, ...]) -> bool:
+    """Whether one layer of a parameter splits into whole blocks, and what is summed into halves."""
+    return (
+        len(shape) > 1
+        and math.prod(shape) % BLOCK == 0
+        and math.prod(shape[a] for a in summed) % 2 == 0
+    )

@@ -54,7 +54,7 @@ def default_config() -> ConfigDict:
     c.trainable = ((".*", True),)
     c.trainable_dtype = "float32"
     c.frozen_dtype = "auto"  # float16 on GPUs without bfloat16, else bfloat16
-    c.quantize = ""  # nf4 | int8: the decoder's frozen matrices in 4 or 8 bits
+    c.quantize = ""  # nf4 | int8 | int4: the decoder's frozen matrices in 4 or 8 bits
     c.quantize_images = False  # the image tower's as well
 
     # Length of the run: one of the two.

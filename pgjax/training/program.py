@@ -23,7 +23,7 @@ class Program:
     """What trains and how, on a mesh."""
 
     layout: Layout
-    kept: dict[str, str]  # how each parameter is kept: dtype, nf4 or int8
+    kept: dict[str, str]  # how each parameter is kept: dtype, or int8, int4, nf4
     multipliers: dict[str, float]  # of the learning rate, by trainable name
     schedule: Schedule
     tx: optax.GradientTransformation
@@ -48,7 +48,7 @@ class Program:
         """Shapes, dtypes and shardings of the state and of the frozen parameters."""
         layout = self.layout
         params = {
-            name: abstract_param(shape, self.kept[name], layout.shardings[name])
+            name: abstract_param(name, shape, self.kept[name], layout.shardings[name])
             for name, shape in layout.shapes.items()
         }
         trainable = {name: params.pop(name) for name in self.multipliers}

@@ -17,19 +17,23 @@ from pgjax.inference.compiling import compiler_options
 from pgjax.models.embedding import dot_rows, take_rows
 from pgjax.models.loss import make_loss
 from pgjax.models.paligemma import Cache, abstract_params
+from pgjax.models.quantized import Quantized
 
 
-@pytest.mark.parametrize("kind", [None, "int8"])
-def test_unstacked_layers(kind):
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("kind", [None, "int8", "int4"])
+def test_unstacked_layers(kind, rows):
     model = make()
     image, text, valid = batch([5, 3], 5)
     mask = np.zeros_like(text)
     flat = trees.flatten(params())
-    apart = {**flat, **arrange(dict(flat), kind=kind)}
+    apart = {**flat, **arrange(dict(flat), kind=kind, rows=rows)}
     assert all(apart[name].shape == x.shape for name, x in flat.items())
     if kind:  # back to a stack of the same codes
         flat = {
-            name: jax.tree.map(lambda *p: jnp.stack(p), *x.layers) if hasattr(x, "layers") else x
+            name: jax.tree.map(lambda *p: jnp.stack(p), *x.layers)
+            if hasattr(x, "layers") and isinstance(x.layers[0], Quantized)
+            else flat[name]
             for name, x in apart.items()
         }
 
@@ -65,7 +69,7 @@ def test_the_embedding_on_a_cpu(dtype):
 
 
 @pytest.mark.skipif(compiler_options() is None, reason="this XLA orders programs as it likes")
-@pytest.mark.parametrize("kind", [None, "nf4", "int8"])
+@pytest.mark.parametrize("kind", [None, "nf4", "int4", "int8"])
 def test_weights_are_widened_layer_by_layer(kind):
     """What is kept small stays small while it answers: no two layers are float32 at once."""
     model = make(llm={"depth": 6, "width": 64, "mlp_dim": 4096})

@@ -11,7 +11,7 @@ from tiny_model import batch, make, params, quick_jit
 
 from pgjax import trees
 from pgjax.errors import UserError
-from pgjax.inference.arrange import arrange
+from pgjax.inference.arrange import arrange, summed_axes
 from pgjax.models.lora import Lora, is_adapter, lora_config
 from pgjax.models.loss import make_loss
 from pgjax.models.paligemma import abstract_params, init_params, make_model
@@ -164,11 +164,12 @@ def test_axes_follow_those_of_the_matrix():
             assert boxed[f"{name}_lora_{suffix}"].names == ("layers", *names)
 
 
-@pytest.mark.parametrize("kind", [None, "nf4"])
-def test_unstacked_and_quantized_layers(kind):
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("kind", [None, "nf4", "int4"])
+def test_unstacked_and_quantized_layers(kind, rows):
     """As `pgjax.load` arranges them: adapters stay floats, and compute the same."""
     model, flat = make(lora=LORA), adapters()
-    apart = {**flat, **arrange(dict(flat), kind=kind)}
+    apart = {**flat, **arrange(dict(flat), kind=kind, rows=rows)}
     for name, x in apart.items():
         layers = x.layers if hasattr(x, "layers") else [x]
         small = bool(kind) and name in MATRICES and name.startswith("llm/")
@@ -203,13 +204,13 @@ def parts():
     return tuple({n: x for n, x in flat.items() if is_adapter(n) == kind} for kind in (True, False))
 
 
-@pytest.mark.parametrize("kind", [None, "nf4"])
+@pytest.mark.parametrize("kind", [None, "nf4", "int8"])
 def test_gradients(kind):
     """Those of the adapters through frozen matrices, against differences of the loss."""
     trainable, frozen = parts()
     if kind:
         for name in MATRICES:
-            layers = [quantize(x, kind) for x in frozen[name]]
+            layers = [quantize(x, kind, summed_axes(name)) for x in frozen[name]]
             frozen[name] = jax.tree.map(lambda *p: jnp.stack(p), *layers)
     _, grads = loss_of()(trainable, frozen)
     rng = np.random.default_rng(2)

@@ -161,7 +161,8 @@ def _res(model: Any) -> int:
 def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
     """`tokens -> int32 [B,T]`, and the bytes read for each token."""
     model = half_model(args.size)
-    params = arranged(_stored(args.folder, model) if args.folder else random_params(model))
+    params = _stored(args.folder, model) if args.folder else random_params(model)
+    params = arranged(params, args.quantize or None)
     answers = compile_answers(model, params, args.batch, args.tokens)
     return answers.generate, {"read": bytes_per_token(params)}
 
@@ -238,10 +239,11 @@ def table(args: argparse.Namespace) -> list[Row]:
         if args.size != "3b":
             folder = f"{temporary}/model"
             export(pathlib.Path(folder), args.size)
-            subjects += ["transformers"] if installed("torch", "transformers") else []
+            if installed("torch", "transformers") and not args.quantize:
+                subjects.append("transformers")
         for batch in args.batches:
             flags = [f"--size={args.size}", f"--batch={batch}", f"--tokens={args.tokens}"]
-            flags += [f"--folder={folder}"]
+            flags += [f"--folder={folder}", f"--quantize={args.quantize}"]
             results = measure_in_turn(__file__, subjects, args.repeats, flags)
             answers = [r["tokens"] for found in results.values() for r in found]
             same = all(answer == answers[0] for answer in answers)
@@ -269,6 +271,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=list(SIZES), default="mid")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--quantize", default="", help="int8, int4 or nf4, for pgjax alone")
     parser.add_argument("--repeats", type=int, default=3)
 
 

@@ -1,0 +1,122 @@
+"""What the compiled decode step of a model needs on a GPU that this machine need not have.
+
+    python tools/bench/decode_memory.py --device h100 --kind int8 --batch 1
+
+Compiles one `extend` (a token for every row) over parameters as `pgjax.load` arranges them, with
+the GPU's own compiler, and prints how large its arguments are and how much it takes beside them:
+what is not the float32 logits should be next to nothing, since weights are to be read as they are
+kept.
+Wants `jax[cuda12]` of the version of jax in use, and no GPU.
+"""
+
+import argparse
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from common import SIZES
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from pgjax import trees
+from pgjax.inference.arrange import abstract_arranged
+from pgjax.models.paligemma import Cache, abstract_params, make_model
+from pgjax.models.quantized import KINDS
+
+# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.inference.precision` has them.
+DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
+
+
+def target(name: str, folder: pathlib.Path) -> Any:
+    """A device to compile for, described by `<name>.txtpb` in a folder."""
+    from jax.experimental import topologies
+
+    text = (folder / f"{name}.txtpb").read_text()
+    description = topologies.get_topology_desc(
+        platform="cuda", target_config=text, topology="1x1x1"
+    )
+    return description.devices[0]
+
+
+def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int, columns: int):
+    """Compiles `extend`; returns the compiled program and the bytes of its logits."""
+    kept, compute = DTYPES[name]
+    model = make_model({**SIZES[size], "img_dtype": compute, "llm_dtype": compute, "remat": "none"})
+    sharding = NamedSharding(Mesh(np.array([device]), ("data",)), PartitionSpec())
+    shapes = trees.flatten(nn.unbox(abstract_params(model)))
+    params = {
+        n: abstract_arranged(n, x.shape, _kept(n, kept), sharding, kind) for n, x in shapes.items()
+    }
+
+    def there(x):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    c = model.llm_config
+    each = jax.ShapeDtypeStruct((batch, columns, c.num_kv_heads, c.head_dim), compute)
+    cache = Cache(
+        tuple({"k": each, "v": each} for _ in range(c.depth)),
+        jax.ShapeDtypeStruct((batch, columns), bool),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+    )
+    token = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    token, cache = jax.tree.map(there, (token, cache))
+
+    def extend(params, token, cache):
+        variables = {"params": trees.unflatten(params)}
+        return model.apply(variables, token, cache, method="extend")
+
+    # The cache is written in place, as in the loop that decodes.
+    lowered = jax.jit(extend, donate_argnums=2).lower(params, token, cache)
+    return lowered.compile(), 4 * batch * c.vocab_size
+
+
+def _kept(name: str, dtype: str) -> str:
+    return "float32" if name.endswith(("/bias", "/scale")) else dtype
+
+
+def kernels(text: str) -> int:
+    """How many kernels and library calls the entry computation of a compiled program starts."""
+    entry = text[text.index("\nENTRY ") :]
+    return len(re.findall(r" (?:fusion|custom-call|reduce|copy|transpose|convert)\(", entry))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints a line for each batch size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=list(DTYPES), default="h100")
+    parser.add_argument("--kind", choices=["", *KINDS], default="")
+    parser.add_argument("--size", choices=list(SIZES), default="3b")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--columns", type=int, default=384)
+    parser.add_argument("--targets", type=pathlib.Path, required=True, help="folder of *.txtpb")
+    parser.add_argument("--text", type=pathlib.Path, help="where to write the compiled programs")
+    args = parser.parse_args(argv)
+    device = target(args.device, args.targets)
+    for batch in args.batch:
+        compiled, logits = compile_step(
+            device, args.device, args.kind or None, args.size, batch, args.columns
+        )
+        text, memory = compiled.as_text(), compiled.memory_analysis()
+        if args.text:
+            name = f"{args.device}_{args.kind or 'plain'}_{args.size}_{batch}.txt"
+            (args.text / name).write_text(text)
+        # Scratch, and outputs that are not the cache's own memory: the logits.
+        new = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        print(
+            f"{args.device} {args.kind or DTYPES[args.device][0]} {args.size}, batch {batch}: "
+            f"arguments {memory.argument_size_in_bytes / 1e6:.1f} MB, temporaries "
+            f"{memory.temp_size_in_bytes / 1e6:.2f} MB, outputs {new / 1e6:.2f} MB "
+            f"(logits {logits / 1e6:.2f} MB), {kernels(text)} kernels",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
