@@ -27,6 +27,7 @@ def _quantized(size: Any, emit: Any) -> None:
     width, hidden = size.product
     module, keys = FeedForward(hidden), jax.random.split(jax.random.key(0), 4)
     shapes = {"gating_einsum": (2, width, hidden), "linear": (hidden, width)}
+    summed = {"gating_einsum": (1,), "linear": (0,)}
     floats = {
         name: jax.random.normal(key, shape) * shape[-2] ** -0.5
         for key, (name, shape) in zip(keys, shapes.items(), strict=False)
@@ -38,7 +39,10 @@ def _quantized(size: Any, emit: Any) -> None:
         return out, back(cotangent)[0]
 
     for kind in KINDS:
-        codes = {name: jax.jit(quantize, static_argnums=1)(x, kind) for name, x in floats.items()}
+        codes = {
+            name: jax.jit(quantize, static_argnums=(1, 2))(x, kind, summed[name])
+            for name, x in floats.items()
+        }
         wide = {name: dequantize(q, jnp.float32) for name, q in codes.items()}
         for rows, tokens in ((1, 1), (8, 1), (2, 128)):
             x, cotangent = (
