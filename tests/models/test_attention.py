@@ -231,7 +231,7 @@ TOKEN = dataclasses.replace(LONG_DECODER, queries=1)
 @pytest.mark.parametrize(
     ("device", "tokamax", "choices"),
     [
-        (Gpu("9.0"), True, ("cudnn", "cudnn", "tokamax", "tokamax", "xla")),
+        (Gpu("9.0"), True, ("cudnn", "cudnn", "xla", "tokamax", "xla")),
         (Gpu("8.0"), False, ("cudnn", "cudnn", "xla", "blocks", "xla")),
         (Gpu("7.5"), True, ("xla", "blocks", "xla", "blocks", "xla")),
         (Tpu(), False, ("xla", "splash", "xla", "blocks", "xla")),
