@@ -94,10 +94,10 @@ def choose(shape: Shape) -> str:
     """The fastest implementation that fits, on the devices of the mesh in use.
 
     cuDNN's attention where nothing is masked (the image tower), and for long sequences tokamax's
-    Triton kernel, which takes masks, soft caps and heads of 256: both in 16 bits on GPUs from Ampere
-    on. On TPUs the splash kernel for long sequences without a mask. Elsewhere the plain formula for
-    short sequences, and for long ones the same in blocks of queries, so that no matrix of logits is
-    kept.
+    Triton kernel, which takes masks, soft caps and heads of 256: both in 16 bits on GPUs from
+    Ampere on. On TPUs the splash kernel for long sequences without a mask. Elsewhere the plain
+    formula for short sequences, and for long ones the same in blocks of queries, so that no matrix
+    of logits is kept.
 
     For the decoder's 384 tokens of a 224-pixel example, the Triton kernel took 1.8 ms a layer at
     batch 32 on an H200, forward and backward, three times what the plain formula's products and

@@ -111,8 +111,11 @@ def product(
 
     def matrix(suffix: str, letters: str, init: nn.initializers.Initializer) -> jax.Array:
         boxed = nn.with_logical_partitioning(init, tuple(axis[a] for a in letters))
-        w = module.param(name + suffix, boxed, tuple(size[a] for a in letters)).astype(x.dtype)
-        return gather(w, tuple(axis[a] for a in letters))
+        w = module.param(name + suffix, boxed, tuple(size[a] for a in letters))
+        names = tuple(axis[a] for a in letters)
+        if w.dtype.itemsize < x.dtype.itemsize:  # gathered in the narrower dtype
+            return gather(w, names).astype(x.dtype)
+        return gather(w.astype(x.dtype), names)
 
     kept_as_rows = kept_matrix(module, name)
     base = matrix("", theirs, init) if kept_as_rows is None else kept_as_rows

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgjax.sharding import constrain
+
 # Rows of x for which a GPU takes a sum of products. From then on its matrix units are faster.
 _FEW = 8
 
@@ -159,7 +161,8 @@ def products(x: jax.Array, matrix: Matrix, parts: int = 1) -> tuple[jax.Array, .
       A [...,N/parts] in x's dtype for each part.
     """
     w, factors = matrix.floats(x.dtype), matrix.factors()
-    w = w.reshape(parts, -1, w.shape[1])
+    # Every device has all codes, and multiplies with its share of the floats.
+    w = constrain(w.reshape(parts, -1, w.shape[1]), None, None, None)
     factors = [None] * parts if factors is None else factors.reshape(parts, -1)
     return tuple(
         _scaled(jnp.einsum("...k,nk->...n", x, part), factor, x.dtype)
