@@ -6,26 +6,48 @@ Einsum letters: B rows, T queries, S keys, K key/value heads, G queries per key 
 import jax
 import jax.numpy as jnp
 
+# Rows of one token each, up to which a GPU takes sums of products.
+_FEW = 8
+
 
 def attend_plainly(q, k, v, mask, scale: float, softcap: float) -> jax.Array:
     """See `pgjax.models.attention.attend`; keeps float32 logits [B,N,T,S]."""
+    if q.shape[1] == 1 and q.shape[0] <= _FEW:
+        return jax.lax.platform_dependent(
+            q, k, v, mask,
+            cuda=lambda *args: _token_by_sums(*args, scale, softcap),
+            default=lambda *args: _by_products(*args, scale, softcap),
+        )  # fmt: skip
+    return _by_products(q, k, v, mask, scale, softcap)
+
+
+def _by_products(q, k, v, mask, scale, softcap):
     b, t, n, h = q.shape
     if t == 1 and k.shape[2] == 1:
-        return _attend_token(q, k[:, :, 0], v[:, :, 0], mask, scale, softcap)
+        # With an axis of heads between S and H, XLA keeps a second cache in another order.
+        k, v = k[:, :, 0], v[:, :, 0]
+        logits = jnp.einsum("BTGH,BSH->BGTS", q, k, preferred_element_type=jnp.float32) * scale
+        logits = _masked(soft_cap(logits, softcap), None if mask is None else mask[:, None])
+        weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+        return jnp.einsum("BGTS,BSH->BTGH", weights, v)
     q = q.reshape(b, t, k.shape[2], -1, h)
     weights = jax.nn.softmax(logits_of(q, k, mask, scale, softcap), axis=-1).astype(v.dtype)
     return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
 
 
-def _attend_token(q, k, v, mask, scale, softcap):
-    """One query, and keys of one head [B,S,H], which a GPU then reads as the cache has them.
+def _token_by_sums(q, k, v, mask, scale, softcap):
+    """One query, by sums of products over keys as the cache has them.
 
-    With an axis of heads between S and H, XLA keeps a second cache in another order.
+    A library's product of so few rows takes scratch memory, and may want the cache in another
+    order.
     """
-    logits = jnp.einsum("BTGH,BSH->BGTS", q, k, preferred_element_type=jnp.float32) * scale
-    logits = _masked(soft_cap(logits, softcap), None if mask is None else mask[:, None])
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("BGTS,BSH->BTGH", weights, v)
+    b, _, n, h = q.shape
+    wide = q.reshape(b, 1, k.shape[2], -1, h).astype(jnp.float32)
+    logits = jnp.sum(wide * k[:, :, :, None].astype(jnp.float32), axis=-1) * scale  # [B,S,K,G]
+    logits = _masked(soft_cap(logits, softcap), None if mask is None else mask[:, 0, :, None, None])
+    weights = jax.nn.softmax(logits, axis=1).astype(v.dtype).astype(jnp.float32)
+    y = jnp.sum(weights[..., None] * v[:, :, :, None].astype(jnp.float32), axis=1)
+    return y.astype(v.dtype).reshape(b, 1, n, h)
 
 
 def logits_of(q, k, mask, scale: float, softcap: float) -> jax.Array:

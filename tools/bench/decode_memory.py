@@ -23,23 +23,18 @@ from common import SIZES
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax import trees
+from pgjax.devices.table import get_device
+from pgjax.devices.targets import target_devices, use_cpu
 from pgjax.inference.arrange import abstract_arranged
 from pgjax.models.paligemma import Cache, abstract_params, make_model
 from pgjax.models.quantized import KINDS
 
-# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.inference.precision` has them.
+# There is no device to time kernels on. Unlike those of a training step, these products compile
+# with Triton's kernels all the same, which a GPU that is there would choose from.
+OPTIONS = {"xla_gpu_autotune_level": 0}
+
+# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.devices.precision` has them.
 DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
-
-
-def target(name: str, folder: pathlib.Path) -> Any:
-    """A device to compile for, described by `<name>.txtpb` in a folder."""
-    from jax.experimental import topologies
-
-    text = (folder / f"{name}.txtpb").read_text()
-    description = topologies.get_topology_desc(
-        platform="cuda", target_config=text, topology="1x1x1"
-    )
-    return description.devices[0]
 
 
 def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int, columns: int):
@@ -72,7 +67,7 @@ def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int
 
     # The cache is written in place, as in the loop that decodes.
     lowered = jax.jit(extend, donate_argnums=2).lower(params, token, cache)
-    return lowered.compile(), 4 * batch * c.vocab_size
+    return lowered.compile(OPTIONS), 4 * batch * c.vocab_size
 
 
 def _kept(name: str, dtype: str) -> str:
@@ -95,10 +90,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", choices=list(SIZES), default="3b")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--columns", type=int, default=384)
-    parser.add_argument("--targets", type=pathlib.Path, required=True, help="folder of *.txtpb")
     parser.add_argument("--text", type=pathlib.Path, help="where to write the compiled programs")
     args = parser.parse_args(argv)
-    device = target(args.device, args.targets)
+    use_cpu()
+    found = target_devices(get_device(args.device), 1)
+    if found is None:
+        parser.error(
+            "the GPU's compiler is not installed; it comes with the extra cuda12 or cuda13."
+        )
+    (device,) = found
     for batch in args.batch:
         compiled, logits = compile_step(
             device, args.device, args.kind or None, args.size, batch, args.columns
