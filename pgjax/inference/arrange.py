@@ -175,28 +175,24 @@ def abstract_param(
     return jax.tree.map(stacked, codes, _code_shardings(name, shape, sharding, kept))
 
 
-def abstract_arranged(
-    name: str, shape: tuple[int, ...], dtype: str, sharding: NamedSharding, kind: str | None
-) -> Any:
-    """The shapes of what `arrange` makes of a parameter, or leaves as it is, for a GPU.
+def abstract_arranged(name: str, shape: tuple[int, ...], kept: str, sharding: NamedSharding) -> Any:
+    """The shapes of what `arrange` makes of a parameter, or leaves as it is, for a GPU or TPU.
 
     Args:
       name: of the parameter.
       shape: of the parameter.
-      dtype: that it is kept in where it is not quantized.
+      kept: its dtype, or the kind of quantization.
       sharding: of the parameter.
-      kind: of the quantization of the decoder's matrices, or None.
     """
+    stack = abstract_param(name, shape, kept, sharding)
     if not name.startswith(_LAYERS):
-        return abstract_param(name, shape, dtype, sharding)
-    small = kind and is_quantized(name, shape)
-    stack = abstract_param(name, shape, kind if small else dtype, sharding)
+        return stack
 
     def of_a_layer(x):
         return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=_of_a_layer(x.sharding))
 
     layer = jax.tree.map(of_a_layer, stack)
-    if not small and (summed := summed_axes(name)):
+    if kept not in KINDS and (summed := summed_axes(name)):
         values = jax.eval_shape(functools.partial(to_rows, summed=summed), layer)
         where = _row_sharding(sharding, shape, summed)
         values = jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=where)

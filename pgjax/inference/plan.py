@@ -21,7 +21,7 @@ from pgjax.devices.compiled import Figures, figures
 from pgjax.devices.precision import AUTO, resolved
 from pgjax.devices.table import Device
 from pgjax.devices.targets import target_devices
-from pgjax.inference.arrange import abstract_param, arrange, is_quantized
+from pgjax.inference.arrange import abstract_arranged, abstract_param, arrange, is_quantized
 from pgjax.inference.compiling import compiler_options
 from pgjax.inference.lengths import compiled_length
 from pgjax.inference.load import stored_dtype
@@ -30,7 +30,6 @@ from pgjax.inference.session import Layout, is_run, kept_as, on_mesh, open_layou
 from pgjax.models.paligemma import Cache
 from pgjax.models.quantized import KINDS, check_kind
 
-_EMBEDDING = "llm/embedder/input_embedding"
 # Decoders of PaliGemma 2, by the size in a checkpoint's name.
 _DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
 
@@ -138,24 +137,21 @@ def _arranged(
 ) -> dict[str, Any]:
     """Shapes of the parameters in the form in which they answer."""
 
-    def param(name: str) -> Any:
-        shape, how = layout.shapes[name], kept[name]
-        if kind and how not in KINDS and is_quantized(name, shape, images):
-            how = kind
-        return abstract_param(shape, how, layout.shardings[name])
+    def how(name: str) -> str:
+        small = kind and kept[name] not in KINDS and is_quantized(name, layout.shapes[name], images)
+        return kind if small else kept[name]
 
-    params = {name: param(name) for name in layout.shapes}
-    # What `arrange` does to the embedding on a CPU is for answers on that CPU.
-    aside = {}
+    described = [(n, shape, how(n), layout.shardings[n]) for n, shape in layout.shapes.items()]
     if layout.mesh.devices.flat[0].platform != "cpu":
-        aside = {_EMBEDDING: params.pop(_EMBEDDING)}
+        return _placed(layout, {args[0]: abstract_arranged(*args) for args in described})
+    params = {args[0]: abstract_param(*args) for args in described}
 
     def arranged(params):
         params = dict(params)
         layers = arrange(params)
         return params | layers
 
-    return _placed(layout, aside | jax.eval_shape(arranged, params))
+    return _placed(layout, jax.eval_shape(arranged, params))
 
 
 def _placed(layout: Layout, tree: Any) -> Any:

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pgjax import trees
 from pgjax.devices.table import get_device
 from pgjax.devices.targets import target_devices, use_cpu
-from pgjax.inference.arrange import abstract_arranged
+from pgjax.inference.arrange import abstract_arranged, is_quantized
 from pgjax.models.paligemma import Cache, abstract_params, make_model
 from pgjax.models.quantized import KINDS
 
@@ -44,7 +44,8 @@ def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int
     sharding = NamedSharding(Mesh(np.array([device]), ("data",)), PartitionSpec())
     shapes = trees.flatten(nn.unbox(abstract_params(model)))
     params = {
-        n: abstract_arranged(n, x.shape, _kept(n, kept), sharding, kind) for n, x in shapes.items()
+        n: abstract_arranged(n, x.shape, _kept(n, x.shape, kept, kind), sharding)
+        for n, x in shapes.items()
     }
 
     def there(x):
@@ -70,7 +71,9 @@ def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int
     return lowered.compile(OPTIONS), 4 * batch * c.vocab_size
 
 
-def _kept(name: str, dtype: str) -> str:
+def _kept(name: str, shape: tuple[int, ...], dtype: str, kind: str | None) -> str:
+    if kind and is_quantized(name, shape):
+        return kind
     return "float32" if name.endswith(("/bias", "/scale")) else dtype
 
 
