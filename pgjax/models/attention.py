@@ -15,7 +15,15 @@ from pgjax.models.attention_blocks import attend_in_blocks
 from pgjax.models.attention_plain import attend_plainly, soft_cap
 from pgjax.sharding import device, model_size, over_mesh
 
-__all__ = ["IMPLEMENTATIONS", "Shape", "attend", "check_implementation", "choose", "soft_cap"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Shape",
+    "attend",
+    "check_implementation",
+    "choose",
+    "chosen",
+    "soft_cap",
+]
 
 # (q, k, v, mask, scale, softcap) -> y, as `attend` has them.
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
@@ -68,11 +76,8 @@ def attend(
       [B,T,N,H] in q's dtype.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    if implementation == AUTO or q.shape[1] == 1:  # a single token reads its keys once in any case
-        shape = Shape(
-            q.shape[1], k.shape[1], q.shape[3], q.dtype.name, mask is not None, bool(softcap)
-        )
-        implementation = choose(shape)
+    shape = Shape(q.shape[1], k.shape[1], q.shape[3], q.dtype.name, mask is not None, bool(softcap))
+    implementation = chosen(implementation, shape)
     function = IMPLEMENTATIONS[implementation]
     if implementation not in kernels.NAMES:
         return function(q, k, v, mask, scale, softcap)
@@ -88,6 +93,16 @@ def attend(
     masks = () if mask is None else (mask,)
     axes = (heads, kv_heads, kv_heads, *[("batch", None, None)] * len(masks))
     return over_mesh(local, axes, heads)(q, k, v, *masks)
+
+
+def chosen(implementation: str, shape: Shape) -> str:
+    """What computes attention under a config's `model.attention`.
+
+    A single token reads its keys once in any case, so that it always takes the plain formula.
+    """
+    if implementation == AUTO or shape.queries == 1:
+        return choose(shape)
+    return implementation
 
 
 def choose(shape: Shape) -> str:

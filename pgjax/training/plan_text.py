@@ -9,6 +9,8 @@ from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import figures_of
 from pgjax.devices.table import Device, Gpu, Rates, this_device
 from pgjax.devices.targets import compiler_of
+from pgjax.models.attention import Shape, chosen
+from pgjax.sharding import use_mesh
 from pgjax.training.memory import Needs, abstract_batch, host_bytes, loss_chunks
 from pgjax.training.program import Program
 
@@ -52,6 +54,7 @@ def describe(
         f"{config['model']['remat']}, on {layout.mesh.size} × {device.name} (data "
         f"{mesh['data']} × model {mesh['model']}).",
         precision_line(program),
+        attention_line(program),
         "",
         table(("per device", ""), [(a, "–" if b is None else gib(b)) for a, b in rows]),
         f"It {verdict}: {gib(found.peak)} of {gib(device.usable_bytes)}.",
@@ -97,6 +100,29 @@ def precision_line(program: Program) -> str:
         f"are {config['trainable_dtype']} where they train, "
         f"{config['frozen_dtype']} where they are frozen{scaled}."
     )
+
+
+def attention_line(program: Program) -> str:
+    """One line about what computes attention, on the program's devices."""
+    model, batch = program.layout.model, abstract_batch(program)
+    img, llm, patches = model.img_config, model.llm_config, model.num_patches
+    images = batch["image"].shape[1] if len(batch["image"].shape) == 5 else 1
+    tokens = images * patches + batch["text"].shape[1] - 1
+    towers = {
+        "image tower": Shape(
+            patches, patches, img.width // img.num_heads, model.img_dtype.name, False, False
+        ),
+        "decoder": Shape(
+            tokens, tokens, llm.head_dim, model.llm_dtype.name, True, bool(llm.attn_softcap)
+        ),
+    }
+    with use_mesh(program.layout.mesh):
+        parts = [
+            f"{chosen(model.attention, shape)} ({name}, {shape.queries} tokens, heads of "
+            f"{shape.head_dim})"
+            for name, shape in towers.items()
+        ]
+    return f"Attention by {' and '.join(parts)}."
 
 
 def _times(program: Program, found: Needs, rates: Rates) -> list[str]:

@@ -1,5 +1,6 @@
 """Everything a training run consists of, built from its config before the first step."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -30,7 +31,7 @@ from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
 from pgjax.training.memory import moments, nbytes
 from pgjax.training.plan import check_fits
-from pgjax.training.plan_text import precision_line
+from pgjax.training.plan_text import attention_line, precision_line
 from pgjax.training.program import Program, make_program
 from pgjax.training.report import parameter_table
 from pgjax.training.state import TrainState
@@ -80,6 +81,8 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
         )
     program = make_program(session, total_steps)
     say(precision_line(program))
+    with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
+        say(attention_line(program))
     say(parameter_table(session.shapes, program.multipliers, program.kept))
     opt_state = program.abstract()[0].opt_state
     say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
