@@ -32,7 +32,7 @@ def _forward(q, k, v, mask, scale, softcap):
         logits = logits_of(q, k, mask, scale, softcap)
         lse = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - lse).astype(v.dtype)
-        return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v), lse
+        return jnp.einsum("BKTGS,BSKH->BTKGH", weights, v), lse
 
     y, lse = jax.lax.map(one, (blocks.split(q), blocks.mask))
     return blocks.join(y), lse
@@ -53,17 +53,17 @@ def _bwd(scale, softcap, residuals, g):
         logits = logits_of(q, k, mask, scale, softcap)
         p = jnp.exp(logits - lse)
         dv += jnp.einsum(
-            "BKGTS,BTKGH->BSKH", p.astype(g.dtype), g, preferred_element_type=jnp.float32
+            "BKTGS,BTKGH->BSKH", p.astype(g.dtype), g, preferred_element_type=jnp.float32
         )
-        dp = jnp.einsum("BTKGH,BSKH->BKGTS", g, v, preferred_element_type=jnp.float32)
+        dp = jnp.einsum("BTKGH,BSKH->BKTGS", g, v, preferred_element_type=jnp.float32)
         # Of the softmax: p·(dp - Σ p·dp), and Σ p·dp = g·y.
-        both = jnp.einsum("BTKGH,BTKGH->BKGT", g.astype(jnp.float32), y.astype(jnp.float32))
+        both = jnp.einsum("BTKGH,BTKGH->BKTG", g.astype(jnp.float32), y.astype(jnp.float32))
         ds = p * (dp - both[..., None])
         if softcap:  # d c·tanh(x/c) / dx = 1 - tanh²(x/c); masked logits have p = 0
             ds *= 1.0 - jnp.square(jnp.where(p > 0, logits, 0.0) / softcap)
         ds = (ds * scale).astype(q.dtype)
-        dq = jnp.einsum("BKGTS,BSKH->BTKGH", ds, k)
-        dk += jnp.einsum("BKGTS,BTKGH->BSKH", ds, q, preferred_element_type=jnp.float32)
+        dq = jnp.einsum("BKTGS,BSKH->BTKGH", ds, k)
+        dk += jnp.einsum("BKTGS,BTKGH->BSKH", ds, q, preferred_element_type=jnp.float32)
         return (dk, dv), dq
 
     zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (k, v))

@@ -32,7 +32,7 @@ def _by_products(q, k, v, mask, scale, softcap):
         return jnp.einsum("BGTS,BSH->BTGH", weights, v)
     q = q.reshape(b, t, k.shape[2], -1, h)
     weights = jax.nn.softmax(logits_of(q, k, mask, scale, softcap), axis=-1).astype(v.dtype)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
+    return jnp.einsum("BKTGS,BSKH->BTKGH", weights, v).reshape(b, t, n, h)
 
 
 def _token_by_sums(q, k, v, mask, scale, softcap):
@@ -51,9 +51,9 @@ def _token_by_sums(q, k, v, mask, scale, softcap):
 
 
 def logits_of(q, k, mask, scale: float, softcap: float) -> jax.Array:
-    """[B,T,K,G,H], [B,S,K,H] -> float32 [B,K,G,T,S], the lowest number where masked."""
-    logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32) * scale
-    return _masked(soft_cap(logits, softcap), None if mask is None else mask[:, None, None])
+    """[B,T,K,G,H], [B,S,K,H] -> float32 [B,K,T,G,S], the lowest number where masked."""
+    logits = jnp.einsum("BTKGH,BSKH->BKTGS", q, k, preferred_element_type=jnp.float32) * scale
+    return _masked(soft_cap(logits, softcap), None if mask is None else mask[:, None, :, None])
 
 
 def _masked(logits, mask):
