@@ -15,7 +15,11 @@ from pgjax.models.embedding import Transposed, dot_rows, take_rows
 from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
-from pgjax.sharding import constrain
+from pgjax.sharding import constrain, data_size
+
+# Bytes of an MLP's hidden units, of which a backward pass holds about six, up to which they exist
+# for all tokens at once.
+_MOST_HIDDEN = 2**30
 
 LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
 # Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
@@ -150,7 +154,25 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
-        """x [B,T,D] -> [B,T,D]."""
+        """x [B,T,D] -> [B,T,D]; a part of T after the other where hidden units take much memory."""
+        b, t, d = x.shape
+        hidden_bytes = b * t * self.mlp_dim * x.dtype.itemsize
+        # On several devices each part would gather the matrices again.
+        if hidden_bytes <= _MOST_HIDDEN or data_size() > 1:
+            return self._of_part(x, deterministic)
+        parts = -(-2 * hidden_bytes // _MOST_HIDDEN)
+        x = jnp.pad(x, ((0, 0), (0, -t % parts), (0, 0))).reshape(b, parts, -1, d)
+        one = nn.remat(FeedForward._of_part, prevent_cse=False, static_argnums=(2,))
+        _, y = nn.scan(
+            lambda self, _, x: (None, one(self, x, deterministic)),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+            in_axes=1,
+            out_axes=1,
+        )(self, None, x)
+        return y.reshape(b, -1, d)[:, :t]
+
+    def _of_part(self, x: jax.Array, deterministic: bool) -> jax.Array:
         d = x.shape[-1]
         f = self.mlp_dim
         multiply = functools.partial(product, self, lora=self.lora, deterministic=deterministic)

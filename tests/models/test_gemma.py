@@ -1,12 +1,15 @@
 """The decoder's parts against numpy in float64, written from the published formulas."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_model import make, params, quick_jit
 
+from pgjax.models import gemma
 from pgjax.models.gemma import Block, FeedForward, RMSNorm, rope
+from pgjax.models.lora import Lora
 
 
 def rope_by_complex_numbers(x, positions, base=10_000.0):
@@ -170,3 +173,30 @@ def test_block_with_cache_writes_where_it_is_told():
         )  # fmt: skip
         np.testing.assert_allclose(got, want[part], atol=5e-5)
         assert not np.any(np.asarray(cache["k"])[:, stop:])
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_hidden_units_in_parts(rank, monkeypatch):
+    """A part of the tokens after the other gives the same values and gradients of everything."""
+    module = gemma.FeedForward(24, Lora(rank=rank))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 7, 16)), jnp.float32)  # parts of 3, the last one filled up
+    params = nn.unbox(module.init(jax.random.key(0), x))["params"]
+    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+    assert len(params) == (6 if rank else 2)
+    weight = rng.normal(size=x.shape).astype(np.float32)
+
+    def total(params, x):
+        y = module.apply({"params": params}, x)
+        return jnp.sum(weight * y), y
+
+    def run():  # anew each time, for traces are kept by function
+        return jax.jit(lambda *args: jax.value_and_grad(total, (0, 1), has_aux=True)(*args))
+
+    want = run()(params, x)
+    monkeypatch.setattr(gemma, "_MOST_HIDDEN", 2 * 7 * 24 * 4 * 2 // 3)
+    text = run().lower(params, x).as_text()
+    assert "tensor<2x7x24xf32>" not in text and "tensor<2x3x24xf32>" in text
+    got = run()(params, x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
