@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.*)"', (HERE / "pgjax/__init__.py").read_text())[1]
 JAX = "jax>=0.10.2"
+# Attention of long sequences on a GPU; without it they go in blocks.
+TOKAMAX = "tokamax>=0.0.17; python_version >= '3.12'"
 
 setup(
     name="pgjax",
@@ -42,8 +44,8 @@ setup(
         "tqdm>=4.70",
     ],
     extras_require={
-        "cuda12": [JAX.replace("jax", "jax[cuda12]")],
-        "cuda13": [JAX.replace("jax", "jax[cuda13]")],
+        "cuda12": [JAX.replace("jax", "jax[cuda12]"), TOKAMAX],
+        "cuda13": [JAX.replace("jax", "jax[cuda13]"), TOKAMAX],
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
