@@ -24,10 +24,12 @@ from pgjax.errors import UserError
 TENSOR_AXES = ("heads", "mlp", "vocab")
 # Logical axes of activations, and the mesh axis that splits each of them.
 ACTIVATION_AXES = {
-    "batch": "data", "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model",
+    "batch": "data", "features": "data",
+    "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model",
 }  # fmt: skip
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
 
+_BY_FEATURE: contextvars.ContextVar[bool] = contextvars.ContextVar("by_feature", default=False)
 _DEVICE: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
 
 
@@ -54,15 +56,21 @@ def make_mesh(
 
 
 @contextlib.contextmanager
-def use_mesh(mesh: Mesh) -> Iterator[None]:
-    """Makes `constrain` put activations on this mesh while a function is traced."""
+def use_mesh(mesh: Mesh, *, table_by_feature: bool = False) -> Iterator[None]:
+    """Makes `constrain` put activations on this mesh while a function is traced.
+
+    Args:
+      mesh: from `make_mesh`.
+      table_by_feature: whether `data` splits the features of the embedding, as under fsdp.
+    """
     device = mesh.devices.flat[0]
-    token = _DEVICE.set(device)
+    token, before = _DEVICE.set(device), _BY_FEATURE.set(table_by_feature)
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _kernels_for(device):
             yield
     finally:
         _DEVICE.reset(token)
+        _BY_FEATURE.reset(before)
 
 
 def _kernels_for(device: jax.Device) -> contextlib.AbstractContextManager:
@@ -135,6 +143,16 @@ def _gathered(w, axes):
 
 # Constrained like w, a gradient would be summed on every device as a whole.
 _gathered.defvjp(lambda w, axes: (_gathered(w, axes), None), lambda axes, _, g: (g,))
+
+
+def constrain_looked_up(x: jax.Array) -> jax.Array:
+    """Rows [B,T,D] of the embedding: looked up where their features are, then where their row is.
+
+    Else a compiler may bring all rows' gradients to every device, to add them to the table there.
+    """
+    if _BY_FEATURE.get():
+        x = constrain(x, None, None, "features")
+    return constrain(x, "batch", None, None)
 
 
 def activation_spec(

@@ -31,7 +31,14 @@ ALLOWED = {
     "train": {"cli", "compilation", "devices", "errors", "recipes", "training"},
     "evaluate": {"cli", "compilation", "console", "errors", "evaluation", "inference", "published"},
     "predict": {
-        "checkpoints", "cli", "compilation", "data", "decoding", "devices", "errors", "inference",
+        "checkpoints",
+        "cli",
+        "compilation",
+        "data",
+        "decoding",
+        "devices",
+        "errors",
+        "inference",
     },
 }
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python

@@ -256,7 +256,7 @@ class Perplexity(Evaluator):
     def launch(self, params, batch):
         """Token losses."""
         keys = ("image", "text", "mask_ar", "mask_loss")
-        with sharding.use_mesh(self.session.mesh):
+        with self.session.traced():
             return self._fn(params, self._on_device(self._checked(batch, keys), keys))
 
     def rows(self, batch, out):

@@ -83,7 +83,7 @@ def make_answer_fn(
     )
 
     def call(params: Flat, batch: Flat, seed: int, limit: int = max_new_tokens) -> Generated:
-        with sharding.use_mesh(session.mesh):
+        with session.traced():
             return jitted(params, batch, np.int32(seed), np.int32(limit))
 
     return call
@@ -126,10 +126,10 @@ def make_stream_fn(
     def call(
         params: Flat, batch: Flat, seed: int, every: int = 4, limit: int = max_new_tokens
     ) -> Iterator[Generated]:
-        with sharding.use_mesh(session.mesh):
+        with session.traced():
             rules, state = start(params, batch, np.int32(seed), np.int32(limit))
         for until in [*range(every, limit, every), limit]:
-            with sharding.use_mesh(session.mesh):
+            with session.traced():
                 state = go_on(params, rules, state, np.int32(until))
             yield jax.device_get(state.out)
             if bool(state.ended.all()):

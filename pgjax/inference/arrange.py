@@ -22,7 +22,6 @@ from pgjax.models.embedding import Transposed
 from pgjax.models.layers import Unstacked
 from pgjax.models.quantized import KINDS, Quantized, check_kind, fits, quantize
 from pgjax.models.rows import Rows, to_rows
-from pgjax.sharding import use_mesh
 
 # The decoder's are two thirds of the parameters, the image tower's a seventh. The embedding stays:
 # it is looked up by row and multiplied by at the end of each token, where errors show most.
@@ -297,5 +296,5 @@ def _first_logits(model: Any, batch: Mapping[str, np.ndarray]) -> jax.Array:
         options = {"max_new_tokens": 1, "cache_dtype": "float32", "method": "prefill"}
         return model.session.model.apply(variables, *inputs, **options)[0]
 
-    with use_mesh(model.session.mesh):
+    with model.session.traced():
         return run(model.params)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pgjax import sharding, trees
+from pgjax import trees
 from pgjax.checkpoints import released
 from pgjax.checkpoints.sources import find_released, open_checkpoint
 from pgjax.console import Phase, duration, gib, si, table
@@ -180,7 +180,7 @@ def _programs(
 
     text = shape(jnp.int32, PROMPT)
     inputs = shape(jnp.float32, res, res, 3), text, text, shape(jnp.bool_, PROMPT)
-    with sharding.use_mesh(layout.mesh):
+    with layout.traced():
         _, cache = _placed(layout, jax.eval_shape(prefill, params, *inputs))
         return (
             jax.jit(prefill).lower(params, *inputs),

@@ -1,5 +1,6 @@
 """Opens what a config describes: tokenizer, model, mesh, pipelines and parameters."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -39,6 +40,11 @@ class Layout:
     mesh: Mesh
     shardings: dict[str, NamedSharding]
     shapes: dict[str, tuple[int, ...]]
+
+    def traced(self) -> contextlib.AbstractContextManager[None]:
+        """The context in which functions of the model are traced."""
+        spec = self.shardings["llm/embedder/input_embedding"].spec
+        return sharding.use_mesh(self.mesh, table_by_feature="data" in spec[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from pgjax.models.embedding import Transposed, dot_rows, take_rows
 from pgjax.models.layers import scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
-from pgjax.sharding import constrain, data_size
+from pgjax.sharding import constrain, constrain_looked_up, data_size
 
 # Bytes of an MLP's hidden units, of which a backward pass holds about six, up to which they exist
 # for all tokens at once.
@@ -247,7 +247,7 @@ class Embedder(nn.Module):
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """int32 [B,T] -> [B,T,D], scaled by √D."""
-        x = constrain(take_rows(self.table, tokens), "batch", None, None).astype(self.dtype)
+        x = constrain_looked_up(take_rows(self.table, tokens)).astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype)
 
     def decode(self, x: jax.Array) -> jax.Array:

@@ -10,7 +10,6 @@ from pgjax.devices.compiled import figures_of
 from pgjax.devices.table import Device, Gpu, Rates, this_device
 from pgjax.devices.targets import compiler_of
 from pgjax.models.attention import Shape, chosen
-from pgjax.sharding import use_mesh
 from pgjax.training.memory import Needs, abstract_batch, host_bytes, loss_chunks
 from pgjax.training.program import Program
 
@@ -116,7 +115,7 @@ def attention_line(program: Program) -> str:
             tokens, tokens, llm.head_dim, model.llm_dtype.name, True, bool(llm.attn_softcap)
         ),
     }
-    with use_mesh(program.layout.mesh):
+    with program.layout.traced():
         parts = [
             f"{chosen(model.attention, shape)} ({name}, {shape.queries} tokens, heads of "
             f"{shape.head_dim})"

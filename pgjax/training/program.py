@@ -69,7 +69,7 @@ class Program:
         )
         state_shardings = jax.tree.map(lambda x: x.sharding, state)
         shardings = (state_shardings, sharding.replicated(mesh))
-        with sharding.use_mesh(mesh):
+        with self.layout.traced():
             jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
             return jitted.lower(state, frozen, batch)
 

@@ -182,7 +182,9 @@ def test_hidden_units_in_parts(rank, monkeypatch):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 7, 16)), jnp.float32)  # parts of 3, the last one filled up
     params = nn.unbox(module.init(jax.random.key(0), x))["params"]
-    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+    params = jax.tree.map(
+        lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.3, jnp.float32), params
+    )
     assert len(params) == (6 if rank else 2)
     weight = rng.normal(size=x.shape).astype(np.float32)
 

@@ -166,7 +166,7 @@ def answering(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
             max_new_tokens=4,
         )
 
-    with sharding.use_mesh(layout.mesh):
+    with layout.traced():
         lowered = jax.jit(answer, out_shardings=sharding.replicated(layout.mesh)).lower(
             params, batch
         )

@@ -150,8 +150,9 @@ def test_slices_are_updated_as_the_whole_is(shape):
     for g, f in zip(grads, flat, strict=True):
         updates, state = quick_jit(tx.update)({"w": g}, state)
         want, whole = quick_jit(tx.update)({"w": f}, whole)
-        np.testing.assert_allclose(updates["w"].reshape(f.shape), want["w"], rtol=1e-6)
-    # A value on the edge between two codes may fall to either.
+        # A value on the edge between two codes may fall to either.
+        apart = np.abs(updates["w"].reshape(f.shape) - want["w"]) > 1e-5
+        assert apart.mean() < 1e-3
     other = state.mu["w"].codes.reshape(f.shape) != whole.mu["w"].codes
     assert np.asarray(other).mean() < 1e-3
 
