@@ -129,7 +129,7 @@ def choose(shape: Shape) -> str:
         if free and kernels.cudnn_takes(shape.head_dim):
             return "cudnn"
         return "tokamax" if long and kernels.has_tokamax() else plain
-    if where.platform == "tpu" and half and free and long:
+    if where.platform == "tpu" and half and free and long and kernels.splash_takes(shape.keys):
         return "splash"
     return plain
 

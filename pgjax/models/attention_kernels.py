@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 NAMES = ("cudnn", "tokamax", "splash")
+_SPLASH_BLOCK = 512  # queries and keys
 
 
 def capability(device: jax.Device) -> float:
@@ -21,6 +22,11 @@ def capability(device: jax.Device) -> float:
 def cudnn_takes(head_dim: int) -> bool:
     """Whether cuDNN has a forward and a backward pass for this head size from Ampere on."""
     return head_dim <= 128 and head_dim % 8 == 0
+
+
+def splash_takes(keys: int) -> bool:
+    """Whether so many keys can be cut into blocks."""
+    return keys % min(_SPLASH_BLOCK, keys) == 0 and keys % 128 == 0
 
 
 @functools.cache
@@ -66,22 +72,17 @@ def splash(q, k, v, mask, scale: float, softcap: float, interpret: bool = False)
     if mask is not None:
         raise ValueError("attention by splash kernels is used without a mask.")
     (_, t, n, h), s = q.shape, k.shape[1]
-    block = 512
-    rows, columns = (-(-x // block) * block if x > block else x for x in (t, s))
-    if columns != s:
-        raise ValueError(f"splash attention takes a multiple of {block} keys, and got {s}.")
+    if not splash_takes(s):
+        raise ValueError(f"splash attention takes a multiple of {_SPLASH_BLOCK} keys, and got {s}.")
+    block, columns = min(_SPLASH_BLOCK, s), s
+    rows = -(-t // block) * block
 
     def prepared(x, length):
         fill = ((0, 0), (0, length - x.shape[1]), (0, 0), (0, -h % 128))
         return jnp.swapaxes(jnp.pad(x, fill), 1, 2)
 
-    sizes = splash_attention_kernel.BlockSizes(
-        **{f"block_{part}": min(block, rows) for part in ("q", "q_dkv", "q_dq")},
-        **{
-            f"block_{part}": min(block, columns)
-            for part in ("kv", "kv_compute", "kv_dkv", "kv_dkv_compute", "kv_dq")
-        },
-    )
+    parts = ("q", "q_dkv", "q_dq", "kv", "kv_compute", "kv_dkv", "kv_dkv_compute", "kv_dq")
+    sizes = splash_attention_kernel.BlockSizes(**{f"block_{part}": block for part in parts})
     full = splash_attention_mask.MultiHeadMask(
         [splash_attention_mask.FullMask((rows, columns)) for _ in range(n)]
     )

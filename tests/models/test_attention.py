@@ -243,6 +243,9 @@ def test_choices(device, tokamax, choices, monkeypatch):
     monkeypatch.setattr(attention_kernels, "has_tokamax", lambda: tokamax)
     shapes = (TOWER, LONG_TOWER, DECODER, LONG_DECODER, TOKEN)
     assert tuple(map(choose, shapes)) == choices
+    # What does not go into blocks of 512 keys is not for the kernel of a TPU: 672 px.
+    odd = dataclasses.replace(LONG_TOWER, queries=2304, keys=2304)
+    assert choose(odd) == ("blocks" if choices[1] == "splash" else choices[1])
     # Float32 has no kernel of its own anywhere.
     assert choose(dataclasses.replace(LONG_TOWER, dtype="float32")) == "blocks"
 
