@@ -19,7 +19,7 @@ from pgjax.sharding import constrain, constrain_looked_up, data_size
 
 # Bytes of an MLP's hidden units, of which a backward pass holds about six, up to which they exist
 # for all tokens at once.
-_MOST_HIDDEN = 2**30
+_MOST_HIDDEN = 2**29
 
 LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
 # Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
@@ -151,6 +151,7 @@ class FeedForward(nn.Module):
 
     mlp_dim: int
     lora: Lora = Lora()
+    in_parts: bool = False  # whether large hidden layers may be recomputed, a part after the other
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
@@ -158,7 +159,7 @@ class FeedForward(nn.Module):
         b, t, d = x.shape
         hidden_bytes = b * t * self.mlp_dim * x.dtype.itemsize
         # On several devices each part would gather the matrices again.
-        if hidden_bytes <= _MOST_HIDDEN or data_size() > 1:
+        if not self.in_parts or hidden_bytes <= _MOST_HIDDEN or data_size() > 1:
             return self._of_part(x, deterministic)
         parts = -(-2 * hidden_bytes // _MOST_HIDDEN)
         x = jnp.pad(x, ((0, 0), (0, -t % parts), (0, 0))).reshape(b, parts, -1, d)
@@ -202,6 +203,7 @@ class Block(nn.Module):
     config: GemmaConfig
     lora: Lora = Lora()
     attention: str = AUTO
+    recomputed: bool = False  # whether a backward pass makes all of a layer anew
 
     @nn.compact
     def __call__(
@@ -225,7 +227,7 @@ class Block(nn.Module):
             y = RMSNorm(c.norm_eps, name="post_attention_norm")(y)
         x = constrain(x + drop(y, deterministic), "batch", None, None)
         y = RMSNorm(c.norm_eps, name="pre_ffw_norm")(x)
-        y = FeedForward(c.mlp_dim, self.lora, name="mlp")(y, deterministic)
+        y = FeedForward(c.mlp_dim, self.lora, self.recomputed, name="mlp")(y, deterministic)
         if c.post_norms:
             y = RMSNorm(c.norm_eps, name="post_ffw_norm")(y)
         return constrain(x + drop(y, deterministic), "batch", None, None), cache
@@ -268,7 +270,7 @@ class Gemma(nn.Module):
         c = self.config
         self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
         layers = scan_layers(Block, length=c.depth, policy=self.remat, num_broadcast=4)
-        self.layers = layers(c, self.lora, self.attention)
+        self.layers = layers(c, self.lora, self.attention, self.remat == "full")
         self.final_norm = RMSNorm(c.norm_eps)
 
     def embed(self, tokens: jax.Array) -> jax.Array:

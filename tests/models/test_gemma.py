@@ -178,7 +178,7 @@ def test_block_with_cache_writes_where_it_is_told():
 @pytest.mark.parametrize("rank", [0, 2])
 def test_hidden_units_in_parts(rank, monkeypatch):
     """A part of the tokens after the other gives the same values and gradients of everything."""
-    module = gemma.FeedForward(24, Lora(rank=rank))
+    module = gemma.FeedForward(24, Lora(rank=rank), in_parts=True)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 7, 16)), jnp.float32)  # parts of 3, the last one filled up
     params = nn.unbox(module.init(jax.random.key(0), x))["params"]
