@@ -98,9 +98,11 @@ def attend(
 def chosen(implementation: str, shape: Shape) -> str:
     """What computes attention under a config's `model.attention`.
 
-    A single token reads its keys once in any case, so that it always takes the plain formula.
+    A single token reads its keys once in any case, so that it always takes the plain formula. What
+    takes neither a mask nor a soft cap is for the image tower; the decoder then has what suits it.
     """
-    if implementation == AUTO or shape.queries == 1:
+    unable = implementation in kernels.UNMASKED and (shape.masked or shape.softcap)
+    if implementation == AUTO or shape.queries == 1 or unable:
         return choose(shape)
     return implementation
 

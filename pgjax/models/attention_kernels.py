@@ -10,7 +10,8 @@ import importlib
 import jax
 import jax.numpy as jnp
 
-NAMES = ("cudnn", "tokamax", "splash")
+UNMASKED = ("cudnn", "splash")  # which take neither a mask nor a soft cap
+NAMES = (*UNMASKED, "tokamax")
 _SPLASH_BLOCK = 512  # queries and keys
 
 

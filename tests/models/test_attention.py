@@ -13,7 +13,7 @@ from tiny_model import make, quick_jit
 
 from pgjax.errors import UserError
 from pgjax.models import attention, attention_blocks, attention_kernels
-from pgjax.models.attention import Shape, attend, check_implementation, choose
+from pgjax.models.attention import Shape, attend, check_implementation, choose, chosen
 from pgjax.models.paligemma import make_attn_mask
 
 
@@ -248,6 +248,12 @@ def test_choices(device, tokamax, choices, monkeypatch):
     assert choose(odd) == ("blocks" if choices[1] == "splash" else choices[1])
     # Float32 has no kernel of its own anywhere.
     assert choose(dataclasses.replace(LONG_TOWER, dtype="float32")) == "blocks"
+
+
+def test_what_takes_no_mask_is_for_the_image_tower():
+    assert chosen("cudnn", TOWER) == "cudnn" and chosen("splash", LONG_TOWER) == "splash"
+    assert chosen("cudnn", DECODER) == choose(DECODER)
+    assert chosen("blocks", DECODER) == "blocks" and chosen("blocks", TOKEN) == "xla"
 
 
 def test_mistakes(monkeypatch):
