@@ -50,6 +50,14 @@ def _choice(heads: Heads) -> str | None:
     return attention.choose(attention.Shape(t, t, heads.head_dim, heads.dtype, masked, capped))
 
 
+def _taken(name: str, heads: Heads) -> str:
+    """What computes a shape where the config names an implementation."""
+    from pgjax.models.attention import Shape, chosen
+
+    t, masked, capped = heads.queries, bool(heads.text), bool(heads.softcap)
+    return chosen(name, Shape(t, t, heads.head_dim, heads.dtype, masked, capped))
+
+
 def _check(emit: Any, heads: Heads, name: str | None, arguments: Any, wanted: Any) -> None:
     import jax
     import numpy as np
@@ -62,6 +70,9 @@ def _check(emit: Any, heads: Heads, name: str | None, arguments: Any, wanted: An
     )
     chosen = name is not None and name == _choice(heads)
     options = {"implementation": name} if name else {}
+    if name and _taken(name, heads) != name:  # else what is measured would bear another's name
+        emit.say(f"{what}: not here (it takes neither a mask nor a soft cap)")
+        return
 
     def ours(q, k, v, mask):
         return attend(q, k, v, mask, None, heads.softcap, **options)
