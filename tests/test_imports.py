@@ -10,6 +10,7 @@ PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
 # Who may import whom inside pgjax; every arrow points down.
 ALLOWED = {
     "errors": set(),
+    "registry": {"errors"},
     "published": set(),
     "trees": {"errors"},
     "sharding": {"errors", "trees"},
