@@ -42,9 +42,9 @@ def main() -> None:
     """Reads the flags, runs the evaluations and prints one table."""
     import jax
 
-    from pgjax.compilation import cache_compilations
     from pgjax.console import say, table
-    from pgjax.evaluation.table import HEADER, folder_rows
+    from pgjax.evaluation.score_table import HEADER, folder_rows
+    from pgjax.loading.compiler_options import cache_compilations
 
     jobs = _jobs()
     cache_compilations()
@@ -66,11 +66,11 @@ def _jobs() -> list[Job]:
         raise UserError("Give one of --run, --config and --benchmarks.")
     checkpoints = _CHECKPOINTS.value or ([_CHECKPOINT.value] if _CHECKPOINT.value else [])
     if _RUN.value is not None:
-        from pgjax.inference.session import read_config
+        from pgjax.loading.run_directory import read_run_config
 
         if checkpoints:
             raise UserError("--run has a checkpoint of its own.")
-        config = read_config(pathlib.Path(_RUN.value))
+        config = read_run_config(pathlib.Path(_RUN.value))
         out = pathlib.Path(_OUT.value or _RUN.value) / "evaluation"
         return [Job(_RUN.value, config["name"], config, out)]
     if _CONFIG.value is not None:
@@ -95,12 +95,12 @@ def _jobs() -> list[Job]:
 
 def _run(job: Job) -> None:
     from pgjax.evaluation.runner import evaluate
-    from pgjax.inference.session import is_run
+    from pgjax.loading.run_directory import is_run
 
     config = job.config
     evals = {name: _with_flags(name, spec) for name, spec in config["evals"].items()}
     own = is_run(pathlib.Path(job.checkpoint))  # which has its own image size and tokenizer
-    session, params = _load(
+    context, params = _load(
         job.checkpoint,
         None if own else config["model"]["res"],
         None if own or config["tokenizer"] == "gemma" else config["tokenizer"],
@@ -108,7 +108,7 @@ def _run(job: Job) -> None:
         config["loss_chunk"],
     )
     about = {"checkpoint": job.checkpoint, "benchmark": job.benchmark}
-    evaluate(session, params, evals, _ONLY.value, job.out, about=about, restart=_RESTART.value)
+    evaluate(context, params, evals, _ONLY.value, job.out, about=about, restart=_RESTART.value)
 
 
 _LOADED: dict[tuple, tuple[Any, Any]] = {}  # the newest one
@@ -129,8 +129,8 @@ def _load_anew(
 
     how = {"mesh": dict(mesh), "quantize": _QUANTIZE.value, "dtype": _DTYPE.value}
     model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
-    config = {**model.session.config, "loss_chunk": loss_chunk}
-    return dataclasses.replace(model.session, config=config), model.params
+    config = {**model.context.config, "loss_chunk": loss_chunk}
+    return dataclasses.replace(model.context, config=config), model.params
 
 
 def _with_flags(name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ _JSON = flags.DEFINE_string("json", None, "File for the plan's figures.")
 
 def main() -> None:
     """Reads the flags, loads the checkpoint and writes its answers."""
-    from pgjax.compilation import cache_compilations
+    from pgjax.loading.compiler_options import cache_compilations
 
     if _LIST.value:
         from pgjax.checkpoints.released import describe
@@ -53,7 +53,7 @@ def main() -> None:
     make_decoder(_SAMPLER.value)  # a typo is said before anything is loaded
     cache_compilations()
     from pgjax.inference.load import load
-    from pgjax.inference.predict import as_line, records
+    from pgjax.inference.prediction_records import as_line, records
 
     pictures = _PICTURES.value and pathlib.Path(_PICTURES.value)
     if pictures:
@@ -93,7 +93,7 @@ def _plan() -> None:
     """Prints what answers of a checkpoint need, which need not be here."""
     from pgjax.devices.table import get_device, this_device
     from pgjax.devices.targets import use_cpu
-    from pgjax.inference.plan import plan_answers
+    from pgjax.inference.answer_plan import plan_answers
 
     if _DEVICE.value:
         use_cpu()
@@ -119,8 +119,8 @@ def _checkpoint() -> str:
 
 def _source():
     from pgjax.data.sources import make_source
-    from pgjax.inference.model import Asked
-    from pgjax.inference.predict import image_files
+    from pgjax.inference.model import PromptedImages
+    from pgjax.inference.prediction_records import image_files
 
     if (_IMAGE.value is None) == (_JSONL.value is None):
         raise UserError("Give either --image or --jsonl.")
@@ -132,7 +132,7 @@ def _source():
     if prompt is not None and _TASK.value != "answer":
         prompt = f"{_TASK.value} {prompt.removeprefix(_TASK.value + ' ')}"
     files = image_files(_IMAGE.value)
-    return Asked(files, [prompt] * len(files))
+    return PromptedImages(files, [prompt] * len(files))
 
 
 def _timed(records: Iterable[dict], total: int) -> Iterator[dict]:

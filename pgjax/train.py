@@ -37,7 +37,7 @@ def main() -> None:
         return
     if _WORKDIR.value is None:
         raise UserError("--workdir is missing; it is where checkpoints and metrics go.")
-    from pgjax.compilation import cache_compilations  # --print_config needs no jax
+    from pgjax.loading.compiler_options import cache_compilations
     from pgjax.training.loop import train
 
     cache_compilations()
@@ -60,7 +60,7 @@ def _plan(config: ConfigDict) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
     from pgjax.devices.table import get_device, this_device
     from pgjax.devices.targets import use_cpu
-    from pgjax.training.plan import plan
+    from pgjax.training.training_plan import plan
 
     if elsewhere:
         use_cpu()

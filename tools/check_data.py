@@ -32,7 +32,7 @@ from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.pipeline import Pipeline
 from pgjax.data.sources import Source, make_source
 from pgjax.errors import DataError, UserError
-from pgjax.inference.session import open_tokenizer
+from pgjax.loading.model_context import open_tokenizer
 from pgjax.text import compose
 from pgjax.text.tokenizer import Tokenizer
 

@@ -23,11 +23,11 @@ import numpy as np
 from PIL import Image
 
 import pgjax
-from pgjax.compilation import cache_compilations
 from pgjax.data.decode import decode_image
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
-from pgjax.inference.predict import draw_found
+from pgjax.inference.prediction_records import draw_found
+from pgjax.loading.compiler_options import cache_compilations
 
 MOST_CHARACTERS = 1000  # of a prompt
 MOST_PIXELS = 50_000_000

@@ -9,8 +9,8 @@ from conftest import ROOT
 
 from pgjax.checkpoints import released
 from pgjax.errors import UserError
+from pgjax.evaluation.score_table import HEADER, folder_rows, read_folder
 from pgjax.evaluation.store import Store
-from pgjax.evaluation.table import HEADER, folder_rows, read_folder
 from pgjax.published import FINE_TUNED, PLAIN, PUBLISHED
 
 
