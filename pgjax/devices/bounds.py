@@ -3,7 +3,7 @@
 import dataclasses
 
 from pgjax.devices.program_cost import Cost
-from pgjax.devices.table import Rates
+from pgjax.devices.data_sheets import Rates
 
 
 @dataclasses.dataclass(frozen=True)

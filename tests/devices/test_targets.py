@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from pgjax.devices import targets
-from pgjax.devices.table import DEVICES, Gpu, Tpu, get_device, rates_of, tpu_topology
+from pgjax.devices.data_sheets import DEVICES, Gpu, Tpu, get_device, rates_of, tpu_topology
 from pgjax.errors import UserError
 from pgjax.loading.precision import FLOAT16
 

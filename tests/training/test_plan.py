@@ -10,7 +10,7 @@ import pytest
 from conftest import PHOTOS
 
 from pgjax.devices.compiled import _needed
-from pgjax.devices.table import Device, get_device
+from pgjax.devices.data_sheets import Device, get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model
