@@ -27,7 +27,7 @@ def greedy(key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"]) -> Int32[j
     del key
     if logits.size % _BLOCK:
         return jnp.argmax(logits).astype(jnp.int32)
-    # Compilers vectorize maxima but not an argmax, so the best block is found before the best token.
+    # Compilers vectorize maxima but not an argmax: find the best block, then the best token in it.
     blocks = logits.reshape(-1, _BLOCK)
     i = jnp.argmax(blocks.max(axis=1)).astype(jnp.int32)
     return i * _BLOCK + jnp.argmax(blocks[i]).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Decoders that follow several continuations of each row: beam search, and the best of n samples."""
+"""Decoders that follow several continuations of each row: beam search, and best of n samples."""
 
 import functools
 from collections.abc import Callable

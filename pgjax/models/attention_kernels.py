@@ -70,7 +70,7 @@ def tokamax(
     scale: float,
     softcap: float,
 ) -> jax.Array:
-    """Attends by tokamax's Triton kernel, which reads the mask, skips no key and stores no logit."""
+    """Attends by tokamax's Triton kernel, which skips no masked key but stores no logits."""
     import tokamax  # pyright: ignore[reportMissingImports]
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -84,7 +84,7 @@ def product(
     lora: Lora,
     deterministic: bool,
 ) -> tuple[jax.Array, ...]:
-    """Computes `einsum(eqn, x, w)` with a parameter w, and adds its adapter's product if it has one.
+    """Computes `einsum(eqn, x, w)` with a parameter w, and adds the product of its adapter, if any.
 
     Args:
       module: the module that owns the parameters.

@@ -262,7 +262,7 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
 
 
 def explicit(model: PaliGemma) -> dict[str, Any]:
-    """Returns a model's sizes spelled out, `dict(res=, img={…}, llm={…})`, as exports write them."""
+    """Returns a model's sizes as exports write them: `dict(res=, img={…}, llm={…})`."""
     side = round(model.num_patches**0.5)
     img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
     return {"res": side * img["patch_size"][0], "img": img, "llm": llm}

@@ -272,7 +272,7 @@ def check_kind(kind: str, where: str = "quantize") -> None:
 
 
 def fits(shape: tuple[int, ...], summed: tuple[int, ...]) -> bool:
-    """Says whether a layer can be quantized: in whole blocks, with an even number of summed weights.
+    """Says whether a layer splits into whole blocks, and its summed axes into two halves.
 
     Args:
       shape: shape of the layer.

@@ -26,7 +26,7 @@ class Matrix(Protocol):
     """A matrix [N,K] that `times` and `products` multiply by."""
 
     def summands(self) -> list[tuple[int, jax.Array]]:
-        """Returns pairs of a first column j and float32 [N,K'], which multiply x's columns from j."""
+        """Returns pairs (j, w): float32 w [N,K'] multiplies the columns j..j+K'-1 of x."""
         ...
 
     def floats(self, dtype: jnp.dtype) -> jax.Array:
@@ -164,7 +164,7 @@ def _sums_row_by_row(x: jax.Array, matrix: Matrix) -> jax.Array:
 
 
 def _unfused(x: jax.Array) -> jax.Array:
-    """Returns x behind a barrier, or XLA tends to compute each of its rows in a kernel of its own."""
+    """Returns x behind a barrier, without which XLA tends to compute each row in its own kernel."""
     if x.shape[0] == 1:
         return jax.lax.optimization_barrier(x.astype(jnp.float32))
     return x if x.dtype == jnp.float32 else jax.lax.optimization_barrier(x)
