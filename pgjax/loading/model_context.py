@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from pgjax import sharding, trees
 from pgjax.checkpoints import sources
 from pgjax.data.pipeline import Pipeline
+from pgjax.devices import precision
 from pgjax.errors import UserError
-from pgjax.loading import precision
 from pgjax.models.lora import is_adapter
 from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
 from pgjax.text.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ class ShardedModel:
     def traced(self) -> contextlib.AbstractContextManager[None]:
         """The context in which functions of the model are traced."""
         spec = self.shardings["llm/embedder/input_embedding"].spec
-        return sharding.use_mesh(self.mesh, table_by_feature="data" in spec[1:])
+        return sharding.use_mesh(self.mesh, embedding_by_feature="data" in spec[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from common import SIZES
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax import trees
-from pgjax.devices.table import get_device
+from pgjax.devices.data_sheets import get_device
 from pgjax.devices.targets import target_devices, use_cpu
 from pgjax.loading.decode_layout import abstract_decode_layout
 from pgjax.loading.quantize_on_load import is_quantized
@@ -34,7 +34,7 @@ from pgjax.models.quantized import KINDS
 # with Triton's kernels all the same, which a GPU that is there would choose from.
 OPTIONS = {"xla_gpu_autotune_level": 0}
 
-# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.loading.precision` has them.
+# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.devices.precision` has them.
 DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
 
 
