@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 # Where what is public here lives; imported when it is first used.
 _PUBLIC = {
     "curves": "pgjax.pictures",
-    "read_config": "pgjax.cli",
+    "read_config": "pgjax.commands.config_files",
     "show": "pgjax.pictures",
     "show_examples": "pgjax.pictures",
     "show_run": "pgjax.pictures",

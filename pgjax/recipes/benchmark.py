@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from pgjax.benchmarks.published import PUBLISHED
 from pgjax.errors import UserError
-from pgjax.published import PUBLISHED
 from pgjax.recipes.base import parse_arg
 from pgjax.recipes.transfer import transfer
 

@@ -15,7 +15,8 @@ from pgjax.recipes import adapted, check_config
 sys.path.append(str(ROOT / "tools"))
 
 import prepare
-from readers import READERS
+
+from pgjax.benchmarks.readers import READERS
 
 
 def load(path):
@@ -131,7 +132,8 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
 def test_tables_of_the_announcement(monkeypatch):
     """Every score of them is measured, at its checkpoint."""
     from pgjax.cli import read_configs
-    from pgjax.published import FINE_TUNED, PUBLISHED
+
+    from pgjax.benchmarks.published import FINE_TUNED, PUBLISHED
 
     monkeypatch.chdir(ROOT)
     fine_tuned = load(ROOT / "configs" / "ft_scores.py").get_config()

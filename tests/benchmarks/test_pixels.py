@@ -12,8 +12,8 @@ from pgjax.data.decode import decode_image
 
 sys.path.append(str(ROOT / "tools"))
 
-from readers import ai2d, textvqa
-from readers.common_files import Member
+from pgjax.benchmarks.official_files import Member
+from pgjax.benchmarks.readers import ai2d, textvqa
 
 
 def member(folder, data):

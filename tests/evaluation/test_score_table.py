@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from pgjax.benchmarks.published import FINE_TUNED, PLAIN, PUBLISHED
 from pgjax.checkpoints import released
 from pgjax.errors import UserError
 from pgjax.evaluation.store import Store
 from pgjax.evaluation.table import HEADER, folder_rows, read_folder
-from pgjax.published import FINE_TUNED, PLAIN, PUBLISHED
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
