@@ -1,4 +1,4 @@
-"""This command is now `pgjax check-data`; its former name, `python tools/check_data.py`, does the same."""
+"""Forwards to `pgjax check-data`, which is what this command is called now."""
 
 import sys
 

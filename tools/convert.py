@@ -1,4 +1,4 @@
-"""This command is now `pgjax convert`; its former name, `python tools/convert.py`, does the same."""
+"""Forwards to `pgjax convert`, which is what this command is called now."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""This command is now `pgjax demo`; its former name, `python tools/demo.py`, does the same."""
+"""Forwards to `pgjax demo`, which is what this command is called now."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""This command is now `pgjax make-jsonl`; its former name, `python tools/make_jsonl.py`, does the same."""
+"""Forwards to `pgjax make-jsonl`, which is what this command is called now."""
 
 import sys
 

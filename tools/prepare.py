@@ -1,4 +1,4 @@
-"""This command is now `pgjax prepare`; its former name, `python tools/prepare.py`, does the same."""
+"""Forwards to `pgjax prepare`, which is what this command is called now."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""This command is now `pgjax report`; its former name, `python tools/report.py`, does the same."""
+"""Forwards to `pgjax report`, which is what this command is called now."""
 
 import sys
 

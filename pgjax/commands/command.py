@@ -106,6 +106,8 @@ class Command(abc.ABC):
             raise UsageError(f"--{e.flagname} is not a flag of pgjax {self.name}; {hint}") from None
         except UserError:
             raise
+        except flags.Error as e:
+            raise UsageError(f"{one_line(e).removeprefix('flag ')}.") from e
         except Exception as e:  # ml_collections raises whatever an override runs into
             raise UsageError(f"The flags cannot be read: {one_line(e)}") from e
         if not self.accepts(len(self.positional)):

@@ -89,7 +89,7 @@ def load_config(text: str) -> ConfigDict | tuple[str, ...]:
         loader.exec_module(module)
         config = module.get_config(*[] if args is None else [args])
     except UserError as e:
-        raise UsageError(f"{path}: {e}") from e
+        raise UsageError(f"{text.partition(':')[0]}: {e}") from e
     except Exception as e:  # a config file is code, from which anything can come
         raise UsageError(f"{path} fails with {type(e).__name__}: {one_line(e)}.") from e
     if isinstance(config, ConfigDict):

@@ -14,10 +14,10 @@ class Convert(Command):
     directory. DEST is a new .npz, as big_vision reads it, or else a new folder, as transformers
     reads it. LoRA adapters are merged into their matrices, unless --adapter is given.
 
-      pgjax convert pt-224 exported/                    any source to a folder for transformers
-      pgjax convert google-folder/ model.npz            a Hugging Face folder to one .npz
-      pgjax convert runs/mine mine.npz --delta          only what trained, to load on top of its base
-      pgjax convert runs/mine mine/ --adapter           only the LoRA adapters, as peft reads them
+      pgjax convert pt-224 exported/            any source to a folder for transformers
+      pgjax convert google-folder/ model.npz    a Hugging Face folder to one .npz
+      pgjax convert runs/mine mine.npz --delta  only what trained, to load on top of its base
+      pgjax convert runs/mine mine/ --adapter   only the LoRA adapters, as peft reads them
     """
 
     name = "convert"

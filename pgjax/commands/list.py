@@ -22,7 +22,7 @@ REGISTRIES = {
 
 
 class List(Command):
-    """Lists configs, checkpoints, benchmarks, metrics, ops, samplers, and what else has a name.
+    """Lists what has a name: configs, checkpoints, benchmarks, metrics, ops, samplers, ….
 
     WHAT is one of configs, checkpoints, benchmarks, ops, metrics, sources, evaluators, samplers,
     optimizers, checkpoint-formats, image-variants and decoder-variants. The last nine are what a

@@ -21,7 +21,7 @@ _BLUE, _INK, _SOFT, _RED = "#0082c8", "#101828", "#667085", "#b42318"
 
 
 class Page:
-    """Headings, texts, tables, plots and pictures in order; `write` makes HTML or Markdown of them."""
+    """Headings, texts, tables, plots and pictures in order, to be written as HTML or Markdown."""
 
     def __init__(self, title: str):
         """Makes an empty page."""
