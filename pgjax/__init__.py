@@ -39,7 +39,7 @@ def finetune(config, workdir, *, watch=None):
     """
     import pathlib
 
-    from pgjax.compilation import cache_compilations
+    from pgjax.loading.compiler_options import cache_compilations
     from pgjax.recipes import lighter
     from pgjax.training.loop import train
 

@@ -15,10 +15,10 @@ from pgjax.data.draw import SheetItem, contact_sheet, draw_masks
 from pgjax.data.jsonl import JsonlSource
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
-from pgjax.evaluation.sheet import make_sheet
-from pgjax.inference.model import Asked, ImageLike
-from pgjax.inference.objects import Found
-from pgjax.inference.session import read_config
+from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.inference.model import ImageLike, PromptedImages
+from pgjax.inference.objects import DetectedObject
+from pgjax.loading.run_directory import read_run_config
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
 
@@ -53,12 +53,14 @@ def show(
             f"got {len(images)} images, {len(answers)} answers and {len(prompts)} prompts, "
             "expected as many of each, and at least one."
         )
-    asked = Asked(images, prompts)
+    asked = PromptedImages(images, prompts)
     items = [_item(asked[i]["image"], answers[i], prompts[i]) for i in range(len(images))]
     return contact_sheet(items, columns, 1)
 
 
-def _item(image: bytes | np.ndarray, answer: str | Sequence[Found], prompt: str) -> SheetItem:
+def _item(
+    image: bytes | np.ndarray, answer: str | Sequence[DetectedObject], prompt: str
+) -> SheetItem:
     image = decode_image(image) if isinstance(image, bytes) else as_rgb(image)
     found = () if isinstance(answer, str) else answer
     image = draw_masks(image, [x.mask for x in found if x.mask is not None])
@@ -118,7 +120,7 @@ def show_run(
         with files[step].open() as f:
             records = [json.loads(line) for line, _ in zip(f, range(count), strict=False)]
         rows.append([{**r, "prefix": f"step {step}: {r.get('prefix', '')}"} for r in records])
-    source = make_source(read_config(workdir)["evals"][evaluation]["data"])
+    source = make_source(read_run_config(workdir)["evals"][evaluation]["data"])
     by_example = [record for records in zip(*rows, strict=True) for record in records]
     return make_sheet(source, by_example, len(rows))
 

@@ -11,8 +11,8 @@ import runpy
 import sys
 import tempfile
 
-import pgjax.compilation
-import pgjax.inference.predict
+import pgjax.inference.prediction_records
+import pgjax.loading.compiler_options
 import pgjax.training.loop  # noqa: F401  (imported here, so that the forks need not)
 
 

@@ -95,7 +95,7 @@ FORBIDDEN = "bad = [m for m in sys.modules if m.split('.')[0] in ('tensorflow', 
 
 def test_predict_does_not_import_training(command):
     code = (
-        "import sys, pgjax.predict, pgjax.inference.predict, pgjax.data.sources\n"
+        "import sys, pgjax.predict, pgjax.inference.prediction_records, pgjax.data.sources\n"
         f"{FORBIDDEN} + [m for m in sys.modules if m.startswith('pgjax.training')]\n"
         "assert not bad, bad"
     )

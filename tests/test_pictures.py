@@ -8,7 +8,7 @@ from PIL import Image
 
 import pgjax
 from pgjax.errors import UserError
-from pgjax.inference.objects import Found
+from pgjax.inference.objects import DetectedObject
 
 
 def test_masks_and_boxes_are_drawn_where_they_are():
@@ -16,7 +16,7 @@ def test_masks_and_boxes_are_drawn_where_they_are():
     mask = np.zeros((64, 64), bool)
     mask[16:48, 16:48] = True
     empty = np.asarray(pgjax.show(image, []))
-    sheet = np.asarray(pgjax.show(image, [Found("a", (16, 16, 48, 48), 0.9, mask)]))
+    sheet = np.asarray(pgjax.show(image, [DetectedObject("a", (16, 16, 48, 48), 0.9, mask)]))
     changed = (sheet != empty)[16 : 16 + 256, 16 : 16 + 256].any(-1)  # 4 times as large
     assert changed[64:192, 64:192].mean() > 0.95
     assert not changed[200:].any() and not changed[:, 200:].any()

@@ -19,7 +19,7 @@ from pretrain_tower import pretrain_tower
 from pgjax import trees
 from pgjax.checkpoints.npz import write_npz
 from pgjax.errors import UserError
-from pgjax.inference.session import open_run
+from pgjax.loading.parameters import open_run
 from pgjax.models.paligemma import init_params, make_model
 from pgjax.recipes import transfer
 from pgjax.text.tokenizer import Tokenizer

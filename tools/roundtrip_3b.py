@@ -109,13 +109,15 @@ def ask_pgjax(folder: pathlib.Path, npz: pathlib.Path) -> None:
 
     import pgjax
     from pgjax import trees
-    from pgjax.inference.model import Answering, Asked
+    from pgjax.inference.model import PromptedImages, PromptPreprocessor
 
     model = pgjax.load(npz)
-    example = Answering(model.session)(Asked([_image()], [PROMPT])[0], np.random.default_rng(0))
+    example = PromptPreprocessor(model.context)(
+        PromptedImages([_image()], [PROMPT])[0], np.random.default_rng(0)
+    )
     batch = [jnp.asarray(example[k][None]) for k in ("image", "text", "mask_ar", "mask_input")]
     options = {"max_new_tokens": 1, "cache_dtype": "float32", "method": "prefill"}
-    logits, _ = model.session.model.apply(
+    logits, _ = model.context.model.apply(
         {"params": trees.unflatten(model.params)}, *batch, **options
     )
     text = model.generate(_image(), PROMPT, max_new_tokens=TOKENS)

@@ -38,7 +38,7 @@ class CheckData(Command):
         config = self._config.read().to_dict()
         from pgjax.data.inspection import check_set, describe, sources_of
         from pgjax.data.sources import make_source
-        from pgjax.inference.session import open_tokenizer
+        from pgjax.loading.model_context import open_tokenizer
 
         tokenizer = open_tokenizer(config["tokenizer"])
         out = pathlib.Path(self._out.value).expanduser() if self._out.value else None

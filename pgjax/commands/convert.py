@@ -52,7 +52,7 @@ class Convert(Command):
         name, dest = self.positional[0], pathlib.Path(self.positional[1]).expanduser()
         if self._push.value and dest.suffix == ".npz":
             raise UsageError("--push_to_hub uploads a folder; let DEST be one.")
-        from pgjax.inference.export import export, open_source, push
+        from pgjax.loading.export import export, open_source, push
 
         export(
             open_source(name, self._tokenizer.value, self._base.value),

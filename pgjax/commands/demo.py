@@ -38,8 +38,8 @@ class Demo(Command):
         """Serves until it is interrupted."""
         if importlib.util.find_spec("gradio") is None:
             raise UserError("The demo needs gradio: pip install 'pgjax[demo]'.")
-        from pgjax.compilation import cache_compilations
         from pgjax.inference.demo_page import serve
+        from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
         checkpoints = self._checkpoints.value.split(",")

@@ -78,9 +78,9 @@ class Evaluate(DistributedCommand):
         self.join_processes()
         import jax
 
-        from pgjax.compilation import cache_compilations
         from pgjax.console import say, table
-        from pgjax.evaluation.table import HEADER, folder_rows
+        from pgjax.evaluation.score_table import HEADER, folder_rows
+        from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
         for job in jobs:
@@ -102,11 +102,11 @@ class Evaluate(DistributedCommand):
             raise UsageError("Give one of --run, --config and --benchmarks.")
         checkpoints = self._checkpoints.value or [self._checkpoint.value]
         if (run := self._run_dir.value) is not None:
-            from pgjax.inference.session import read_config
+            from pgjax.loading.run_directory import read_run_config
 
             if checkpoints != [None]:
                 raise UsageError("--run has a checkpoint of its own; leave out --checkpoint.")
-            config = read_config(pathlib.Path(run))
+            config = read_run_config(pathlib.Path(run))
             out = pathlib.Path(self._out.value or run) / "evaluation"
             return [Job(run, config["name"], config, out)]
         configs: dict[str, ConfigDict]
@@ -128,12 +128,12 @@ class Evaluate(DistributedCommand):
 
     def _evaluate(self, job: Job) -> None:
         from pgjax.evaluation.runner import evaluate
-        from pgjax.inference.session import is_run
+        from pgjax.loading.run_directory import is_run
 
         config = job.config
         evals = {name: self._with_flags(name, spec) for name, spec in config["evals"].items()}
         own = is_run(pathlib.Path(job.checkpoint))  # which has its own image size and tokenizer
-        session, params = self._load(
+        context, params = self._load(
             job.checkpoint,
             None if own else config["model"]["res"],
             None if own or config["tokenizer"] == "gemma" else config["tokenizer"],
@@ -142,10 +142,10 @@ class Evaluate(DistributedCommand):
         )
         about = {"checkpoint": job.checkpoint, "benchmark": job.benchmark}
         only, restart = self._only.value or None, self._restart.value
-        evaluate(session, params, evals, only, job.out, about=about, restart=restart)
+        evaluate(context, params, evals, only, job.out, about=about, restart=restart)
 
     def _load(self, *key: Any) -> tuple[Any, Any]:
-        """Session and parameters; those of the checkpoint before leave the memory first."""
+        """Model context and parameters; those of the checkpoint before leave the memory first."""
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None
             self._loaded = key, self._load_anew(*key)
@@ -158,8 +158,8 @@ class Evaluate(DistributedCommand):
 
         how = {"mesh": dict(mesh), "quantize": self._quantize.value, "dtype": self._dtype.value}
         model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
-        config = {**model.session.config, "loss_chunk": loss_chunk}
-        return dataclasses.replace(model.session, config=config), model.params
+        config = {**model.context.config, "loss_chunk": loss_chunk}
+        return dataclasses.replace(model.context, config=config), model.params
 
     def _with_flags(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         published = spec.get("published")

@@ -52,7 +52,7 @@ class PlanFlags:
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
         from pgjax.devices.table import get_device, this_device
         from pgjax.devices.targets import use_cpu
-        from pgjax.training.plan import plan
+        from pgjax.training.training_plan import plan
 
         if elsewhere:
             use_cpu()

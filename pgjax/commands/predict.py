@@ -23,8 +23,8 @@ class Predict(DistributedCommand):
         super().__init__(argv)
         self._checkpoint = self.text(
             "checkpoint", None,
-            "The checkpoint: a name (see pgjax list checkpoints), an .npz, a folder, an adapter, or a "
-            "run directory.",
+            "The checkpoint: a name (see pgjax list checkpoints), an .npz, a folder, an adapter, or "
+            "a run directory.",
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
         self._base = self.text(
@@ -87,9 +87,9 @@ class Predict(DistributedCommand):
                 raise UsageError("--pictures needs --task=detect or --task=segment.")
             pictures.mkdir(parents=True, exist_ok=True)
         self.join_processes()
-        from pgjax.compilation import cache_compilations
         from pgjax.inference.load import load
-        from pgjax.inference.predict import as_line, records
+        from pgjax.inference.prediction_records import as_line, records
+        from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
         model = load(
@@ -125,7 +125,7 @@ class Predict(DistributedCommand):
         """Prints what answers of a checkpoint need; its weights need not be here."""
         from pgjax.devices.table import get_device, this_device
         from pgjax.devices.targets import use_cpu
-        from pgjax.inference.plan import plan_answers
+        from pgjax.inference.answer_plan import plan_answers
 
         if self._device.value:
             use_cpu()
@@ -150,8 +150,8 @@ class Predict(DistributedCommand):
 
     def _source(self) -> Any:
         from pgjax.data.sources import make_source
-        from pgjax.inference.model import Asked
-        from pgjax.inference.predict import image_files
+        from pgjax.inference.model import PromptedImages
+        from pgjax.inference.prediction_records import image_files
 
         prompt, task = self._prompt.value, self._task.value
         if (self._image.value is None) == (self._jsonl.value is None):
@@ -163,7 +163,7 @@ class Predict(DistributedCommand):
         if prompt is not None and task != "answer":
             prompt = f"{task} {prompt.removeprefix(f'{task} ')}"
         files = image_files(self._image.value)
-        return Asked(files, [prompt] * len(files))
+        return PromptedImages(files, [prompt] * len(files))
 
 
 def _timed(records: Iterable[dict], total: int) -> Iterator[dict]:

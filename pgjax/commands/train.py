@@ -84,7 +84,7 @@ class Train(DistributedCommand):
             raise UsageError("--workdir is missing; checkpoints and metrics are written there.")
         else:
             self.join_processes()
-            from pgjax.compilation import cache_compilations
+            from pgjax.loading.compiler_options import cache_compilations
             from pgjax.training.loop import train
 
             cache_compilations()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pgjax.errors import UserError
-from pgjax.evaluation.cases import LOWER_IS_BETTER, main_score, same_questions
+from pgjax.evaluation.example_selection import LOWER_IS_BETTER, main_score, same_questions
 from pgjax.metrics.statistics import Difference, paired_difference
 
 HEADER = (

@@ -32,13 +32,13 @@ from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.buckets import by_length
 from pgjax.evaluation.progress import Progress
-from pgjax.evaluation.store import Kept, Record, Store, gather_json
+from pgjax.evaluation.store import InMemoryStore, Record, Store, gather_json
 from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
-from pgjax.inference.compiling import compiler_options
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.objects import scored_objects
-from pgjax.inference.session import Flat, Session
+from pgjax.loading.compiler_options import compiler_options
+from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.metrics import CORPUS_METRICS, DRAWS_MASKS, get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
@@ -77,20 +77,20 @@ class Evaluator:
 
     of_corpus = False  # whether scores are of all records at once, which then are in memory
 
-    def __init__(self, name: str, spec: EvalSpec, session: Session):
+    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
         """Checks everything that can be checked before any data is read."""
-        self.name, self.spec, self.session = name, spec, session
+        self.name, self.spec, self.context = name, spec, context
         check_submission(spec.submission, f"config.evals.{name}.submission")
         if spec.batch_size < 1:
             raise UserError(f"config.evals.{name}.batch_size is {spec.batch_size}, expected 1 up.")
-        each = session.mesh.shape["data"]
+        each = context.mesh.shape["data"]
         if each % jax.process_count():
             raise UserError(
                 f"config.mesh.data is {each}, expected a multiple of the {jax.process_count()} "
                 "processes, so that each has rows of its own."
             )
         self.batch_size = -(-spec.batch_size // each) * each
-        self.part = Part(make_source(dict(spec.data)), session.pipeline(spec.pp), name=name)
+        self.part = Part(make_source(dict(spec.data)), context.pipeline(spec.pp), name=name)
         self._fn: Callable | None = None
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Evaluator:
         Raises:
           UserError: examples that do not fit, or cannot be used.
         """
-        kept = store or Kept()
+        kept = store or InMemoryStore()
         loader = EvalLoader(
             self.part,
             self.batch_size,
@@ -172,10 +172,10 @@ class Evaluator:
         return scores
 
     def _on_device(self, batch: dict[str, Any], keys: tuple[str, ...]) -> Flat:
-        return sharding.to_device(self.session.mesh, {k: batch[k] for k in keys})
+        return sharding.to_device(self.context.mesh, {k: batch[k] for k in keys})
 
     def _checked(self, batch: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-        where, res = f"config.evals.{self.name}.pp yields", self.session.config["model"]["res"]
+        where, res = f"config.evals.{self.name}.pp yields", self.context.config["model"]["res"]
         if missing := [k for k in keys if k not in batch]:
             raise UserError(
                 f"{where} {sorted(k for k in batch if k != 'meta')} without {missing}, which "
@@ -187,24 +187,24 @@ class Evaluator:
 
 
 @functools.lru_cache(maxsize=8)
-def _answer_fn(session: Session, max_new_tokens: int, sampler: str) -> Callable:
+def _answer_fn(context: ModelContext, max_new_tokens: int, sampler: str) -> Callable:
     """One function for evaluations that decode alike, so that it is compiled once."""
-    return make_answer_fn(session, max_new_tokens=max_new_tokens, sampler=sampler)
+    return make_answer_fn(context, max_new_tokens=max_new_tokens, sampler=sampler)
 
 
 class Answers(Evaluator):
     """Decodes an answer per example and scores it with a metric."""
 
-    def __init__(self, name: str, spec: EvalSpec, session: Session):
+    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
         """Looks up the metric and the sampler as well."""
-        super().__init__(name, spec, session)
+        super().__init__(name, spec, context)
         metric = dict(spec.metric)
         if metric["name"] in DRAWS_MASKS:
-            tiny = session.config["tokenizer"] == "tiny"
+            tiny = context.config["tokenizer"] == "tiny"
             metric["draw"] = open_codec(tiny=tiny).draw
         self.of_corpus = metric["name"] in CORPUS_METRICS
         self.metric = get_metric(metric.pop("name"), **metric)
-        self._fn = _answer_fn(session, spec.max_new_tokens, spec.sampler)
+        self._fn = _answer_fn(context, spec.max_new_tokens, spec.sampler)
 
     def batches(self, batches):
         """By prompt length."""
@@ -218,7 +218,7 @@ class Answers(Evaluator):
         """Yields the meta of each example with its prediction, and the objects in that."""
         mine = local_rows(self.batch_size)
         tokens, logprobs = (np.asarray(x)[mine] for x in out)
-        tokenizer = self.session.tokenizer
+        tokenizer = self.context.tokenizer
         for row, meta, valid in zip(range(len(tokens)), batch["meta"], batch["_mask"], strict=True):
             if valid:
                 answer = read_answer(tokenizer, tokens[row], logprobs[row])
@@ -237,10 +237,10 @@ class Answers(Evaluator):
 class Perplexity(Evaluator):
     """Mean cross-entropy of the targets: per example, and per token for the perplexity."""
 
-    def __init__(self, name: str, spec: EvalSpec, session: Session):
+    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
         """Compiles the loss without dropout or smoothing."""
-        super().__init__(name, spec, session)
-        loss = make_loss(session.model, label_smoothing=0.0, chunk=session.config["loss_chunk"])
+        super().__init__(name, spec, context)
+        loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config["loss_chunk"])
 
         def token_losses(params, batch):
             weight = jnp.ones(batch["text"].shape[:1], jnp.float32)
@@ -249,14 +249,14 @@ class Perplexity(Evaluator):
 
         self._fn = jax.jit(
             token_losses,
-            out_shardings=sharding.replicated(session.mesh),
+            out_shardings=sharding.replicated(context.mesh),
             compiler_options=compiler_options(),
         )
 
     def launch(self, params, batch):
         """Token losses."""
         keys = ("image", "text", "mask_ar", "mask_loss")
-        with self.session.traced():
+        with self.context.traced():
             return self._fn(params, self._on_device(self._checked(batch, keys), keys))
 
     def rows(self, batch, out):
@@ -279,7 +279,7 @@ class Perplexity(Evaluator):
 KINDS: dict[str, type[Evaluator]] = {"answers": Answers, "perplexity": Perplexity}
 
 
-def make_evaluator(name: str, spec: Mapping[str, Any], session: Session) -> Evaluator:
+def make_evaluator(name: str, spec: Mapping[str, Any], context: ModelContext) -> Evaluator:
     """Builds one entry of `config.evals`.
 
     Raises:
@@ -297,4 +297,4 @@ def make_evaluator(name: str, spec: Mapping[str, Any], session: Session) -> Eval
         raise UserError(
             f"config.evals.{name}.kind {spec['kind']!r} is unknown; choose from {sorted(KINDS)}."
         )
-    return KINDS[spec["kind"]](name, EvalSpec(**spec), session)
+    return KINDS[spec["kind"]](name, EvalSpec(**spec), context)

@@ -11,13 +11,13 @@ from pgjax.benchmarks.published import PLAIN, PUBLISHED
 from pgjax.console import table
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
-from pgjax.evaluation.cases import breakdown, choose
 from pgjax.evaluation.compare import HEADER as COMPARED
 from pgjax.evaluation.compare import compare
+from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.example_selection import breakdown, choose
 from pgjax.evaluation.page import Page, bars
 from pgjax.evaluation.runner import SCORES_FILE
-from pgjax.evaluation.sheet import make_sheet
-from pgjax.evaluation.table import HEADER, Row, folder_rows, read_folder
+from pgjax.evaluation.score_table import HEADER, Row, folder_rows, read_folder
 from pgjax.metrics.statistics import confidence_interval
 
 MOST_GROUPS = 40
@@ -133,7 +133,7 @@ def compared(a: pathlib.Path, b: pathlib.Path, cases: int) -> tuple[str, Page]:
 
 
 def _ahead(runs: list, name: str, i: int, j: int) -> str:
-    from pgjax.evaluation.cases import LOWER_IS_BETTER, main_score
+    from pgjax.evaluation.example_selection import LOWER_IS_BETTER, main_score
 
     x, y = runs[0][name]["records"][i], runs[1][name]["records"][j]
     key = main_score(x)

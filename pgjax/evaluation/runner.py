@@ -10,16 +10,16 @@ import jax
 from pgjax.console import say
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result, make_evaluator
-from pgjax.evaluation.identity import identity
+from pgjax.evaluation.fingerprint import identity
 from pgjax.evaluation.store import Store, as_line, write_whole
 from pgjax.evaluation.submissions import write_submission
-from pgjax.inference.session import Flat, Session
+from pgjax.loading.model_context import Flat, ModelContext
 
 SCORES_FILE = "scores.json"
 
 
 def evaluate(
-    session: Session,
+    context: ModelContext,
     params: Flat,
     evals: Mapping[str, Mapping[str, Any]],
     only: Sequence[str] | None,
@@ -31,7 +31,7 @@ def evaluate(
     """Runs the named evaluations, going on from what `out` holds of them.
 
     Args:
-      session: of the model.
+      context: of the model.
       params: its parameters.
       evals: `{name: spec}` as in `config.evals`.
       only: names to run; None for all.
@@ -51,12 +51,12 @@ def evaluate(
     chosen = {name: spec for name, spec in evals.items() if not only or name in only}
     if not chosen:
         raise UserError("This config has no evaluation; add one to config.evals.")
-    evaluators = {name: make_evaluator(name, spec, session) for name, spec in chosen.items()}
+    evaluators = {name: make_evaluator(name, spec, context) for name, spec in chosen.items()}
     scores = {}
     for name, evaluator in evaluators.items():
         told = {
             **(about or {}),
-            "res": session.config["model"]["res"],
+            "res": context.config["model"]["res"],
             "published": evaluator.spec.published,
         }
         result = evaluator.run(params, Store(out, name, identity(evaluator, params), told, restart))

@@ -149,7 +149,7 @@ class Store:
                 )
 
 
-class Kept:
+class InMemoryStore:
     """The same in memory, for what is small and not to be continued."""
 
     done: frozenset[int] = frozenset()

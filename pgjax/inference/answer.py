@@ -13,8 +13,8 @@ from pgjax import sharding, trees
 from pgjax.decoding.decoders import make_decoder, make_sampler
 from pgjax.decoding.generate import Generated, Rules, advance, begin
 from pgjax.errors import UserError
-from pgjax.inference.compiling import compiler_options
-from pgjax.inference.session import Flat, Session
+from pgjax.loading.compiler_options import compiler_options
+from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.models.paligemma import Cache
 from pgjax.text.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ class Answer:
 
 
 def make_answer_fn(
-    session: Session,
+    context: ModelContext,
     *,
     max_new_tokens: int,
     sampler: str = "greedy",
@@ -53,7 +53,7 @@ def make_answer_fn(
     """One compiled program from prompts to tokens.
 
     Args:
-      session: from `open_session`.
+      context: from `open_model_context`.
       max_new_tokens: T, eos included.
       sampler: see `pgjax.decoding.decoders.make_decoder`.
       cache_dtype: of the keys and values; None for that of the decoder.
@@ -69,28 +69,28 @@ def make_answer_fn(
       UserError: an unknown sampler, or a stop text of several tokens.
     """
     decode = make_decoder(sampler)
-    masks = token_masks(session.tokenizer, stop, allowed, forbidden)
+    masks = token_masks(context.tokenizer, stop, allowed, forbidden)
 
     def answer(params: Flat, batch: Flat, seed: jax.Array, limit: jax.Array):
-        prefill, extend = _functions(session, params, batch, max_new_tokens, cache_dtype)
+        prefill, extend = _functions(context, params, batch, max_new_tokens, cache_dtype)
         rules = _rules(batch, seed, limit, *masks)
         return decode(prefill, extend, Cache.take, rules, max_new_tokens=max_new_tokens)
 
     jitted = jax.jit(
         answer,
-        out_shardings=sharding.replicated(session.mesh),
+        out_shardings=sharding.replicated(context.mesh),
         compiler_options=compiler_options(),
     )
 
     def call(params: Flat, batch: Flat, seed: int, limit: int = max_new_tokens) -> Generated:
-        with session.traced():
+        with context.traced():
             return jitted(params, batch, np.int32(seed), np.int32(limit))
 
     return call
 
 
 def make_stream_fn(
-    session: Session,
+    context: ModelContext,
     *,
     max_new_tokens: int,
     sampler: str = "greedy",
@@ -109,16 +109,16 @@ def make_stream_fn(
       UserError: a sampler that does not choose token by token, such as a beam search.
     """
     choose = make_sampler(sampler)
-    masks = token_masks(session.tokenizer, stop, allowed, forbidden)
+    masks = token_masks(context.tokenizer, stop, allowed, forbidden)
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def start(params, batch, seed, limit):
-        prefill, _ = _functions(session, params, batch, max_new_tokens, cache_dtype)
+        prefill, _ = _functions(context, params, batch, max_new_tokens, cache_dtype)
         rules = _rules(batch, seed, limit, *masks)
         return rules, begin(prefill, rules, sampler=choose, max_new_tokens=max_new_tokens)
 
     def go_on(params, rules, state, until):
-        _, extend = _functions(session, params, None, max_new_tokens, cache_dtype)
+        _, extend = _functions(context, params, None, max_new_tokens, cache_dtype)
         return advance(extend, rules, state, sampler=choose, until=until)
 
     go_on = jax.jit(go_on, donate_argnums=2, compiler_options=compiler_options())
@@ -126,10 +126,10 @@ def make_stream_fn(
     def call(
         params: Flat, batch: Flat, seed: int, every: int = 4, limit: int = max_new_tokens
     ) -> Iterator[Generated]:
-        with session.traced():
+        with context.traced():
             rules, state = start(params, batch, np.int32(seed), np.int32(limit))
         for until in [*range(every, limit, every), limit]:
-            with session.traced():
+            with context.traced():
                 state = go_on(params, rules, state, np.int32(until))
             yield jax.device_get(state.out)
             if bool(state.ended.all()):
@@ -138,9 +138,9 @@ def make_stream_fn(
     return call
 
 
-def _functions(session, params, batch, max_new_tokens, cache_dtype):
+def _functions(context, params, batch, max_new_tokens, cache_dtype):
     """Prefill and extend of the session's model."""
-    model, variables = session.model, {"params": trees.unflatten(params)}
+    model, variables = context.model, {"params": trees.unflatten(params)}
     dtype = cache_dtype or model.llm_dtype
 
     def prefill():

@@ -17,7 +17,7 @@ from pgjax.data.decode import decode_image
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
 from pgjax.inference.load import load
-from pgjax.inference.predict import draw_found
+from pgjax.inference.prediction_records import draw_found
 
 MOST_CHARACTERS = 1000  # of a prompt
 MOST_PIXELS = 50_000_000

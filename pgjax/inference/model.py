@@ -26,16 +26,16 @@ from pgjax.inference.answer import (
 )
 from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
-from pgjax.inference.memory import rows_that_fit
-from pgjax.inference.objects import Found, scored_objects
-from pgjax.inference.session import Flat, Session
+from pgjax.inference.objects import DetectedObject, scored_objects
+from pgjax.inference.rows_that_fit import rows_that_fit
+from pgjax.loading.model_context import Flat, ModelContext
 
 ImageLike = str | os.PathLike | bytes | Image.Image | np.ndarray
 
 MOST_ROWS = 64  # of a batch, however much memory there is
 
 
-class Asked:
+class PromptedImages:
     """Images in memory or in files, each with its prompt (None: the prompt of training)."""
 
     def __init__(self, images: Sequence[ImageLike], prompts: Sequence[str | None]):
@@ -65,20 +65,20 @@ class Asked:
         return str(image) if isinstance(image, str | os.PathLike) else f"image {index}"
 
 
-class Answering:
+class PromptPreprocessor:
     """Prepares images and prompts as in training; its own prompt where an example has none."""
 
-    def __init__(self, session: Session, keep_picture: bool = False):
+    def __init__(self, context: ModelContext, keep_picture: bool = False):
         """Parses the operations that the config names.
 
         Raises:
           UserError: the config does not say how to answer.
         """
-        spec = session.config["answering"]
+        spec = context.config["answering"]
         if not spec["image"] or not spec["text"]:
             raise UserError("The run's config.answering is empty, so prompts cannot be prepared.")
         self.image, self.prompt, self.text = map(
-            session.pipeline, (spec["image"], spec["prompt"], spec["text"])
+            context.pipeline, (spec["image"], spec["prompt"], spec["text"])
         )
         self.keep_picture = keep_picture
 
@@ -96,21 +96,21 @@ class Answering:
 class Model:
     """A checkpoint with everything needed to ask it."""
 
-    def __init__(self, session: Session, params: Flat):
+    def __init__(self, context: ModelContext, params: Flat):
         """Nothing is compiled yet: that happens at the first question of each shape."""
-        self.session, self.params = session, params
-        self._stream = functools.cache(functools.partial(make_stream_fn, session))
+        self.context, self.params = context, params
+        self._stream = functools.cache(functools.partial(make_stream_fn, context))
         self._masks = functools.cache(
-            lambda: open_codec(tiny=session.config["tokenizer"] == "tiny")
+            lambda: open_codec(tiny=context.config["tokenizer"] == "tiny")
         )
-        self._prepare = functools.cache(functools.partial(Answering, session))
+        self._prepare = functools.cache(functools.partial(PromptPreprocessor, context))
         self._prepare()  # a checkpoint that cannot be asked is said now
-        self._program = functools.cache(functools.partial(make_answer_fn, session))
+        self._program = functools.cache(functools.partial(make_answer_fn, context))
 
     @property
     def res(self) -> int:
         """Height and width of the images that the model sees, in pixels."""
-        return self.session.config["model"]["res"]
+        return self.context.config["model"]["res"]
 
     def answers(
         self,
@@ -125,7 +125,7 @@ class Model:
         """Answers every example of a source, in order.
 
         Args:
-          source: with `__len__`, `__getitem__` and `where`, such as `Asked` or JSONL.
+          source: with `__len__`, `__getitem__` and `where`, such as `PromptedImages` or JSONL.
           max_new_tokens: longest answer, eos included.
           seed: of the sampler.
           batch_size: examples decoded together; 0 for as many as fit into memory.
@@ -145,12 +145,12 @@ class Model:
         rows = self._rows(len(source), batch_size, length)
         loader = EvalLoader(Part(source, self._prepare(keep_picture), name="predict"), rows)
         for batch in loader:
-            inputs = sharding.to_device(self.session.mesh, _trim({k: batch[k] for k in INPUTS}))
+            inputs = sharding.to_device(self.context.mesh, _trim({k: batch[k] for k in INPUTS}))
             out = program(self.params, inputs, seed, limit=max_new_tokens)
             tokens, logprobs = map(np.asarray, out)
             for row, meta in enumerate(batch["meta"]):
                 if batch["_mask"][row]:
-                    yield meta, read_answer(self.session.tokenizer, tokens[row], logprobs[row])
+                    yield meta, read_answer(self.context.tokenizer, tokens[row], logprobs[row])
 
     def generate(
         self,
@@ -202,12 +202,14 @@ class Model:
         """
         length = compiled_length(max_new_tokens)
         program = self._stream(max_new_tokens=length, **_hashable(options))
-        loader = EvalLoader(Part(Asked([image], [prompt]), self._prepare(), name="stream"), 1)
+        loader = EvalLoader(
+            Part(PromptedImages([image], [prompt]), self._prepare(), name="stream"), 1
+        )
         batch = next(iter(loader))
-        inputs = sharding.to_device(self.session.mesh, _trim({k: batch[k] for k in INPUTS}))
+        inputs = sharding.to_device(self.context.mesh, _trim({k: batch[k] for k in INPUTS}))
         said = ""
         for out in program(self.params, inputs, seed, limit=max_new_tokens):
-            text = read_answer(self.session.tokenizer, out.tokens[0], out.logprobs[0]).text
+            text = read_answer(self.context.tokenizer, out.tokens[0], out.logprobs[0]).text
             # What a later token may still change (half a character) is held back.
             if text.startswith(said) and not text.endswith("\ufffd"):
                 yield text[len(said) :]
@@ -215,7 +217,7 @@ class Model:
 
     def detect(
         self, images: ImageLike | Sequence[ImageLike], prompts: str | Sequence[str], **options: Any
-    ) -> list[Found] | list[list[Found]]:
+    ) -> list[DetectedObject] | list[list[DetectedObject]]:
         """Finds objects, such as `model.detect(image, "bee ; flower")`.
 
         Args:
@@ -230,21 +232,23 @@ class Model:
 
     def segment(
         self, images: ImageLike | Sequence[ImageLike], prompts: str | Sequence[str], **options: Any
-    ) -> list[Found] | list[list[Found]]:
+    ) -> list[DetectedObject] | list[list[DetectedObject]]:
         """Finds objects with their masks, such as `model.segment(image, "bee")`; see `detect`."""
         return self._look("segment", images, prompts, options)
 
-    def objects(self, answer: Answer, size: tuple[int, int], *, masks: bool) -> list[Found]:
+    def objects(
+        self, answer: Answer, size: tuple[int, int], *, masks: bool
+    ) -> list[DetectedObject]:
         """Reads the objects of an answer about an image of `size` (height, width)."""
         found = []
-        for thing, score in scored_objects(self.session.tokenizer, answer.tokens, answer.logprobs):
+        for thing, score in scored_objects(self.context.tokenizer, answer.tokens, answer.logprobs):
             edges = thing[:4]
             box = tuple(v * side for v, side in zip(edges, size * 2, strict=True))
             if not masks:
-                found.append(Found(thing.label, box, score))
+                found.append(DetectedObject(thing.label, box, score))
             elif thing.codes:
                 mask = paste_mask(self._masks().decode(thing.codes), edges, size)
-                found.append(Found(thing.label, box, score, mask))
+                found.append(DetectedObject(thing.label, box, score, mask))
         return found
 
     def _look(self, verb, images, prompts, options):
@@ -262,13 +266,13 @@ class Model:
 
     def _rows(self, count: int, batch_size: int, length: int) -> int:
         """A power of two where the caller leaves it open, so that few shapes are compiled."""
-        most = batch_size or min(MOST_ROWS, rows_that_fit(self.session, length))
+        most = batch_size or min(MOST_ROWS, rows_that_fit(self.context, length))
         rows = min(1 << (count - 1).bit_length(), most)
-        each = self.session.mesh.shape["data"]
+        each = self.context.mesh.shape["data"]
         return -(-rows // each) * each
 
 
-def _asked(images: Any, prompts: Any) -> tuple[Asked, bool]:
+def _asked(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
     """Pairs images with prompts; whether the caller gave a list of either."""
     lists = [x for x in (images, prompts) if isinstance(x, list | tuple)]
     if len({len(x) for x in lists}) > 1:
@@ -278,7 +282,7 @@ def _asked(images: Any, prompts: Any) -> tuple[Asked, bool]:
         )
     count = len(lists[0]) if lists else 1
     pairs = (x if isinstance(x, list | tuple) else [x] * count for x in (images, prompts))
-    return Asked(*pairs), bool(lists)
+    return PromptedImages(*pairs), bool(lists)
 
 
 def _hashable(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pgjax.text.locations import Box, parse_boxes
 from pgjax.text.tokenizer import Tokenizer
 
 
-class Found(NamedTuple):
+class DetectedObject(NamedTuple):
     """An object in an image.
 
     `box` is (y0, x0, y1, x1) in the image's pixels; `score`, in 0..1, is the geometric mean of

@@ -14,13 +14,13 @@ from PIL import Image
 from pgjax import sharding
 from pgjax.console import Phase, say, table
 from pgjax.errors import UserError
+from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import store
-from pgjax.evaluation.sheet import make_sheet
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.report import LiveLine, Metrics
-from pgjax.training.setup import Config, Run, carried, set_up
+from pgjax.training.setup import Config, Run, resumable_state, set_up
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
@@ -89,8 +89,8 @@ def _fit(
     _say_first_batch(run, host)
     batch = _to_device(run, host)
     with Phase("compiling the training step"):
-        step_fn = run.program.lower(run.state, run.frozen, batch).compile()
-    if figures := step_line(run.program, step_fn, batch["text"].shape[1]):
+        step_fn = run.builder.lower(run.state, run.frozen, batch).compile()
+    if figures := step_line(run.builder, step_fn, batch["text"].shape[1]):
         say(figures)
 
     line = LiveLine(start, total)
@@ -115,7 +115,7 @@ def _fit(
         if due or save or step % config["log_every"] == 0:
             _flush(run, metrics, line, pending)
         if save:
-            run.checkpoints.save(step, state.params, carried(state), done)
+            run.checkpoints.save(step, state.params, resumable_state(state), done)
         if due:
             results.update(_evaluate(run, metrics, step, due, watch))
     line.close()
@@ -123,7 +123,7 @@ def _fit(
 
 
 def _to_device(run: Run, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return sharding.to_device(run.session.mesh, {k: host[k] for k in INPUTS})
+    return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS})
 
 
 def _due(every: int, step: int) -> bool:
@@ -185,9 +185,9 @@ def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
             f"config.input.pp yields images of shape {image.shape}, dtype {image.dtype}; "
             f"config.model.res {res} needs float32 ({res}, {res}, 3)."
         )
-    show = functools.partial(run.session.tokenizer.decode, stop_at_eos=False)
+    show = functools.partial(run.context.tokenizer.decode, stop_at_eos=False)
     target = text[supervised].tolist()
-    ended = bool(target) and target[-1] == run.session.tokenizer.eos_id
+    ended = bool(target) and target[-1] == run.context.tokenizer.eos_id
     say(
         f"First example: image {image.shape} in [{image.min():.2f}, {image.max():.2f}]; "
         f"prompt {show(text[: supervised.argmax()].tolist())!r} → target {show(target)!r}"

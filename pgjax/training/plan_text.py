@@ -10,29 +10,29 @@ from pgjax.devices.compiled import figures_of
 from pgjax.devices.table import Device, Gpu, Rates, this_device
 from pgjax.devices.targets import compiler_of
 from pgjax.models.attention import Shape, chosen
-from pgjax.training.memory import Needs, abstract_batch, host_bytes, loss_chunks
-from pgjax.training.program import Program
+from pgjax.training.step_builder import TrainStepBuilder
+from pgjax.training.step_memory import Needs, abstract_batch, host_bytes, loss_chunks
 
 
 def describe(
-    program: Program,
+    builder: TrainStepBuilder,
     found: Needs,
     device: Device,
     frames: int = 0,
     largest: int | None = None,
 ) -> str:
     """The plan as tables, per device."""
-    layout, config = program.layout, program.layout.config
-    batch = abstract_batch(program, frames)
+    sharded, config = builder.sharded, builder.sharded.config
+    batch = abstract_batch(builder, frames)
     image, text = batch["image"].shape, batch["text"].shape
     images = image[1] if len(image) == 5 else 1
-    mesh = layout.mesh.shape
+    mesh = sharded.mesh.shape
     optimizer = config["optimizer"]
     rest = None
     if found.compiled and found.compiled.cost:
         rest = max(0, found.temporaries - found.gradients - found.logits)
     numbers = [
-        sum(math.prod(s) for n, s in layout.shapes.items() if (n in program.multipliers) == trains)
+        sum(math.prod(s) for n, s in sharded.shapes.items() if (n in builder.multipliers) == trains)
         for trains in (True, False)
     ]
     rows = [
@@ -50,36 +50,36 @@ def describe(
     lines = [
         f"Batch {text[0]} × {images} image{'s' * (images > 1)} of {config['model']['res']} px × "
         f"{text[1]} tokens in {config['grad_accum_steps']} part(s), remat "
-        f"{config['model']['remat']}, on {layout.mesh.size} × {device.name} (data "
+        f"{config['model']['remat']}, on {sharded.mesh.size} × {device.name} (data "
         f"{mesh['data']} × model {mesh['model']}).",
-        precision_line(program),
-        attention_line(program),
+        precision_line(builder),
+        attention_line(builder),
         "",
         table(("per device", ""), [(a, "–" if b is None else gib(b)) for a, b in rows]),
         f"It {verdict}: {gib(found.peak)} of {gib(device.usable_bytes)}.",
-        _host_line(program, found, device),
+        _host_line(builder, found, device),
     ]
     if largest is not None:
         lines.append(_largest_line(largest, text[0]))
     if found.compiled:
         lines.append(_compiler_line(found, device))
         if found.compiled.cost and device.rates:
-            lines += ["", *_times(program, found, device.rates)]
+            lines += ["", *_times(builder, found, device.rates)]
     return "\n".join(lines)
 
 
-def step_line(program: Program, step: jax.stages.Compiled, length: int) -> str | None:
+def step_line(builder: TrainStepBuilder, step: jax.stages.Compiled, length: int) -> str | None:
     """One line about a step that is compiled for the devices that are there; None on a CPU.
 
     Args:
-      program: that made it.
+      builder: that made it.
       step: compiled.
       length: of the texts, in tokens.
     """
-    devices = program.layout.mesh.devices
+    devices = builder.sharded.mesh.devices
     if (compiler := compiler_of(devices)) == "cpu":
         return None
-    made = figures_of(step, compiler, loss_chunks(program, length))
+    made = figures_of(step, compiler, loss_chunks(builder, length))
     line = (
         f"Each device needs {gib(made.peak)} for a step: {gib(made.arguments)} that stay and "
         f"{gib(made.temporaries)} for the time of the step; it does {si(made.cost.flops, 'FLOP')}"
@@ -90,10 +90,10 @@ def step_line(program: Program, step: jax.stages.Compiled, length: int) -> str |
     return f"{line}, which takes {_least(bounds(made.cost, rates))} at least." if rates else line
 
 
-def precision_line(program: Program) -> str:
+def precision_line(builder: TrainStepBuilder) -> str:
     """One line about dtypes."""
-    model, config = program.layout.model, program.layout.config
-    scaled = "; the loss is scaled" if program.scaled else ""
+    model, config = builder.sharded.model, builder.sharded.config
+    scaled = "; the loss is scaled" if builder.scaled else ""
     return (
         f"Computes in {model.img_dtype} (image tower) and {model.llm_dtype} (decoder); parameters "
         f"are {config['trainable_dtype']} where they train, "
@@ -101,9 +101,9 @@ def precision_line(program: Program) -> str:
     )
 
 
-def attention_line(program: Program) -> str:
+def attention_line(builder: TrainStepBuilder) -> str:
     """One line about what computes attention, on the program's devices."""
-    model, batch = program.layout.model, abstract_batch(program)
+    model, batch = builder.sharded.model, abstract_batch(builder)
     img, llm, patches = model.img_config, model.llm_config, model.num_patches
     images = batch["image"].shape[1] if len(batch["image"].shape) == 5 else 1
     tokens = images * patches + batch["text"].shape[1] - 1
@@ -115,7 +115,7 @@ def attention_line(program: Program) -> str:
             tokens, tokens, llm.head_dim, model.llm_dtype.name, True, bool(llm.attn_softcap)
         ),
     }
-    with program.layout.traced():
+    with builder.sharded.traced():
         parts = [
             f"{chosen(model.attention, shape)} ({name}, {shape.queries} tokens, heads of "
             f"{shape.head_dim})"
@@ -124,9 +124,9 @@ def attention_line(program: Program) -> str:
     return f"Attention by {' and '.join(parts)}."
 
 
-def _times(program: Program, found: Needs, rates: Rates) -> list[str]:
+def _times(builder: TrainStepBuilder, found: Needs, rates: Rates) -> list[str]:
     """What a step does, and how long that takes at least."""
-    config, mesh, cost = program.layout.config, program.layout.mesh, found.compiled.cost
+    config, mesh, cost = builder.sharded.config, builder.sharded.mesh, found.compiled.cost
     least = bounds(cost, rates)
     rows = [
         ("products", si(cost.flops, "FLOP"), duration(least.compute)),
@@ -180,8 +180,8 @@ def _compiler_line(found: Needs, device: Device) -> str:
     )
 
 
-def _host_line(program: Program, found: Needs, device: Device) -> str:
-    loading = host_bytes(program)
+def _host_line(builder: TrainStepBuilder, found: Needs, device: Device) -> str:
+    loading = host_bytes(builder)
     if device.name == "cpu":
         return f"Loading needs about {gib(loading)} beside that."
     line = f"Loading needs about {gib(loading)} of the host's memory"

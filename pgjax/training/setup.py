@@ -15,26 +15,25 @@ from pgjax.checkpoints.resume import Checkpoints, abstract_like
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
-from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
-from pgjax.inference.session import (
+from pgjax.loading.model_context import Flat, ModelContext, open_model_context
+from pgjax.loading.parameters import load_parameters
+from pgjax.loading.precision import AUTO
+from pgjax.loading.run_directory import (
     CONFIG_FILE,
-    TOKENIZER_FILE,
-    Flat,
-    Session,
-    load_params,
-    open_session,
-    read_config,
+    differences,
+    read_run_config,
+    write_run,
 )
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
-from pgjax.training.memory import moments, nbytes
-from pgjax.training.plan import check_fits
 from pgjax.training.plan_text import attention_line, precision_line
-from pgjax.training.program import Program, make_program
 from pgjax.training.report import parameter_table
 from pgjax.training.state import TrainState
+from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
+from pgjax.training.step_memory import moments, nbytes
+from pgjax.training.training_plan import check_fits
 
 Config = Mapping[str, Any]
 
@@ -45,11 +44,11 @@ class Run:
 
     config: Config
     workdir: pathlib.Path
-    session: Session
+    context: ModelContext
     loader: TrainLoader
     evaluators: dict[str, Evaluator]
     total_steps: int
-    program: Program
+    builder: TrainStepBuilder
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
@@ -68,30 +67,30 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
       UserError: whatever does not fit together; the workdir is as it was.
     """
     _check(config)
-    session = open_session(config)
-    loader = _open_loader(config, session)
+    context = open_model_context(config)
+    loader = _open_loader(config, context)
     total_steps = _total_steps(config, loader)
     evaluators = {
-        name: make_evaluator(name, spec, session) for name, spec in config["evals"].items()
+        name: make_evaluator(name, spec, context) for name, spec in config["evals"].items()
     }
     if config["sample_sheet"] and config["sample_sheet"] not in evaluators:
         raise UserError(
             f"config.sample_sheet {config['sample_sheet']!r} is none of config.evals "
             f"{sorted(evaluators)}."
         )
-    program = make_program(session, total_steps)
-    say(precision_line(program))
+    builder = make_step_builder(context, total_steps)
+    say(precision_line(builder))
     with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
-        say(attention_line(program))
-    say(parameter_table(session.shapes, program.multipliers, program.kept))
-    opt_state = program.abstract()[0].opt_state
+        say(attention_line(builder))
+    say(parameter_table(context.shapes, builder.multipliers, builder.storage))
+    opt_state = builder.abstract()[0].opt_state
     say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
-    check_fits(program, lighter)
+    check_fits(builder, lighter)
 
     with Phase(f"loading parameters from {config['init'] or 'a random initialisation'}"):
-        params = load_params(session, program.kept.__getitem__)
-        trainable = {name: params.pop(name) for name in program.multipliers}
-        state = program.state(trainable)
+        params = load_parameters(context, builder.storage)
+        trainable = {name: params.pop(name) for name in builder.multipliers}
+        state = builder.state(trainable)
         jax.block_until_ready(state)
 
     checkpoints = Checkpoints(
@@ -103,15 +102,15 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
             loader.restore(position)
         if step > total_steps:
             raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
-    _write_files(config, workdir, session, sorted(program.multipliers))
+    _write_files(config, workdir, context, sorted(builder.multipliers))
     return Run(
         config=config,
         workdir=workdir,
-        session=session,
+        context=context,
         loader=loader,
         evaluators=evaluators,
         total_steps=total_steps,
-        program=program,
+        builder=builder,
         frozen=params,
         state=state,
         checkpoints=checkpoints,
@@ -142,7 +141,7 @@ def _check(config: Config) -> None:
         )
 
 
-def _open_loader(config: Config, session: Session) -> TrainLoader:
+def _open_loader(config: Config, context: ModelContext) -> TrainLoader:
     spec = config["input"]
     mixture = spec["mixture"]
     if bool(mixture) == bool(spec["data"]):
@@ -155,7 +154,7 @@ def _open_loader(config: Config, session: Session) -> TrainLoader:
                 f"config.input.mixture.{name}: {unknown} is read by nobody; it takes data, "
                 "pp and weight."
             )
-        pipeline = session.pipeline(part.get("pp") or spec["pp"])
+        pipeline = context.pipeline(part.get("pp") or spec["pp"])
         source = make_source(dict(part["data"]))
         parts.append(Part(source, pipeline, weight=part.get("weight", 1.0), name=name))
     return TrainLoader(
@@ -179,48 +178,28 @@ def _total_steps(config: Config, loader: TrainLoader) -> int:
     return max(1, math.ceil(examples / config["input"]["batch_size"]))
 
 
-def _write_files(config: Config, workdir: pathlib.Path, session: Session, trained: list) -> None:
-    """config.json and the tokenizer, so that the directory explains itself."""
-    resolved = {**config, "_trained": trained}
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        before = read_config(workdir)
-        changed = _differences(before, json.loads(json.dumps(resolved)))
-        if changed:
+def _write_files(
+    config: Config, workdir: pathlib.Path, context: ModelContext, trained: list[str]
+) -> None:
+    """The run directory's own files, after a word about a config that has changed."""
+    if (workdir / CONFIG_FILE).exists():
+        resolved = json.loads(json.dumps(config))
+        if changed := differences(read_run_config(workdir), resolved):
             say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
     if jax.process_index() == 0:
-        try:
-            for file, data in (
-                (path, json.dumps(resolved, indent=1).encode()),
-                (workdir / TOKENIZER_FILE, session.tokenizer.model_bytes),
-            ):
-                part = file.with_name(file.name + ".part")
-                part.write_bytes(data)
-                part.replace(file)
-        except OSError as e:
-            raise UserError(f"--workdir {workdir} cannot be written ({e}).") from None
-
-
-def _differences(before: Any, after: Any, key: str = "config") -> str:
-    if isinstance(before, dict) and isinstance(after, dict):
-        parts = (
-            _differences(before.get(k), after.get(k), f"{key}.{k}")
-            for k in sorted(before.keys() | after.keys())
-        )
-        return "; ".join(filter(None, parts))
-    return "" if before == after else f"{key} was {before!r}, is {after!r}"
+        write_run(workdir, config, trained, context.tokenizer.model_bytes)
 
 
 def _restore(
     checkpoints: Checkpoints, step: int, state: TrainState
 ) -> tuple[TrainState, dict[str, Any]]:
     params, train, data = checkpoints.restore(
-        step, abstract_like(state.params), abstract_like(carried(state))
+        step, abstract_like(state.params), abstract_like(resumable_state(state))
     )
     return TrainState(params, **train), data
 
 
-def carried(state: TrainState) -> dict[str, Any]:
+def resumable_state(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds beside the parameters."""
     train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
     return train if state.scale is None else train | {"scale": state.scale}

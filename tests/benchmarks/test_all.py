@@ -100,7 +100,8 @@ def test_prepare(name, tmp_path):
 def test_fixture_to_score(name, tmp_path, monkeypatch):
     """As a user would: prepare, then train a step, which ends with the evaluations."""
     from pgjax.evaluation.runner import evaluate
-    from pgjax.inference.session import load_params, open_session
+    from pgjax.loading.model_context import open_model_context
+    from pgjax.loading.parameters import load_parameters
     from pgjax.training.loop import train
 
     row = ROWS[name]
@@ -116,10 +117,10 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
         scores = train(config, tmp_path / "run")
         predictions = tmp_path / "run" / "predictions"
     else:
-        session = open_session(config)
-        params = load_params(session, lambda _: "float32")
+        context = open_model_context(config)
+        params = load_parameters(context, dict.fromkeys(context.shapes, "float32"))
         predictions = tmp_path / "evaluation"
-        scores = evaluate(session, params, config["evals"], None, predictions)
+        scores = evaluate(context, params, config["evals"], None, predictions)
     assert scores.keys() == config["evals"].keys()
     for key, values in scores.items():
         assert all(map(math.isfinite, values.values())) and values["examples"] > 0

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pgjax.errors import UserError
-from pgjax.evaluation.cases import breakdown, choose, main_score, same_questions
 from pgjax.evaluation.compare import compare
-from pgjax.evaluation.table import Row
+from pgjax.evaluation.example_selection import breakdown, choose, main_score, same_questions
+from pgjax.evaluation.score_table import Row
 
 
 def scored(*scores, **more):

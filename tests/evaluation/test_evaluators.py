@@ -10,18 +10,19 @@ from conftest import PHOTOS
 
 from pgjax import trees
 from pgjax.errors import UserError
+from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.evaluation.evaluators import make_evaluator
 from pgjax.evaluation.runner import evaluate
-from pgjax.evaluation.sheet import make_sheet
 from pgjax.evaluation.store import gather_json
-from pgjax.inference.session import load_params, open_session
+from pgjax.loading.model_context import open_model_context
+from pgjax.loading.parameters import load_parameters
 from pgjax.recipes import transfer
 
 DATA = {"name": "jsonl", "fname": str(PHOTOS / "photos.jsonl")}
 
 
 @pytest.fixture(scope="module")
-def session():
+def context():
     c = transfer(
         "test", variant="tiny", train=DATA, prompt="", target="", text_len=24, steps=1,
         batch_size=4, lr=1e-3,
@@ -31,12 +32,12 @@ def session():
         },
     )  # fmt: skip
     c.init = ""
-    return open_session(c.to_dict())
+    return open_model_context(c.to_dict())
 
 
 @pytest.fixture(scope="module")
-def params(session):
-    return load_params(session, lambda name: "float32")
+def params(context):
+    return load_parameters(context, dict.fromkeys(context.shapes, "float32"))
 
 
 def records():
@@ -50,7 +51,7 @@ def forward(model, params, image, ids, mask_ar):
     return model.apply(variables, hidden, method="logits")[0]
 
 
-def logits(session, params, image, ids, num_prefix):
+def logits(context, params, image, ids, num_prefix):
     """Full forward pass of one sequence, no cache: [T] ids -> [T,V].
 
     Whatever stands after it is not seen, so that one program does for all lengths.
@@ -58,24 +59,24 @@ def logits(session, params, image, ids, num_prefix):
     padded = np.zeros(24, np.int32)
     padded[: len(ids)] = ids
     mask_ar = (np.arange(24) >= num_prefix).astype(np.int32)
-    return np.asarray(forward(session.model, params, image, padded, mask_ar))[: len(ids)]
+    return np.asarray(forward(context.model, params, image, padded, mask_ar))[: len(ids)]
 
 
-def prepared(session, record):
-    pipe = session.pipeline("decode|resize(64, antialias=True)|value_range(-1, 1)|keep('image')")
-    tok = session.tokenizer
+def prepared(context, record):
+    pipe = context.pipeline("decode|resize(64, antialias=True)|value_range(-1, 1)|keep('image')")
+    tok = context.tokenizer
     prefix = [*tok.encode(record["prefix"], bos=True), *tok.newline_ids]
     suffix = tok.encode(record["suffix"], eos=True)
     return pipe({"image": (PHOTOS / record["image"]).read_bytes()})["image"], prefix, suffix
 
 
-def test_perplexity_is_the_mean_token_loss(session, params):
-    result = make_evaluator("val", session.config["evals"]["val"], session).run(params)
+def test_perplexity_is_the_mean_token_loss(context, params):
+    result = make_evaluator("val", context.config["evals"]["val"], context).run(params)
     assert result.scores["examples"] == 12
     sums, counts = [], []
     for record in records()[:3]:
-        image, prefix, suffix = prepared(session, record)
-        out = logits(session, params, image, prefix + suffix, len(prefix))
+        image, prefix, suffix = prepared(context, record)
+        out = logits(context, params, image, prefix + suffix, len(prefix))
         logp = np.asarray(jax.nn.log_softmax(out[len(prefix) - 1 : -1]))
         sums.append(-logp[np.arange(len(suffix)), suffix].sum())
         counts.append(len(suffix))
@@ -88,30 +89,30 @@ def test_perplexity_is_the_mean_token_loss(session, params):
     assert result.scores["perplexity"] == pytest.approx(np.exp(total / tokens), rel=1e-6)
 
 
-def test_answers_are_greedy(session, params):
-    result = make_evaluator("answers", session.config["evals"]["answers"], session).run(params)
+def test_answers_are_greedy(context, params):
+    result = make_evaluator("answers", context.config["evals"]["answers"], context).run(params)
     assert [r["index"] for r in result.records] == list(range(12))
     for record in result.records[:2]:
         image, prefix, _ = prepared(
-            session, {**record, "image": records()[record["index"]]["image"]}
+            context, {**record, "image": records()[record["index"]]["image"]}
         )
         ids = list(prefix)
         for _ in range(4):
-            ids.append(int(logits(session, params, image, ids, len(prefix))[-1].argmax()))
-            if ids[-1] == session.tokenizer.eos_id:
+            ids.append(int(logits(context, params, image, ids, len(prefix))[-1].argmax()))
+            if ids[-1] == context.tokenizer.eos_id:
                 break
-        assert record["prediction"] == session.tokenizer.decode(ids[len(prefix) :])
+        assert record["prediction"] == context.tokenizer.decode(ids[len(prefix) :])
     assert result.scores["acc"] == np.mean([r["scores"]["acc"] for r in result.records])
 
 
-def test_a_metric_of_the_corpus(session, params, monkeypatch):
+def test_a_metric_of_the_corpus(context, params, monkeypatch):
     """It sees every record, with the objects in its answer."""
-    spec = session.config["evals"]["answers"]
+    spec = context.config["evals"]["answers"]
     spec = {**spec, "metric": {"name": "mean_average_precision"}}
-    evaluator = make_evaluator("answers", spec, session)
-    token = session.tokenizer.loc_id
+    evaluator = make_evaluator("answers", spec, context)
+    token = context.tokenizer.loc_id
     tokens = np.zeros((5, 12), np.int32)
-    label = session.tokenizer.encode(" face")
+    label = context.tokenizer.encode(" face")
     answer = [*map(token, (307, 287, 809, 778)), *label]
     tokens[:, : len(answer)] = answer
 
@@ -131,30 +132,30 @@ def test_a_metric_of_the_corpus(session, params, monkeypatch):
     ]
 
 
-def test_a_metric_of_the_corpus_scores_single_records(session, params, tmp_path):
+def test_a_metric_of_the_corpus_scores_single_records(context, params, tmp_path):
     """They are stored, and are the same where a finished evaluation is run again."""
-    spec = {**session.config["evals"]["answers"], "metric": {"name": "cider"}}
+    spec = {**context.config["evals"]["answers"], "metric": {"name": "cider"}}
     for _ in range(2):
-        scores = evaluate(session, params, {"captions": spec}, None, tmp_path)["captions"]
+        scores = evaluate(context, params, {"captions": spec}, None, tmp_path)["captions"]
         records = [*map(json.loads, (tmp_path / "captions.jsonl").read_text().splitlines())]
         assert scores["examples"] == len(records)
         assert scores["cider"] == np.mean([r["scores"]["cider"] for r in records])
 
 
-def test_runner_stores_predictions_and_scores(session, params, tmp_path):
-    scores = evaluate(session, params, session.config["evals"], ["answers"], tmp_path)
+def test_runner_stores_predictions_and_scores(context, params, tmp_path):
+    scores = evaluate(context, params, context.config["evals"], ["answers"], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == list(range(12))
-    evaluator = make_evaluator("answers", session.config["evals"]["answers"], session)
+    evaluator = make_evaluator("answers", context.config["evals"]["answers"], context)
     sheet = make_sheet(evaluator.part.source, lines[:4])
     assert min(sheet.size) > 200 and len(sheet.getcolors(1 << 20)) > 1000
     with pytest.raises(UserError, match="'nope'.* has .*'answers', 'val'"):
-        evaluate(session, params, session.config["evals"], ["nope"], tmp_path)
+        evaluate(context, params, context.config["evals"], ["nope"], tmp_path)
 
 
-def test_specs_are_checked(session):
-    spec = session.config["evals"]["answers"]
+def test_specs_are_checked(context):
+    spec = context.config["evals"]["answers"]
     for bad, message in (
         ({"kind": "guess"}, "choose from"),
         ({"batchsize": 3}, "read by nobody"),
@@ -163,9 +164,9 @@ def test_specs_are_checked(session):
         ({"pp": "decode|resise(3)"}, "resise"),
     ):
         with pytest.raises(UserError, match=message):
-            make_evaluator("answers", {**spec, **bad}, session)
+            make_evaluator("answers", {**spec, **bad}, context)
     with pytest.raises(UserError, match="lacks"):
-        make_evaluator("answers", {"kind": "answers"}, session)
+        make_evaluator("answers", {"kind": "answers"}, context)
 
 
 def test_gather_json_of_one_process():

@@ -10,8 +10,8 @@ from conftest import ROOT
 from pgjax.benchmarks.published import FINE_TUNED, PLAIN, PUBLISHED
 from pgjax.checkpoints import released
 from pgjax.errors import UserError
+from pgjax.evaluation.score_table import HEADER, folder_rows, read_folder
 from pgjax.evaluation.store import Store
-from pgjax.evaluation.table import HEADER, folder_rows, read_folder
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):

@@ -8,7 +8,7 @@ import pytest
 
 from pgjax import sharding
 from pgjax.errors import UserError
-from pgjax.evaluation.identity import fingerprint
+from pgjax.evaluation.fingerprint import fingerprint
 from pgjax.evaluation.store import Records, Store
 
 WHAT = {"pp": "decode", "parameters": "abc"}

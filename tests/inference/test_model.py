@@ -76,7 +76,7 @@ def test_samples_belong_to_their_row(model, scenes):
 
 def test_answers_carry_tokens_and_logprobs(model, scenes):
     answer = model.generate(scenes[0]["image"], "caption", return_answers=True)
-    tokenizer = model.session.tokenizer
+    tokenizer = model.context.tokenizer
     assert isinstance(answer, Answer) and answer.tokens[-1] == tokenizer.eos_id
     assert tokenizer.decode(answer.tokens.tolist()) == answer.text
     assert answer.logprobs.shape == answer.tokens.shape and (answer.logprobs <= 0).all()

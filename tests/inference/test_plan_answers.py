@@ -8,10 +8,10 @@ import pytest
 from pgjax.devices.table import get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
-from pgjax.inference import plan as plans
+from pgjax.inference import answer_plan as plans
+from pgjax.inference.answer_plan import plan_answers
 from pgjax.inference.load import load
-from pgjax.inference.plan import plan_answers
-from pgjax.inference.session import on_mesh, open_layout
+from pgjax.loading.model_context import mesh_for_answering, open_sharded_model
 
 
 def test_what_a_checkpoint_needs():
@@ -24,7 +24,7 @@ def test_what_a_checkpoint_needs():
     assert r["compiler"] == "cpu" and r["fits"] and "It fits" in found.text
     # Keys and values of 64 image tokens, 64 of the prompt and 64 of the answer; beside them, what
     # is valid, and two counters.
-    tokens, llm = 64 + 64 + 64, model.session.model.llm_config
+    tokens, llm = 64 + 64 + 64, model.context.model.llm_config
     values = 2 * llm.depth * 2 * tokens * llm.num_kv_heads * llm.head_dim
     assert r["cache_tokens"] == tokens
     assert r["cache_bytes"] == values * 2 + 2 * tokens + 2 * 4 + 4  # bfloat16
@@ -39,7 +39,7 @@ def test_what_a_checkpoint_needs():
 
 
 def _shapes(model):
-    return {n: jax.ShapeDtypeStruct(s, "float32") for n, s in model.session.shapes.items()}
+    return {n: jax.ShapeDtypeStruct(s, "float32") for n, s in model.context.shapes.items()}
 
 
 def test_quantized_parameters_count_as_their_codes():
@@ -64,12 +64,14 @@ def test_released_names_tell_sizes(name, parameters, dtype, monkeypatch):
     """Nothing is read or downloaded."""
     monkeypatch.setattr(plans, "open_checkpoint", None)
     source = plans._source(name, None)
-    layout = open_layout({**source.config, **on_mesh({"data": 1, "model": 1})}, jax.devices()[:1])
-    sizes = {n: jax.ShapeDtypeStruct(s, "float32").size for n, s in layout.shapes.items()}
+    sharded = open_sharded_model(
+        {**source.config, **mesh_for_answering({"data": 1, "model": 1})}, jax.devices()[:1]
+    )
+    sizes = {n: jax.ShapeDtypeStruct(s, "float32").size for n, s in sharded.shapes.items()}
     assert sum(sizes.values()) == parameters
-    kept = source.kept(layout)
-    assert kept["llm/layers/mlp/linear"] == dtype
-    assert kept["llm/final_norm/scale"] == kept["img/head/bias"] == "float32"
+    stored = source.storage(sharded)
+    assert stored["llm/layers/mlp/linear"] == dtype
+    assert stored["llm/final_norm/scale"] == stored["img/head/bias"] == "float32"
 
 
 def test_an_unknown_name():

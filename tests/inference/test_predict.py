@@ -13,8 +13,8 @@ from PIL import Image
 import pgjax
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
-from pgjax.inference.model import Asked
-from pgjax.inference.predict import as_line, image_files, records
+from pgjax.inference.model import PromptedImages
+from pgjax.inference.prediction_records import as_line, image_files, records
 
 
 def test_files(tmp_path):
@@ -35,7 +35,7 @@ def test_files(tmp_path):
 def test_objects_and_pictures(tmp_path):
     source = SceneSource("predict", tasks=("detect",), max_shapes=1, style="plain", wording="pt")
     scenes = [source[i] for i in range(3)]
-    asked = Asked([s["image"] for s in scenes], [s["prefix"] for s in scenes])
+    asked = PromptedImages([s["image"] for s in scenes], [s["prefix"] for s in scenes])
     options = {"task": "detect", "pictures": tmp_path, "max_new_tokens": 16}
     found = list(records(pgjax.load("tiny"), asked, **options))
     for i, (scene, record) in enumerate(zip(scenes, found, strict=True)):

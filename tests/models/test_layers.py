@@ -12,8 +12,9 @@ from tiny_model import batch, make, params, quick_jit
 from pgjax import trees
 from pgjax.decoding.decoders import make_decoder
 from pgjax.decoding.generate import plain_rules
-from pgjax.inference.arrange import arrange
-from pgjax.inference.compiling import compiler_options
+from pgjax.loading.compiler_options import compiler_options
+from pgjax.loading.decode_layout import to_decode_layout
+from pgjax.loading.quantize_on_load import matrix_kinds
 from pgjax.models.embedding import dot_rows, take_rows
 from pgjax.models.loss import make_loss
 from pgjax.models.paligemma import Cache, abstract_params
@@ -27,7 +28,12 @@ def test_unstacked_layers(kind, rows):
     image, text, valid = batch([5, 3], 5)
     mask = np.zeros_like(text)
     flat = trees.flatten(params())
-    apart = {**flat, **arrange(dict(flat), kind=kind, rows=rows)}
+    apart = {
+        **flat,
+        **to_decode_layout(
+            dict(flat), kinds=matrix_kinds({n: x.shape for n, x in flat.items()}, kind), rows=rows
+        ),
+    }
     assert all(apart[name].shape == x.shape for name, x in flat.items())
     if kind:  # back to a stack of the same codes
         flat = {
@@ -60,7 +66,7 @@ def test_the_embedding_on_a_cpu(dtype):
     rng = np.random.default_rng(0)
     table = jnp.asarray(rng.normal(size=(48, 8)), dtype)
     x = jnp.asarray(rng.normal(size=(2, 3, 8)), jnp.float32)
-    (kept,) = arrange({"llm/embedder/input_embedding": table}).values() or (table,)
+    (kept,) = to_decode_layout({"llm/embedder/input_embedding": table}).values() or (table,)
     assert kept.dtype == ("float16" if dtype == "float16" else "float32")
     wide = np.asarray(table, np.float32)
     tokens = np.array([[3, 47], [0, 3]])
@@ -75,7 +81,9 @@ def test_weights_are_widened_layer_by_layer(kind):
     model = make(llm={"depth": 6, "width": 64, "mlp_dim": 4096})
     shapes = trees.flatten(nn.unbox(abstract_params(model)))
     small = {name: jnp.zeros(x.shape, "float16") for name, x in shapes.items()}
-    small |= arrange(small, kind=kind)
+    small |= to_decode_layout(
+        small, kinds=matrix_kinds({n: x.shape for n, x in small.items()}, kind)
+    )
     image, text, valid = batch([5], 5)
     rules = plain_rules(1, model.llm_config.vocab_size, limit=9, eos_id=-1)
 

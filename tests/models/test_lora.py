@@ -11,7 +11,8 @@ from tiny_model import batch, make, params, quick_jit
 
 from pgjax import trees
 from pgjax.errors import UserError
-from pgjax.inference.arrange import arrange, summed_axes
+from pgjax.loading.decode_layout import to_decode_layout
+from pgjax.loading.quantize_on_load import matrix_kinds, summed_axes
 from pgjax.models.lora import Lora, is_adapter, lora_config
 from pgjax.models.loss import make_loss
 from pgjax.models.paligemma import abstract_params, init_params, make_model
@@ -169,7 +170,12 @@ def test_axes_follow_those_of_the_matrix():
 def test_unstacked_and_quantized_layers(kind, rows):
     """As `pgjax.load` arranges them: adapters stay floats, and compute the same."""
     model, flat = make(lora=LORA), adapters()
-    apart = {**flat, **arrange(dict(flat), kind=kind, rows=rows)}
+    apart = {
+        **flat,
+        **to_decode_layout(
+            dict(flat), kinds=matrix_kinds({n: x.shape for n, x in flat.items()}, kind), rows=rows
+        ),
+    }
     for name, x in apart.items():
         layers = x.layers if hasattr(x, "layers") else [x]
         small = bool(kind) and name in MATRICES and name.startswith("llm/")

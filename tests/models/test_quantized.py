@@ -8,7 +8,7 @@ from scipy.stats import norm
 from tiny_model import batch, make, params, quick_jit
 
 from pgjax.errors import UserError
-from pgjax.inference.arrange import summed_axes
+from pgjax.loading.quantize_on_load import summed_axes
 from pgjax.models.quantized import (
     BLOCK,
     GROUP,

@@ -16,13 +16,13 @@ from pgjax import sharding, trees
 from pgjax.decoding.decoders import make_decoder
 from pgjax.decoding.generate import Rules
 from pgjax.devices.program_cost import program_cost
-from pgjax.inference.session import Layout, on_mesh, open_layout
+from pgjax.loading.model_context import ShardedModel, mesh_for_answering, open_sharded_model
 from pgjax.models.layers import Unstacked
 from pgjax.models.paligemma import Cache
 from pgjax.models.quantized import Quantized
 from pgjax.recipes import adapted, transfer
-from pgjax.training.memory import abstract_batch
-from pgjax.training.program import Program, make_program
+from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
+from pgjax.training.step_memory import abstract_batch
 
 ROWS, TEXT, CHUNK, WIDTH = 40, 24, 8, 4  # WIDTH: bytes of float32, which a CPU computes in
 MODEL = {
@@ -53,7 +53,7 @@ class Case:
         return cls(strategy, int(data), int(model), mode, *map(int, rest))
 
 
-def program_of(case: Case) -> Program:
+def program_of(case: Case) -> TrainStepBuilder:
     """A training step, all dtypes float32."""
     c = transfer(
         "partition", train={}, evals={}, prompt="", target="", variant="3b", mode=case.mode,
@@ -66,10 +66,10 @@ def program_of(case: Case) -> Program:
     c.grad_accum_steps, c.loss_chunk = case.parts, CHUNK
     c = adapted(c)
     c.frozen_dtype = c.model.img_dtype = c.model.llm_dtype = "float32"
-    return make_program(open_layout(c.to_dict()), 64)
+    return make_step_builder(open_sharded_model(c.to_dict()), 64)
 
 
-def sent_in_theory(case: Case, program: Program) -> dict[str, float]:
+def sent_in_theory(case: Case, builder: TrainStepBuilder) -> dict[str, float]:
     """Bytes that each device has to send in a step, by kind.
 
     fsdp gathers a layer's parameters before they are used, in the forward pass and again for the
@@ -83,7 +83,7 @@ def sent_in_theory(case: Case, program: Program) -> dict[str, float]:
     the backward pass those to the inputs of the products before them.
     """
     n, m = case.data, case.model
-    state, frozen = program.abstract()
+    state, frozen = builder.abstract()
     trained = set(state.params)
     tower = any(name.startswith("img/") for name in trained)
     gathered = reduced = codes = 0.0
@@ -101,8 +101,8 @@ def sent_in_theory(case: Case, program: Program) -> dict[str, float]:
                 gathered += size * (2 if twice else 1 / case.parts if name == TABLE else 1)
             if name in trained:
                 reduced += size * (2 if name == TABLE and "data" not in axes else 1)
-    img, llm = program.layout.model.img_config, program.layout.model.llm_config
-    patches = case.images * program.layout.model.num_patches
+    img, llm = builder.sharded.model.img_config, builder.sharded.model.llm_config
+    patches = case.images * builder.sharded.model.num_patches
     rows = ROWS // case.parts / n
     decoder = rows * (patches + TEXT - 1) * llm.width * WIDTH
     encoder = rows * patches * img.width * WIDTH
@@ -122,22 +122,22 @@ def sent_in_theory(case: Case, program: Program) -> dict[str, float]:
 
 def training(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
     """A compiled step and its theory."""
-    program = program_of(case)
-    state, frozen = program.abstract()
-    batch = abstract_batch(program, case.images)
-    lowered = program.lower(state, frozen, batch)
-    return lowered.compile(compiler_options=QUICK), sent_in_theory(case, program)
+    builder = program_of(case)
+    state, frozen = builder.abstract()
+    batch = abstract_batch(builder, case.images)
+    lowered = builder.lower(state, frozen, batch)
+    return lowered.compile(compiler_options=QUICK), sent_in_theory(case, builder)
 
 
 def answering(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
     """Compiled answers; rows never leave their device."""
     config = {
         "model": {"res": 56, **MODEL, "img_dtype": "float32", "llm_dtype": "float32"},
-        **on_mesh({"data": case.data, "model": case.model}),
+        **mesh_for_answering({"data": case.data, "model": case.model}),
     }
-    layout = open_layout(config)
-    params = _unstacked(layout)
-    rows = sharding.batch_sharding(layout.mesh)
+    sharded = open_sharded_model(config)
+    params = _unstacked(sharded)
+    rows = sharding.batch_sharding(sharded.mesh)
 
     def array(shape, dtype):
         return jax.ShapeDtypeStruct((ROWS, *shape), dtype, sharding=rows)
@@ -149,7 +149,7 @@ def answering(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
         "mask_input": array((8,), bool),
         "index": array((), jnp.int32),
     }
-    vocab = layout.model.llm_config.vocab_size
+    vocab = sharded.model.llm_config.vocab_size
 
     def answer(params, batch):
         variables = {"params": trees.unflatten(params)}
@@ -159,27 +159,27 @@ def answering(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
         rules = Rules(keys, jnp.int32(4), batch["index"] >= 0, everything, ~everything)
         options = {"max_new_tokens": 4, "cache_dtype": jnp.float32, "method": "prefill"}
         return make_decoder(case.mode)(
-            lambda: layout.model.apply(variables, *inputs, **options),
-            lambda token, cache: layout.model.apply(variables, token, cache, method="extend"),
+            lambda: sharded.model.apply(variables, *inputs, **options),
+            lambda token, cache: sharded.model.apply(variables, token, cache, method="extend"),
             Cache.take,
             rules,
             max_new_tokens=4,
         )
 
-    with layout.traced():
-        lowered = jax.jit(answer, out_shardings=sharding.replicated(layout.mesh)).lower(
+    with sharded.traced():
+        lowered = jax.jit(answer, out_shardings=sharding.replicated(sharded.mesh)).lower(
             params, batch
         )
     return lowered.compile(compiler_options=QUICK), {}
 
 
-def _unstacked(layout: Layout) -> dict:
+def _unstacked(sharded: ShardedModel) -> dict:
     """Shapes of float32 parameters, with the decoder's layers apart."""
     found = {}
-    for name, shape in layout.shapes.items():
-        where = layout.shardings[name]
+    for name, shape in sharded.shapes.items():
+        where = sharded.shardings[name]
         if name.startswith("llm/layers/"):
-            where = NamedSharding(layout.mesh, PartitionSpec(*where.spec[1:]))
+            where = NamedSharding(sharded.mesh, PartitionSpec(*where.spec[1:]))
             layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32, sharding=where)
             found[name] = Unstacked((layer,) * shape[0])
         else:

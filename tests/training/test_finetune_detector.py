@@ -99,7 +99,7 @@ def test_transformers_loads_the_export(run, photos, command, tmp_path):
     want = mine.generate(photos / line["image"], line["prefix"], max_new_tokens=12)
     with Image.open(photos / line["image"]) as picture:
         pixels = np.asarray(picture.convert("RGB"), np.float32) / 127.5 - 1
-    tokenizer = mine.session.tokenizer
+    tokenizer = mine.context.tokenizer
     ids = tokenizer.encode(line["prefix"], bos=True) + tokenizer.encode("\n")
     ids = [model.config.image_token_index] * 64 + ids
     with torch.no_grad():

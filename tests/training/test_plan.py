@@ -10,17 +10,17 @@ import pytest
 from conftest import PHOTOS
 
 from pgjax.devices.compiled import _needed
-from pgjax.devices.precision import BFLOAT16, FLOAT16, resolved
 from pgjax.devices.table import Device, get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
-from pgjax.inference.session import open_layout
+from pgjax.loading.model_context import open_sharded_model
+from pgjax.loading.precision import BFLOAT16, FLOAT16, resolved
 from pgjax.recipes import adapted, lighter, transfer
 from pgjax.training.largest import largest_batch
-from pgjax.training.memory import abstract_batch, host_bytes, moments, nbytes, needs
-from pgjax.training.plan import check_fits, plan, report
 from pgjax.training.plan_text import describe, step_line
-from pgjax.training.program import make_program
+from pgjax.training.step_builder import make_step_builder
+from pgjax.training.step_memory import abstract_batch, host_bytes, moments, nbytes, needs
+from pgjax.training.training_plan import check_fits, plan, report
 
 GIB = 2**30
 
@@ -34,14 +34,14 @@ def config(mode="", variant="3b", batch_size=8, **changes):
     return adapted(c, changes)
 
 
-def program(*args, precision=None, **kwargs):
+def builder(*args, precision=None, **kwargs):
     c = resolved(config(*args, **kwargs).to_dict(), precision)
-    return make_program(open_layout(c), c["total_steps"])
+    return make_step_builder(open_sharded_model(c), c["total_steps"])
 
 
 def test_the_t4_recipe_at_full_size():
     """What trains, in what precision, and what the optimizer keeps of it: nothing."""
-    p = program("attention")
+    p = builder("attention")
     state, frozen = p.abstract()
     assert {n.removeprefix("llm/layers/attn/") for n in state.params} == {
         "q_einsum/w", "kv_einsum/w", "attn_vec_einsum/w",
@@ -58,13 +58,13 @@ def test_the_t4_recipe_at_full_size():
 @pytest.mark.slow
 @pytest.mark.parametrize(("res", "batch"), [(224, 8), (448, 2)])
 def test_the_t4_recipe_fits_into_nine_gib(res, batch):
-    p = program("attention", batch_size=batch, **{"model.res": res})
+    p = builder("attention", batch_size=batch, **{"model.res": res})
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
         assert needs(p).peak <= 9 * GIB
 
 
 def test_parts_of_full_tuning():
-    p = program(**{"optimizer.name": "adam"})
+    p = builder(**{"optimizer.name": "adam"})
     n = needs(p, compiled=False)
     parameters = 4 * 2_923_335_408
     assert (n.trainable, n.optimizer, n.gradients) == (parameters, 2 * parameters, parameters)
@@ -86,14 +86,14 @@ def test_what_a_plan_says():
 
 def test_what_a_plan_counts():
     """Of a step of the tiny model, with the rates of a T4."""
-    p, t4 = program("full", "tiny", 16), get_device("t4")
+    p, t4 = builder("full", "tiny", 16), get_device("t4")
     n = needs(p)
     assert n.temporaries > n.gradients and n.peak == n.arguments + n.temporaries
     text, r = describe(p, n, t4), report(p, n, t4)
     assert "It fits" in text and "Compiled for a CPU" in text and "cuda12" in text
     # A product forward is two backward, and remat makes the layers a second time.
-    model, tokens = p.layout.model, 64 + 127
-    layers = sum(math.prod(s) for k, s in p.layout.shapes.items() if k.startswith("llm/layers"))
+    model, tokens = p.sharded.model, 64 + 127
+    layers = sum(math.prod(s) for k, s in p.sharded.shapes.items() if k.startswith("llm/layers"))
     assert r["flops"] > 2 * 4 * layers * 16 * tokens
     logits = 6 * 16 * 128 * model.llm_config.width * model.llm_config.vocab_size
     tower = (
@@ -101,7 +101,7 @@ def test_what_a_plan_counts():
         * 16
         * 64
         * sum(
-            math.prod(s) for k, s in p.layout.shapes.items() if k.startswith("img/") and len(s) > 1
+            math.prod(s) for k, s in p.sharded.shapes.items() if k.startswith("img/") and len(s) > 1
         )
     )
     attention = 8 * 2 * 16 * tokens**2 * 3 * 96 + 8 * 2 * 16 * 64**2 * 3 * 96
@@ -117,7 +117,7 @@ def test_what_a_plan_counts():
 
 def test_one_line_about_the_step_of_a_run(monkeypatch):
     """Of the step that the run compiled anyway; a CPU has no data sheet, so it is spared."""
-    p = program("full", "tiny", 16)
+    p = builder("full", "tiny", 16)
     state, frozen = p.abstract()
     step = p.lower(state, frozen, abstract_batch(p)).compile()
     assert step_line(p, step, 128) is None
@@ -172,11 +172,11 @@ def test_a_compiler_that_gives_up_says_how_much_was_needed():
 def test_a_run_that_cannot_fit_stops(monkeypatch):
     """With the plan in its message, and nothing loaded."""
     small = Device("cpu", 2**20, BFLOAT16)
-    monkeypatch.setattr("pgjax.training.plan.this_device", lambda: small)
+    monkeypatch.setattr("pgjax.training.training_plan.this_device", lambda: small)
     with pytest.raises(UserError, match=r"does not fit into memory.\n\nBatch 8 × 1 image"):
-        check_fits(program(variant="tiny"), {})
+        check_fits(builder(variant="tiny"), {})
     monkeypatch.undo()
-    check_fits(program(variant="tiny"), {})
+    check_fits(builder(variant="tiny"), {})
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_precision_of_a_device(precision, wanted):
     ],
 )
 def test_when_the_loss_is_scaled(mode, changes, scaled):
-    p = program(mode, "tiny", **changes)
+    p = builder(mode, "tiny", **changes)
     assert p.scaled == scaled
     assert (p.abstract()[0].scale is not None) == scaled
 
 
 def test_quantized_parameters_count_as_their_codes():
-    p = program("qlora")
+    p = builder("qlora")
     _, frozen = p.abstract()
     codes = [x for x in jax.tree.leaves(frozen) if x.dtype == jnp.uint8]
     assert sum(x.size for x in codes) * 2 == 1_981_808_640
@@ -216,7 +216,7 @@ def test_quantized_parameters_count_as_their_codes():
 
 def test_the_length_of_texts_must_be_known():
     with pytest.raises(UserError, match=r"texts of unknown tokens.*for_training"):
-        needs(program(variant="tiny", **{"input.pp": "decode"}), compiled=False)
+        needs(builder(variant="tiny", **{"input.pp": "decode"}), compiled=False)
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pgjax import trees
 from pgjax.devices.table import get_device
 from pgjax.devices.targets import target_devices, use_cpu
-from pgjax.inference.arrange import abstract_arranged, is_quantized
+from pgjax.loading.decode_layout import abstract_decode_layout
+from pgjax.loading.quantize_on_load import is_quantized
 from pgjax.models.paligemma import Cache, abstract_params, make_model
 from pgjax.models.quantized import KINDS
 
@@ -33,7 +34,7 @@ from pgjax.models.quantized import KINDS
 # with Triton's kernels all the same, which a GPU that is there would choose from.
 OPTIONS = {"xla_gpu_autotune_level": 0}
 
-# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.devices.precision` has them.
+# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.loading.precision` has them.
 DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
 
 
@@ -44,7 +45,7 @@ def compile_step(device: Any, name: str, kind: str | None, size: str, batch: int
     sharding = NamedSharding(Mesh(np.array([device]), ("data",)), PartitionSpec())
     shapes = trees.flatten(nn.unbox(abstract_params(model)))
     params = {
-        n: abstract_arranged(n, x.shape, _kept(n, x.shape, kept, kind), sharding)
+        n: abstract_decode_layout(n, x.shape, _kept(n, x.shape, kept, kind), sharding)
         for n, x in shapes.items()
     }
 

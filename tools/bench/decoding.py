@@ -70,7 +70,7 @@ class Answers:
 
 def half_model(size: str) -> Any:
     """The model of a size for answering, in this device's precision."""
-    from pgjax.devices.precision import precision_here
+    from pgjax.loading.precision import precision_here
     from pgjax.models.paligemma import make_model
 
     p = precision_here()
@@ -79,9 +79,12 @@ def half_model(size: str) -> Any:
 
 def arranged(params: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
     """Parameters in the form that answers fastest, perhaps with a quantized decoder."""
-    from pgjax.inference.arrange import arrange
+    from pgjax.loading.decode_layout import to_decode_layout
+    from pgjax.loading.quantize_on_load import matrix_kinds
 
-    layers = arrange(params, kind=kind)  # takes them out of params
+    layers = to_decode_layout(
+        params, kinds=matrix_kinds({n: x.shape for n, x in params.items()}, kind)
+    )  # takes them out of params
     return params | layers
 
 
@@ -107,7 +110,7 @@ def compile_answers(model: Any, params: dict[str, Any], batch: int, tokens: int)
     from pgjax import trees
     from pgjax.decoding.generate import advance, begin, plain_rules
     from pgjax.decoding.samplers import greedy
-    from pgjax.inference.compiling import compiler_options
+    from pgjax.loading.compiler_options import compiler_options
 
     image = jnp.asarray(pixels(batch, _res(model)))
     text = jnp.tile(jnp.asarray(PROMPT, jnp.int32), (batch, 1))

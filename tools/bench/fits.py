@@ -34,8 +34,8 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     """The plan's figures; without a compilation where even one row needs too much."""
     from pgjax.devices.table import get_device
     from pgjax.devices.targets import target_devices, use_cpu
-    from pgjax.training.memory import needs
-    from pgjax.training.plan import open_program, plan
+    from pgjax.training.step_memory import needs
+    from pgjax.training.training_plan import open_step_builder, plan
 
     use_cpu()
     name, count = device_and_count(device)
@@ -43,7 +43,7 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     if target_devices(table, count) is None:
         raise SystemExit(f"the compiler of {name} is not installed (extra cuda12 or tpu)")
     least = config_of(model, mode, res, count, count)
-    at_least = needs(open_program(least, table), compiled=False).peak
+    at_least = needs(open_step_builder(least, table), compiled=False).peak
     if at_least > table.usable_bytes:
         return {"largest_batch": 0, "peak_bytes_at_least": at_least}
     config = config_of(model, mode, res, count * START[res], count)

@@ -19,16 +19,16 @@ from common import SIZES
 
 from pgjax.console import gib
 from pgjax.devices.table import Device, get_device
-from pgjax.inference.session import open_layout
+from pgjax.loading.model_context import open_sharded_model
 from pgjax.recipes import adapted, parse_arg, transfer
-from pgjax.training.memory import abstract_batch, needs
-from pgjax.training.plan import open_program
-from pgjax.training.program import Program, make_program
+from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
+from pgjax.training.step_memory import abstract_batch, needs
+from pgjax.training.training_plan import open_step_builder
 
 
 def program_of(
     size: str, res: int, adapt: str, optimizer: str, batch: int, device: Device | None = None
-) -> Program:
+) -> TrainStepBuilder:
     """The training step of a model under an adaptation mode, here or for a device of the table."""
     c = transfer(
         "plan_check", train={}, evals={}, prompt="", target="", variant="3b", res=res, mode=adapt,
@@ -41,20 +41,20 @@ def program_of(
         c.optimizer.name, c.optimizer.args = optimizer, parse_arg(None)
     if device:
         c.mesh.data = 1
-        return open_program(c.to_dict(), device)
-    return make_program(open_layout(c.to_dict()), c.total_steps)
+        return open_step_builder(c.to_dict(), device)
+    return make_step_builder(open_sharded_model(c.to_dict()), c.total_steps)
 
 
-def measured(program: Program, steps: int) -> int:
+def measured(builder: TrainStepBuilder, steps: int) -> int:
     """Bytes that arguments and a few steps take at most, beside what is taken before."""
-    state, frozen = program.abstract()
-    batch = abstract_batch(program)
-    step = program.lower(state, frozen, batch).compile()
+    state, frozen = builder.abstract()
+    batch = abstract_batch(builder)
+    step = builder.lower(state, frozen, batch).compile()
     jax.clear_caches()
     _trim()
     before = _resident("VmRSS")
     frozen = {name: _made(x) for name, x in frozen.items()}
-    state = program.state({name: _made(x) for name, x in state.params.items()})
+    state = builder.state({name: _made(x) for name, x in state.params.items()})
     batch = {name: _made(x) for name, x in batch.items()}
     batch["mask_loss"] = jnp.ones_like(batch["mask_loss"])
     jax.block_until_ready((state, frozen, batch))
@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> float:
         parts = (args.size, args.res, args.adapt, args.optimizer, args.batch)
         made = needs(program_of(*parts, get_device(args.device)))
         described = f"{args.device} described ({made.compiled.compiler}) {gib(made.peak)}, "
-    program = program_of(args.size, args.res, args.adapt, args.optimizer, args.batch)
-    planned, found = needs(program).peak, measured(program, args.steps)
+    builder = program_of(args.size, args.res, args.adapt, args.optimizer, args.batch)
+    planned, found = needs(builder).peak, measured(builder, args.steps)
     print(
         f"{jax.local_devices()[0].device_kind}, {args.size}, mode {args.adapt or 'full'}, "
         f"{args.res} px, batch {args.batch}: "

@@ -23,7 +23,7 @@ import numpy as np
 from pgjax import trees
 from pgjax.checkpoints import sources
 from pgjax.checkpoints.sources import Checkpoint
-from pgjax.inference import session
+from pgjax.loading import model_context
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.recipes import adapted, transfer
 from pgjax.text.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def main() -> None:
     config = adapted(config).to_dict()
     flat = trees.flatten(abstract_params(make_model({**config["model"], "lora": {}})))
     tensors = {name: Random(x.unbox().shape) for name, x in flat.items()}
-    session.open_tokenizer = lambda _: Vocabulary(Tokenizer.tiny().model_bytes)
+    model_context.open_tokenizer = lambda _: Vocabulary(Tokenizer.tiny().model_bytes)
     sources.open_checkpoint = lambda name: Checkpoint(pathlib.Path(name), tensors, {}, None)
 
     start = time.perf_counter()

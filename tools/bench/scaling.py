@@ -29,19 +29,19 @@ def case(device: str, model: str, mode: str, res: int, rows: int, count: int) ->
     """The plan's figures, and the numbers of parameters that theory is about."""
     from pgjax.devices.table import get_device
     from pgjax.devices.targets import target_devices, use_cpu
-    from pgjax.training.plan import open_program, plan
+    from pgjax.training.training_plan import open_step_builder, plan
 
     use_cpu()
     table = get_device(device)
     if target_devices(table, count) is None:
         raise SystemExit(f"the compiler of {device} is not installed (extra cuda12 or tpu)")
     config = config_of(model, mode, res, rows * count, count)
-    program = open_program(config, table)
-    sizes = {name: math.prod(shape) for name, shape in program.layout.shapes.items()}
+    builder = open_step_builder(config, table)
+    sizes = {name: math.prod(shape) for name, shape in builder.sharded.shapes.items()}
     return {
         **plan(config, {}, table, largest=False).report,
         "parameters": sum(sizes.values()),
-        "trainable": sum(sizes[name] for name in program.multipliers),
+        "trainable": sum(sizes[name] for name in builder.multipliers),
     }
 
 

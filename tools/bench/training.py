@@ -73,20 +73,20 @@ def batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
 class Step:
     """A training step as `pgjax.train` compiles it, before there are arrays."""
 
-    program: Any
+    builder: Any
     compiled: Any
     frozen: dict[str, Any]  # shapes
     trainable: dict[str, Any]  # shapes
     seconds: tuple[float, float]  # of tracing, of compiling
 
     def planned(self) -> Any:
-        """What it needs of the device's memory: `pgjax.training.memory.Needs` in bytes."""
+        """What it needs of the device's memory: `pgjax.training.step_memory.Needs` in bytes."""
         from pgjax.devices.compiled import figures_of
         from pgjax.devices.targets import compiler_of
-        from pgjax.training.memory import needs
+        from pgjax.training.step_memory import needs
 
-        found = needs(self.program, compiled=False)
-        made = figures_of(self.compiled, compiler_of(self.program.layout.mesh.devices))
+        found = needs(self.builder, compiled=False)
+        made = figures_of(self.compiled, compiler_of(self.builder.sharded.mesh.devices))
         return dataclasses.replace(found, compiled=made)
 
 
@@ -95,22 +95,22 @@ def compile_step(args: argparse.Namespace, mode: str) -> Step:
     import jax
 
     from pgjax import sharding
-    from pgjax.inference.session import open_layout
-    from pgjax.training.program import make_program
+    from pgjax.loading.model_context import open_sharded_model
+    from pgjax.training.step_builder import make_step_builder
 
     start = time.perf_counter()
-    program = make_program(open_layout(config(args, mode)), 1000)
-    state, frozen = program.abstract()
-    rows = sharding.batch_sharding(program.layout.mesh)
+    builder = make_step_builder(open_sharded_model(config(args, mode)), 1000)
+    state, frozen = builder.abstract()
+    rows = sharding.batch_sharding(builder.sharded.mesh)
     inputs = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows)
         for name, x in batch(args).items()
     }
-    lowered = program.lower(state, frozen, inputs)
+    lowered = builder.lower(state, frozen, inputs)
     traced = time.perf_counter()
     compiled = lowered.compile()
     seconds = traced - start, time.perf_counter() - traced
-    return Step(program, compiled, frozen, state.params, seconds)
+    return Step(builder, compiled, frozen, state.params, seconds)
 
 
 def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float], dict[str, Any]]:
@@ -119,8 +119,8 @@ def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float],
 
     from pgjax import sharding
 
-    frozen, state = random_arrays(step.frozen), step.program.state(random_arrays(step.trainable))
-    inputs = sharding.to_device(step.program.layout.mesh, batch(args))
+    frozen, state = random_arrays(step.frozen), step.builder.state(random_arrays(step.trainable))
+    inputs = sharding.to_device(step.builder.sharded.mesh, batch(args))
     facts, holder = _facts(step.compiled, state.params, state), [state]
     del state  # which a step gives away
 
@@ -145,11 +145,11 @@ def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], 
 
     from pgjax import trees
     from pgjax.models.loss import shift
-    from pgjax.training.program import make_program
+    from pgjax.training.step_builder import make_step_builder
 
     args.remat = "none"
-    program, frozen, trainable = _program(args, mode, make_program)
-    model = program.layout.model
+    builder, frozen, trainable = _program(args, mode, make_step_builder)
+    model = builder.sharded.model
     tx = optax.sgd(0.03) if mode == "attention" else optax.adam(1e-5, b2=0.999)
 
     def loss(trainable, frozen, inputs):
@@ -178,14 +178,15 @@ def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], 
     return run, _facts(compiled, trainable, holder)
 
 
-def _program(args, mode, make_program):
+def _program(args, mode, make_step_builder):
     """Program, frozen and trainable parameters, random."""
-    from pgjax.inference.session import load_params, open_layout
+    from pgjax.loading.model_context import open_sharded_model
+    from pgjax.loading.parameters import load_parameters
 
-    program = make_program(open_layout(config(args, mode)), 1000)
-    params = load_params(program.layout, program.kept.__getitem__)
-    trainable = {name: params.pop(name) for name in program.multipliers}
-    return program, params, trainable
+    builder = make_step_builder(open_sharded_model(config(args, mode)), 1000)
+    params = load_parameters(builder.sharded, builder.storage)
+    trainable = {name: params.pop(name) for name in builder.multipliers}
+    return builder, params, trainable
 
 
 def _facts(compiled, trainable, state) -> dict[str, Any]:

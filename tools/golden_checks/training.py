@@ -8,13 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from golden_checks.common import EXACT, HALF, RELATIVE, Check, Golden, diff, rel
-from pgjax.inference.session import open_layout
+from pgjax.loading.model_context import open_sharded_model
 from pgjax.models.loss import make_loss
 from pgjax.recipes import adapted, default_config
 from pgjax.training.optimizer import apply_optimizer, make_optimizer, split_trainable
-from pgjax.training.program import Program, make_program
 from pgjax.training.schedules import make_schedule
 from pgjax.training.state import TrainState
+from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 
 
 def _loss_fn(g: Golden, t: dict, smoothing: float) -> Callable:
@@ -85,9 +85,9 @@ def sgd(g: Golden) -> Iterator[Check]:
     constant = {"schedule.decay": "constant", "schedule.warmup_percent": 0.0}
     for name, schedule in (("sgd_colab", {}), ("sgd_const", constant)):
         for precision, overrides, tolerance in (("", exact, RELATIVE), (" float16", {}, HALF)):
-            program, state, losses = _run_recipe(g, t, overrides | schedule)
+            builder, state, losses = _run_recipe(g, t, overrides | schedule)
             *losses, after = losses
-            rates = 0.03 * np.array([program.schedule(jnp.int32(i)) for i in range(len(losses))])
+            rates = 0.03 * np.array([builder.schedule(jnp.int32(i)) for i in range(len(losses))])
             yield f"{name}{precision} rates", rel(rates, t[f"{name}/lr"]), RELATIVE
             yield f"{name}{precision} losses", rel(losses, t[f"{name}/losses"]), tolerance
             yield f"{name}{precision} loss after", rel(after, t[f"{name}/loss_after"]), tolerance
@@ -99,27 +99,29 @@ def sgd(g: Golden) -> Iterator[Check]:
             yield f"{name}{precision} parameters", worst, tolerance
 
 
-def _run_recipe(g: Golden, t: dict, overrides: dict) -> tuple[Program, TrainState, list[float]]:
+def _run_recipe(
+    g: Golden, t: dict, overrides: dict
+) -> tuple[TrainStepBuilder, TrainState, list[float]]:
     """The program of the config, its state after three steps, and the losses of four."""
     spec, config = g.manifest["model"], default_config()
     config.adapt, config.total_steps, config.model.res = "attention", 64, spec["res"]
     config.model.img, config.model.llm = ConfigDict(g.sizes["img"]), ConfigDict(g.sizes["llm"])
     config.update_from_flattened_dict(overrides)
     config = adapted(config, overrides)
-    layout = open_layout(config.to_dict())
-    program = make_program(layout, config.total_steps)
+    sharded = open_sharded_model(config.to_dict())
+    builder = make_step_builder(sharded, config.total_steps)
     params = {
-        n: jax.device_put(np.array(x, program.kept[n]), layout.shardings[n])
+        n: jax.device_put(np.array(x, builder.storage[n]), sharded.shardings[n])
         for n, x in g.flat.items()
     }
-    state = program.state({n: params.pop(n) for n in program.multipliers})
+    state = builder.state({n: params.pop(n) for n in builder.multipliers})
     batch = {k: jnp.asarray(t[k]) for k in ("image", "text", "mask_ar", "mask_loss")}
-    step, losses = program.lower(state, params, batch).compile(), []
+    step, losses = builder.lower(state, params, batch).compile(), []
     for _ in range(3):
         state, values = step(state, params, batch)
         losses.append(float(values["loss"]))
     after = jax.tree.map(jnp.copy, state)  # a step gives the loss before its own update
-    return program, after, [*losses, float(step(state, params, batch)[1]["loss"])]
+    return builder, after, [*losses, float(step(state, params, batch)[1]["loss"])]
 
 
 def adam(g: Golden) -> Iterator[Check]:

@@ -38,7 +38,7 @@ def run(case: Any, emit: Any) -> None:
         loss = run_one()
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
-    model = step.program.layout.model
+    model = step.builder.sharded.model
     note = f"{min(seconds):.4f} to {max(seconds):.4f}; {facts['trains']:,} train, "
     note += f"remat {shape.remat}, tower {model.img_dtype.name}, decoder {model.llm_dtype.name}; "
     note += f"loss {loss:.2f}"

@@ -9,7 +9,7 @@ from PIL import Image
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.sources import Source
-from pgjax.evaluation.cases import main_score
+from pgjax.evaluation.example_selection import main_score
 from pgjax.text.locations import parse_boxes
 
 SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers

@@ -20,13 +20,13 @@ _UNITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 def identity(evaluator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-able; equal for two evaluations exactly if they give the same predictions."""
-    session, spec = evaluator.session, dataclasses.asdict(evaluator.spec)
+    context, spec = evaluator.context, dataclasses.asdict(evaluator.spec)
     return {
         **{key: spec[key] for key in _SPEC},
         "examples": len(evaluator.part.source),
-        "model": {k: v for k, v in session.config["model"].items() if k != "remat"},
-        "tokenizer": hashlib.sha256(session.tokenizer.model_bytes).hexdigest()[:16],
-        "parameters": fingerprint(params, session.mesh),
+        "model": {k: v for k, v in context.config["model"].items() if k != "remat"},
+        "tokenizer": hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16],
+        "parameters": fingerprint(params, context.mesh),
     }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pgjax.data.draw import draw_boxes, draw_masks
 from pgjax.errors import UserError
 from pgjax.inference.model import Model
-from pgjax.inference.objects import Found
+from pgjax.inference.objects import DetectedObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -49,7 +49,7 @@ def records(
 
     Args:
       model: from `load`.
-      source: with `__len__`, `__getitem__` and `where`, such as `Asked` or JSONL.
+      source: with `__len__`, `__getitem__` and `where`, such as `PromptedImages` or JSONL.
       task: `answer`, or `detect` or `segment` to read objects from the answers.
       pictures: folder for the images with their objects drawn; None for none.
       **options: of `Model.answers`.
@@ -84,7 +84,7 @@ def records(
         yield record
 
 
-def draw_found(picture: np.ndarray, found: Sequence[Found]) -> np.ndarray:
+def draw_found(picture: np.ndarray, found: Sequence[DetectedObject]) -> np.ndarray:
     """Draws objects, with their masks where they have any, on a copy of uint8 [H,W,3]."""
     masks = [x.mask for x in found if x.mask is not None]
     labels = [f"{x.label} {x.score:.0%}" for x in found]

@@ -3,30 +3,30 @@
 import jax
 
 from pgjax.devices.host import free_host_bytes
-from pgjax.inference.session import Session
+from pgjax.loading.model_context import ModelContext
 
 PROMPT = 64  # tokens that a prompt is expected to have
 _SHARE = 0.7  # of the free memory that a batch may take; the rest is for what is not counted here
 
 
-def rows_that_fit(session: Session, max_new_tokens: int, image_tokens: int = 0) -> int:
+def rows_that_fit(context: ModelContext, max_new_tokens: int, image_tokens: int = 0) -> int:
     """Rows whose decoding fits into the memory that is free beside the loaded parameters.
 
     Args:
-      session: whose model and mesh count.
+      context: whose model and mesh count.
       max_new_tokens: of an answer.
       image_tokens: of a row; 0 for one image.
 
     Returns:
       At least 1.
     """
-    rows = _SHARE * _free_bytes() / row_bytes(session, max_new_tokens, image_tokens)
-    return max(1, int(rows)) * session.mesh.shape["data"]
+    rows = _SHARE * _free_bytes() / row_bytes(context, max_new_tokens, image_tokens)
+    return max(1, int(rows)) * context.mesh.shape["data"]
 
 
-def row_bytes(session: Session, max_new_tokens: int, image_tokens: int = 0) -> int:
+def row_bytes(context: ModelContext, max_new_tokens: int, image_tokens: int = 0) -> int:
     """Bytes that one row takes at most: its cache, and the larger of the two towers' layers."""
-    model = session.model
+    model = context.model
     img, llm = model.img_config, model.llm_config
     patches = model.num_patches
     images = max(1, image_tokens // patches)

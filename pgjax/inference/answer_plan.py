@@ -18,17 +18,19 @@ from pgjax.checkpoints.sources import find_released, open_checkpoint
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import Figures, figures
-from pgjax.devices.precision import AUTO, resolved
 from pgjax.devices.table import Device
 from pgjax.devices.targets import target_devices
-from pgjax.inference.arrange import abstract_arranged, abstract_param, arrange, is_quantized
-from pgjax.inference.compiling import compiler_options
 from pgjax.inference.lengths import compiled_length
-from pgjax.inference.load import stored_dtype
-from pgjax.inference.memory import PROMPT
-from pgjax.inference.session import Layout, is_run, kept_as, on_mesh, open_layout, read_config
+from pgjax.inference.rows_that_fit import PROMPT
+from pgjax.loading.compiler_options import compiler_options
+from pgjax.loading.decode_layout import abstract_decode_layout, to_decode_layout
+from pgjax.loading.model_context import ShardedModel, mesh_for_answering, open_sharded_model
+from pgjax.loading.precision import AUTO, resolved
+from pgjax.loading.quantize_on_load import abstract_param
+from pgjax.loading.run_directory import is_run, read_run
+from pgjax.loading.storage import answering_dtypes, storage_dtypes, with_quantized
 from pgjax.models.paligemma import Cache
-from pgjax.models.quantized import KINDS, check_kind
+from pgjax.models.quantized import check_kind
 
 # Decoders of PaliGemma 2, by the size in a checkpoint's name.
 _DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
@@ -36,10 +38,13 @@ _DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """What a checkpoint is, without its weights."""
+    """What a checkpoint is, without its weights.
+
+    `storage` says a dtype or a kind of quantization by parameter of the model that it is given.
+    """
 
     config: Mapping[str, Any]
-    kept: Callable[[Layout], Mapping[str, Any]]  # dtype or kind of quantization, by name
+    storage: Callable[[ShardedModel], dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,34 +87,36 @@ def plan_answers(
     if quantize:
         check_kind(quantize)
     found = _source(source, base)
-    config = resolved({**found.config, **on_mesh({"data": 1, "model": 1})}, device.precision)
+    config = resolved(
+        {**found.config, **mesh_for_answering({"data": 1, "model": 1})}, device.precision
+    )
     devices = target_devices(device, 1) or jax.devices()[:1]
-    layout = open_layout(config, devices)
-    params = _arranged(layout, found.kept(layout), quantize, quantize_images)
+    sharded = open_sharded_model(config, devices)
+    storage = with_quantized(found.storage(sharded), sharded, quantize, quantize_images)
+    params = _parameters(sharded, storage)
     tokens = compiled_length(max_new_tokens)
-    prefill, step, cache = _programs(layout, params, rows, tokens)
+    prefill, step, cache = _programs(sharded, params, rows, tokens)
     made = {}
     for name, lowered in (("prefill", prefill), ("token", step)):
         with Phase(f"compiling: {name}"):
             made[name] = figures(lowered, devices, options=compiler_options())
-    report = _report(layout, device, params, cache, made, rows, max_new_tokens)
-    return AnswerPlan(_text(layout, device, report, made), report["fits"], report)
+    report = _report(sharded, device, params, cache, made, rows, max_new_tokens)
+    return AnswerPlan(_text(sharded, device, report, made), report["fits"], report)
 
 
 def _source(name: str, base: str | None) -> _Source:
     path = pathlib.Path(name).expanduser()
     if path.is_dir() and is_run(path):
-        config = read_config(path)
-        return _Source(config, lambda layout: kept_as(layout, config["_trained"]))
+        run = read_run(path)
+        return _Source(run.config, lambda sharded: storage_dtypes(sharded, run.trained))
     release = released.get(name)
     if release and not path.exists() and not any(map(find_released, release.files)):
         return _of_release(release)
     checkpoint = open_checkpoint(name, base)
-
-    def kept(layout: Layout) -> dict[str, Any]:
-        return {n: jnp.dtype(stored_dtype(checkpoint, n, None)).name for n in layout.shapes}
-
-    return _Source(_config(checkpoint.spec), kept)
+    return _Source(
+        _config(checkpoint.spec),
+        lambda sharded: answering_dtypes(sharded, checkpoint.tensors, None),
+    )
 
 
 def _of_release(release: released.Release) -> _Source:
@@ -120,52 +127,40 @@ def _of_release(release: released.Release) -> _Source:
     dtype = release.branch
     if dtype == "main":
         dtype = "bfloat16" if second else "float32"
-
-    def kept(layout: Layout) -> dict[str, str]:
-        small = ("/bias", "/scale")  # as `stored_dtype`
-        return {n: "float32" if n.endswith(small) else dtype for n in layout.shapes}
-
-    return _Source(_config(spec), kept)
+    return _Source(_config(spec), lambda sharded: answering_dtypes(sharded, {}, dtype))
 
 
 def _config(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": {**spec, "remat": "none", "img_dtype": AUTO, "llm_dtype": AUTO}}
 
 
-def _arranged(
-    layout: Layout, kept: Mapping[str, Any], kind: str | None, images: bool
-) -> dict[str, Any]:
-    """Shapes of the parameters in the form in which they answer."""
-
-    def how(name: str) -> str:
-        small = kind and kept[name] not in KINDS and is_quantized(name, layout.shapes[name], images)
-        return kind if small else kept[name]
-
-    described = [(n, shape, how(n), layout.shardings[n]) for n, shape in layout.shapes.items()]
-    if layout.mesh.devices.flat[0].platform != "cpu":
-        return _placed(layout, {args[0]: abstract_arranged(*args) for args in described})
+def _parameters(sharded: ShardedModel, storage: Mapping[str, str]) -> dict[str, Any]:
+    """Shapes of the parameters in the decode layout."""
+    described = [(n, x, storage[n], sharded.shardings[n]) for n, x in sharded.shapes.items()]
+    if sharded.mesh.devices.flat[0].platform != "cpu":
+        return _placed(sharded, {args[0]: abstract_decode_layout(*args) for args in described})
     params = {args[0]: abstract_param(*args) for args in described}
 
-    def arranged(params):
+    def to_layout(params):
         params = dict(params)
-        layers = arrange(params)
+        layers = to_decode_layout(params)
         return params | layers
 
-    return _placed(layout, jax.eval_shape(arranged, params))
+    return _placed(sharded, jax.eval_shape(to_layout, params))
 
 
-def _placed(layout: Layout, tree: Any) -> Any:
-    where = NamedSharding(layout.mesh, PartitionSpec())
+def _placed(sharded: ShardedModel, tree: Any) -> Any:
+    where = NamedSharding(sharded.mesh, PartitionSpec())
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), nn.unbox(tree)
     )
 
 
 def _programs(
-    layout: Layout, params: dict[str, Any], rows: int, tokens: int
+    sharded: ShardedModel, params: dict[str, Any], rows: int, tokens: int
 ) -> tuple[jax.stages.Lowered, jax.stages.Lowered, Cache]:
     """Prefill and one token, not yet compiled, and the shapes of the cache between them."""
-    model, res = layout.model, layout.config["model"]["res"]
+    model, res = sharded.model, sharded.config["model"]["res"]
 
     def prefill(params, image, text, mask_ar, mask_input):
         options = {"max_new_tokens": tokens, "cache_dtype": model.llm_dtype, "method": "prefill"}
@@ -176,12 +171,12 @@ def _programs(
         return model.apply({"params": trees.unflatten(params)}, token, cache, method="extend")
 
     def shape(dtype, *dims):
-        return _placed(layout, jax.ShapeDtypeStruct((rows, *dims), dtype))
+        return _placed(sharded, jax.ShapeDtypeStruct((rows, *dims), dtype))
 
     text = shape(jnp.int32, PROMPT)
     inputs = shape(jnp.float32, res, res, 3), text, text, shape(jnp.bool_, PROMPT)
-    with layout.traced():
-        _, cache = _placed(layout, jax.eval_shape(prefill, params, *inputs))
+    with sharded.traced():
+        _, cache = _placed(sharded, jax.eval_shape(prefill, params, *inputs))
         return (
             jax.jit(prefill).lower(params, *inputs),
             jax.jit(extend, donate_argnums=2).lower(params, shape(jnp.int32), cache),
@@ -190,7 +185,7 @@ def _programs(
 
 
 def _report(
-    layout: Layout,
+    sharded: ShardedModel,
     device: Device,
     params: Any,
     cache: Cache,
@@ -234,10 +229,10 @@ def _nbytes(tree: Any) -> int:
 
 
 def _text(
-    layout: Layout, device: Device, report: Mapping[str, Any], made: Mapping[str, Figures]
+    sharded: ShardedModel, device: Device, report: Mapping[str, Any], made: Mapping[str, Figures]
 ) -> str:
-    model, rows = layout.model, report["batch_size"]
-    size = sum(math.prod(shape) for shape in layout.shapes.values())
+    model, rows = sharded.model, report["batch_size"]
+    size = sum(math.prod(shape) for shape in sharded.shapes.values())
     temporaries = report["temporaries_bytes"]
     memory = [
         (f"parameters ({size:,})", report["parameters_bytes"]),
@@ -251,7 +246,7 @@ def _text(
     by = {"cuda": "CUDA's compiler", "tpu": "the TPU's compiler"}.get(report["compiler"], "a CPU's")
     lines = [
         f"Answers of {report['max_new_tokens']} tokens to {rows} × an image of "
-        f"{layout.config['model']['res']} px and {PROMPT} tokens, on {device.name}; computes in "
+        f"{sharded.config['model']['res']} px and {PROMPT} tokens, on {device.name}; computes in "
         f"{model.img_dtype} (image tower) and {model.llm_dtype} (decoder); compiled by {by}"
         + ("." if report["compiler"] != "cpu" or device.target is None else ", in its place."),
         "",

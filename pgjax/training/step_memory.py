@@ -13,7 +13,7 @@ from pgjax.data import ops_text, ops_video
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices.compiled import Figures, figures
 from pgjax.errors import UserError
-from pgjax.training.program import Program
+from pgjax.training.step_builder import TrainStepBuilder
 
 # Of a host, for Python, JAX and a GPU's driver; loading measured on a CPU stays below it.
 RUNTIME = 2 * 2**30
@@ -63,24 +63,24 @@ class Needs:
         return self.arguments + max(self.gradients, self.logits)
 
 
-def needs(program: Program, *, frames: int = 0, compiled: bool = True) -> Needs:
+def needs(builder: TrainStepBuilder, *, frames: int = 0, compiled: bool = True) -> Needs:
     """What a step of the program needs.
 
     Args:
-      program: from `make_program`; no parameter or example need exist, nor the devices.
+      builder: from `make_step_builder`; no parameter or example need exist, nor the devices.
       frames: images per example; 0 for what the config's operations say.
       compiled: whether to compile the step, for what the devices' compiler makes of it.
 
     Raises:
       UserError: the config does not say how long texts are.
     """
-    state, frozen = program.abstract()
-    batch = abstract_batch(program, frames)
-    layout = program.layout
+    state, frozen = builder.abstract()
+    batch = abstract_batch(builder, frames)
+    sharded = builder.sharded
     rows, length = batch["text"].sharding.shard_shape(batch["text"].shape)
-    chunk = min(layout.config["loss_chunk"], length)
-    vocab = layout.model.llm_config.vocab_size
-    parts = layout.config["grad_accum_steps"]
+    chunk = min(sharded.config["loss_chunk"], length)
+    vocab = sharded.model.llm_config.vocab_size
+    parts = sharded.config["grad_accum_steps"]
     wide = {n: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding)
             for n, x in state.params.items()}  # fmt: skip
     found = Needs(
@@ -93,24 +93,24 @@ def needs(program: Program, *, frames: int = 0, compiled: bool = True) -> Needs:
     )
     if not compiled:
         return found
-    lowered = program.lower(state, frozen, batch)
-    made = figures(lowered, layout.mesh.devices, unknown_trips=loss_chunks(program, length))
+    lowered = builder.lower(state, frozen, batch)
+    made = figures(lowered, sharded.mesh.devices, unknown_trips=loss_chunks(builder, length))
     return dataclasses.replace(found, compiled=made)
 
 
-def loss_chunks(program: Program, length: int) -> int:
+def loss_chunks(builder: TrainStepBuilder, length: int) -> int:
     """Parts in which the loss makes logits, if every column of a text is supervised."""
-    return -(-length // program.layout.config["loss_chunk"])
+    return -(-length // builder.sharded.config["loss_chunk"])
 
 
-def abstract_batch(program: Program, frames: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(builder: TrainStepBuilder, frames: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a training batch, see `needs`."""
-    layout = program.layout
-    config = layout.config
+    sharded = builder.sharded
+    config = sharded.config
     rows, res = config["input"]["batch_size"], config["model"]["res"]
     length, found = _text_and_frames(config["input"])
     frames = frames or found
-    split = sharding.batch_sharding(layout.mesh)
+    split = sharding.batch_sharding(sharded.mesh)
     image = (rows, *((frames,) if frames > 1 else ()), res, res, 3)
     text = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=split)
     return {
@@ -138,13 +138,13 @@ def _text_and_frames(spec: dict[str, Any]) -> tuple[int, int]:
     return lengths.pop(), max(frames)
 
 
-def host_bytes(program: Program) -> int:
+def host_bytes(builder: TrainStepBuilder) -> int:
     """About what loading needs of the host's memory, beside what stays on a CPU "device".
 
     Large parameters go slice by slice: as stored (float32 at most), and in their own dtype.
     """
     largest = 0
-    state, frozen = program.abstract()
+    state, frozen = builder.abstract()
     for x in jax.tree.leaves((state.params, frozen)):
         shard = x.sharding.shard_shape(x.shape)
         row = math.prod(shard[1:])

@@ -8,15 +8,15 @@ import jax
 
 from pgjax.console import Phase, gib, table
 from pgjax.devices.bounds import Bounds, bounds
-from pgjax.devices.precision import resolved
 from pgjax.devices.table import Device, this_device
 from pgjax.devices.targets import compiler_of, target_devices
 from pgjax.errors import UserError
-from pgjax.inference.session import open_layout
+from pgjax.loading.model_context import open_sharded_model
+from pgjax.loading.precision import resolved
 from pgjax.training.largest import largest_batch
-from pgjax.training.memory import Needs, needs
 from pgjax.training.plan_text import describe
-from pgjax.training.program import Program, make_program
+from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
+from pgjax.training.step_memory import Needs, needs
 
 Config = Mapping[str, Any]
 CLOSE = 0.5  # share of a device's memory from which the exact figure is worth a compilation
@@ -56,15 +56,15 @@ def plan(
     Raises:
       UserError: a config that does not fit together.
     """
-    program = open_program(config, device)
-    with Phase(f"compiling the step {_by(program)}"):
-        found = needs(program, frames=frames)
+    builder = open_step_builder(config, device)
+    with Phase(f"compiling the step {_by(builder)}"):
+        found = needs(builder, frames=frames)
     fits = found.peak <= device.usable_bytes
-    most, full = _largest(config, program, found, device, frames) if largest else (None, None)
-    text = describe(program, found, device, frames, most)
+    most, full = _largest(config, builder, found, device, frames) if largest else (None, None)
+    text = describe(builder, found, device, frames, most)
     if not fits:
         text += "\n\n" + _changes(lighter, device, frames)
-    figures = report(program, found, device)
+    figures = report(builder, found, device)
     least = full and _bounds(full, device)
     figures |= {
         "largest_batch": most,
@@ -75,7 +75,7 @@ def plan(
     return Plan(text, fits, figures)
 
 
-def check_fits(program: Program, lighter: Mapping[str, Config]) -> None:
+def check_fits(builder: TrainStepBuilder, lighter: Mapping[str, Config]) -> None:
     """Stops a run that cannot fit into this machine's memory, before anything is loaded.
 
     Raises:
@@ -83,26 +83,26 @@ def check_fits(program: Program, lighter: Mapping[str, Config]) -> None:
     """
     device = this_device()
     try:
-        found = needs(program, compiled=False)
+        found = needs(builder, compiled=False)
     except UserError:  # operations of the user's own, whose text length nobody can know
         return
     if found.peak > CLOSE * device.usable_bytes and found.peak <= device.usable_bytes:
         with Phase("compiling the step, to see whether it fits"):
-            found = needs(program)
+            found = needs(builder)
     if found.peak > device.usable_bytes:
         raise UserError(
-            f"this run does not fit into memory.\n\n{describe(program, found, device)}\n\n"
+            f"this run does not fit into memory.\n\n{describe(builder, found, device)}\n\n"
             + _changes(lighter, device, 0)
         )
 
 
-def report(program: Program, found: Needs, device: Device) -> dict[str, Any]:
+def report(builder: TrainStepBuilder, found: Needs, device: Device) -> dict[str, Any]:
     """The plan for programs, in bytes, FLOPs and seconds, per device and step.
 
     What is not known is None: times without a data sheet, and all that a compiler which gave up
     for lack of memory did not say.
     """
-    config, mesh = program.layout.config, program.layout.mesh
+    config, mesh = builder.sharded.config, builder.sharded.mesh
     made, batch = found.compiled, config["input"]["batch_size"]
     cost = made.cost
     least = _bounds(found, device)
@@ -132,8 +132,8 @@ def report(program: Program, found: Needs, device: Device) -> dict[str, Any]:
     }
 
 
-def _by(program: Program) -> str:
-    compiler = compiler_of(program.layout.mesh.devices)
+def _by(builder: TrainStepBuilder) -> str:
+    compiler = compiler_of(builder.sharded.mesh.devices)
     return {"cuda": "by CUDA's compiler", "tpu": "by the TPU's compiler"}.get(compiler, "for a CPU")
 
 
@@ -143,7 +143,7 @@ def _bounds(found: Needs, device: Device) -> Bounds | None:
 
 
 def _largest(
-    config: Config, program: Program, found: Needs, device: Device, frames: int
+    config: Config, builder: TrainStepBuilder, found: Needs, device: Device, frames: int
 ) -> tuple[int | None, Needs | None]:
     """The largest batch that fits, of those that devices and parts divide, and what it needs.
 
@@ -151,13 +151,13 @@ def _largest(
     """
     if found.compiled.compiler == "cpu":
         return None, None
-    each = program.layout.mesh.shape["data"] * config["grad_accum_steps"]
+    each = builder.sharded.mesh.shape["data"] * config["grad_accum_steps"]
     tried = {config["input"]["batch_size"]: found}
 
     def peak(batch: int) -> int:
         changed = {**config, "input": {**config["input"], "batch_size": batch}}
         with Phase(f"compiling with a batch of {batch}"):
-            tried[batch] = needs(open_program(changed, device), frames=frames)
+            tried[batch] = needs(open_step_builder(changed, device), frames=frames)
         return tried[batch].peak
 
     known = {batch: needed.peak for batch, needed in tried.items()}
@@ -165,7 +165,7 @@ def _largest(
     return largest, tried.get(largest)
 
 
-def open_program(config: Config, device: Device) -> Program:
+def open_step_builder(config: Config, device: Device) -> TrainStepBuilder:
     """The step of a config, on devices of the target's compiler.
 
     Where that is not installed, on as many of the devices that are there as the mesh takes.
@@ -179,8 +179,8 @@ def open_program(config: Config, device: Device) -> Program:
     devices = target_devices(device, wanted)
     if devices is None and wanted > jax.device_count():
         raise UserError(f"{wanted} devices are needed, and there are {jax.device_count()}.")
-    layout = open_layout(config, devices or jax.devices()[:wanted])
-    return make_program(layout, config["total_steps"] or _STEPS)
+    sharded = open_sharded_model(config, devices or jax.devices()[:wanted])
+    return make_step_builder(sharded, config["total_steps"] or _STEPS)
 
 
 def _changes(lighter: Mapping[str, Config], device: Device, frames: int) -> str:
@@ -188,11 +188,11 @@ def _changes(lighter: Mapping[str, Config], device: Device, frames: int) -> str:
     rows = []
     for flags, config in lighter.items():
         try:
-            program = open_program(config, device)
-            found = needs(program, frames=frames, compiled=False)
+            builder = open_step_builder(config, device)
+            found = needs(builder, frames=frames, compiled=False)
             if found.peak <= device.usable_bytes:
                 with Phase(f"compiling with {flags}"):
-                    found = needs(program, frames=frames)
+                    found = needs(builder, frames=frames)
         except UserError:  # a batch that does not split so, or more devices than there are
             continue
         least = "" if found.compiled else "at least "

@@ -21,7 +21,9 @@ from pgjax.checkpoints.peft import merged, write_adapter
 from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError, note
-from pgjax.inference.session import is_run, open_run, open_tokenizer
+from pgjax.loading.model_context import open_tokenizer
+from pgjax.loading.parameters import open_run
+from pgjax.loading.run_directory import is_run, read_run
 from pgjax.models.lora import Lora, lora_config
 from pgjax.models.paligemma import explicit
 from pgjax.models.quantized import Quantized, dequantize
@@ -99,19 +101,19 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
     """
     path = pathlib.Path(name)
     if path.is_dir() and is_run(path):
-        session, params = open_run(path)
-        frozen = np.dtype(DTYPES[session.config["frozen_dtype"]])
+        context, params = open_run(path)
+        frozen = np.dtype(DTYPES[context.config["frozen_dtype"]])
         tensors = {
-            name: DeviceTensor(x, session.shapes[name], getattr(x, "dtype", frozen))
+            name: DeviceTensor(x, context.shapes[name], getattr(x, "dtype", frozen))
             for name, x in params.items()
         }
         return WeightSource(
             tensors,
-            explicit(session.model),
-            session.tokenizer.model_bytes,
-            session.config["_trained"],
-            base or session.config["init"],
-            session.model.lora,
+            explicit(context.model),
+            context.tokenizer.model_bytes,
+            list(read_run(path).trained),
+            base or context.config["init"],
+            context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)
     if tokenizer is None:

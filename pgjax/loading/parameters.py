@@ -1,0 +1,215 @@
+"""Loads parameters onto the mesh, for training and for answering alike.
+
+A source is random initialisation, a checkpoint, or a run directory, which holds what it trained
+and names the source that it started from.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+
+from pgjax import trees
+from pgjax.checkpoints import sources
+from pgjax.checkpoints.load import load, resampled
+from pgjax.checkpoints.resume import FOLDER, Checkpoints
+from pgjax.checkpoints.sources import Checkpoint
+from pgjax.errors import UserError
+from pgjax.loading.decode_layout import to_decode_layout
+from pgjax.loading.model_context import (
+    Flat,
+    ModelContext,
+    mesh_for_answering,
+    open_model_context,
+)
+from pgjax.loading.quantize_on_load import quantize_layers
+from pgjax.loading.run_directory import is_run, read_run
+from pgjax.loading.storage import storage_dtypes, with_quantized
+from pgjax.models.lora import is_adapter, lora_config
+from pgjax.models.paligemma import init_params
+from pgjax.models.quantized import KINDS
+from pgjax.text.tokenizer import Tokenizer
+
+
+def load_parameters(
+    context: ModelContext, storage: Mapping[str, str], *, decode_layout: bool = False
+) -> Flat:
+    """Loads the parameters that the config's `init` names.
+
+    LoRA adapters that the source does not hold are initialised, so that the model is at first the
+    one without them.
+
+    Args:
+      context: the model on its mesh, whose config names the source.
+      storage: a float dtype, or the kind of quantization (int8, int4, nf4), by parameter.
+      decode_layout: whether the result is in the layout of `to_decode_layout`, for answering;
+        otherwise layers are stacked, for training.
+
+    Raises:
+      UserError: the source is not found, or does not fit the model.
+    """
+    return _loader(context, storage, decode_layout).load(context.config)
+
+
+def place_checkpoint(
+    context: ModelContext, checkpoint: Checkpoint, storage: Mapping[str, str]
+) -> Flat:
+    """Loads an opened checkpoint for answering; see `load_parameters`.
+
+    Raises:
+      UserError: it does not fit the model.
+    """
+    loader = _loader(context, storage, True)
+    return loader.place(
+        checkpoint.tensors,
+        loader.targets,
+        what=f"Checkpoint {checkpoint.path}",
+        lora=checkpoint.spec.get("lora"),
+    )
+
+
+def open_run(
+    path: pathlib.Path | str,
+    *,
+    dtype: str | None = None,
+    mesh: Mapping[str, int] | None = None,
+    quantize: str | None = None,
+    quantize_images: bool = False,
+    decode_layout: bool = False,
+) -> tuple[ModelContext, Flat]:
+    """Opens a run directory with its newest checkpoint, on this machine's devices.
+
+    Args:
+      path: the `--workdir` of a training run.
+      dtype: of the parameters that are not quantized; None for those of training.
+      mesh: sizes of `data` and `model`, see `mesh_for_answering`.
+      quantize: int8, int4 or nf4 for the matrices that training did not quantize.
+      quantize_images: whether the image tower's matrices are quantized as well.
+      decode_layout: as for `load_parameters`.
+
+    Raises:
+      UserError: not a run directory, or no whole checkpoint.
+    """
+    run = read_run(path)
+    config = {**run.config, **mesh_for_answering(mesh)}
+    context = open_model_context(config, Tokenizer.from_file(run.tokenizer))
+    start = dataclasses.replace(context, config={**context.config, "init": str(path)})
+    stored = storage_dtypes(context, run.trained)
+    stored = {name: x if x in KINDS else dtype or x for name, x in stored.items()}
+    stored = with_quantized(stored, context, quantize, quantize_images)
+    return context, load_parameters(start, stored, decode_layout=decode_layout)
+
+
+def _loader(context: ModelContext, storage: Mapping[str, str], decode_layout: bool) -> "_Loader":
+    kinds = {name: kind for name, kind in storage.items() if kind in KINDS}
+    targets = {
+        name: jax.ShapeDtypeStruct(
+            shape, "float32" if name in kinds else storage[name], sharding=context.shardings[name]
+        )
+        for name, shape in context.shapes.items()
+    }
+    return _Loader(context, targets, kinds, decode_layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loader:
+    """What is wanted: targets and kinds of quantization by name, and the layout."""
+
+    context: ModelContext
+    targets: dict[str, jax.ShapeDtypeStruct]
+    kinds: dict[str, str]
+    decode_layout: bool
+
+    def load(self, config: Mapping[str, Any], but: Collection[str] = ()) -> Flat:
+        """All parameters but some: those that a run which started from these has trained."""
+        source = config["init"]
+        wanted = {name: t for name, t in self.targets.items() if name not in but}
+        if not wanted:
+            return {}
+        if not source:
+            return self._converted(self._random(wanted, config["seed"]))
+        if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
+            return self._from_run(path, but)
+        checkpoint = sources.open_checkpoint(source)
+        return self.place(
+            {name: x for name, x in checkpoint.tensors.items() if name not in but},
+            wanted,
+            what=f"Checkpoint {checkpoint.path}",
+            lora=checkpoint.spec.get("lora"),
+        )
+
+    def place(
+        self,
+        tensors: Mapping[str, Any],
+        wanted: Mapping[str, jax.ShapeDtypeStruct],
+        *,
+        what: str,
+        lora: Mapping[str, Any] | None,
+    ) -> Flat:
+        """Brings a checkpoint's tensors to the devices, and initialises the adapters it lacks."""
+        _check_adapters(what, lora, self.context)
+        new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
+        wanted = {name: t for name, t in wanted.items() if name not in new}
+        tensors = dict(resampled(tensors, wanted, what))
+        trees.check_same(wanted, tensors, what=what)
+        made = self._random(new, self.context.config["seed"]) if new else {}
+        made = to_decode_layout(made) | made if self.decode_layout else made
+        converted = self._convert(tensors, wanted)  # takes out what it converts
+        rest = {name: wanted[name] for name in tensors}
+        return {**converted, **load(tensors, rest, what=what), **made}
+
+    def _convert(
+        self, values: dict[str, Any], targets: Mapping[str, jax.ShapeDtypeStruct] | None
+    ) -> dict[str, Any]:
+        """Takes out what is quantized or, for answering, laid out anew, and returns that."""
+        kinds = {name: kind for name, kind in self.kinds.items() if name in values}
+        if self.decode_layout:
+            return to_decode_layout(values, targets, kinds=kinds)
+        return quantize_layers(values, targets, kinds, unstacked=False)
+
+    def _converted(self, arrays: Flat) -> Flat:
+        converted = self._convert(arrays, None)
+        return {**arrays, **converted}
+
+    def _random(self, targets: Mapping[str, jax.ShapeDtypeStruct], seed: int) -> Flat:
+        @functools.partial(jax.jit, out_shardings={n: t.sharding for n, t in targets.items()})
+        def init(key):
+            flat = trees.flatten(init_params(self.context.model, key))
+            return {name: flat[name].astype(t.dtype) for name, t in targets.items()}
+
+        return init(jax.random.key(seed))
+
+    def _from_run(self, path: pathlib.Path, but: Collection[str]) -> Flat:
+        """A run directory's trained parameters, over those of the source it started from."""
+        run, what = read_run(path), f"Run directory {path}"
+        checkpoints = Checkpoints(path, read_only=True) if (path / FOLDER).is_dir() else None
+        step = checkpoints and checkpoints.latest()
+        if checkpoints is None or step is None:
+            raise UserError(f"{what} holds no whole checkpoint.")
+        _check_adapters(what, run.config["model"].get("lora"), self.context)
+        if foreign := sorted({*run.trained} - self.targets.keys()):
+            raise UserError(f"{what} trained what this config's model lacks: {foreign[:3]} ….")
+        params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
+        params = self._converted({n: x for n, x in params.items() if n not in but})
+        return {**self.load(run.config, {*but, *run.trained}), **params}
+
+
+def _check_adapters(what: str, spec: Mapping[str, Any] | None, context: ModelContext) -> None:
+    """Checks that adapters which the source holds mean the same in this model."""
+    theirs, ours = lora_config(spec or {}), context.model.lora
+    if not theirs.rank:
+        return
+    if not ours.rank:
+        raise UserError(
+            f"{what} holds LoRA adapters, and this config's model.lora.rank is 0; merge them into "
+            "a checkpoint with `pgjax convert` and start from that."
+        )
+    kinds = [(x.rank, x.alpha, x.rslora) for x in (theirs, ours)]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            f"{what} holds LoRA adapters of (rank, alpha, rslora) {kinds[0]}, but this config's "
+            f"model.lora says {kinds[1]}."
+        )
