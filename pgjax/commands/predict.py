@@ -23,8 +23,8 @@ class Predict(DistributedCommand):
         super().__init__(argv)
         self._checkpoint = self.text(
             "checkpoint", None,
-            "The checkpoint: a name (see pgjax list checkpoints), an .npz, a folder, an adapter, or "
-            "a run directory.",
+            "The checkpoint: a name (see pgjax list checkpoints), an .npz, a folder, an adapter, "
+            "or a run directory.",
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
         self._base = self.text(
