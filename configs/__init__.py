@@ -1,1 +1,1 @@
-"""Configs of runs that are no transfer; installed as pgjax.configs, and named without the folder."""
+"""Run configs that are not transfers; installed as pgjax.configs."""

@@ -19,6 +19,5 @@ def get_config(arg=None):
     """The configs to evaluate, as `--benchmarks` takes them."""
     parse_arg(arg)
     return tuple(
-        f"transfers/{name}.py:res={res},init=ft-{checkpoint}-{res}"
-        for name, (res, checkpoint) in TABLE.items()
+        f"{name}:res={res},init=ft-{checkpoint}-{res}" for name, (res, checkpoint) in TABLE.items()
     )

@@ -12,4 +12,4 @@ def get_config(arg=None):
     """The configs to evaluate, as `--benchmarks` takes them."""
     arg = parse_arg(arg, res=224, init="")
     init = arg.init or f"mix-{arg.res}"
-    return tuple(f"transfers/{name}.py:res={arg.res},init={init}" for name in ("mmvp", "pope"))
+    return tuple(f"{name}:res={arg.res},init={init}" for name in ("mmvp", "pope"))

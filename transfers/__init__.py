@@ -1,1 +1,1 @@
-"""Configs of transfers, one file each; installed as pgjax.transfers, named without the folder."""
+"""Configs of transfers, one file each; installed as pgjax.transfers."""

@@ -4,29 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, ROOT
+from conftest import PHOTOS
 from PIL import Image
 
+from pgjax.data.inspection import check_set, describe
 from pgjax.data.sources import make_source
 from pgjax.text.tokenizer import Tokenizer
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import check_data
-
-    return check_data
-
 
 PP = "decode|resize(32)|value_range(-1, 1)|for_training({}, on_truncate='truncate')"
 
 
-def check(tool, folder, lines, text_len=64, **options):
+def check(folder, lines, text_len=64, **options):
     (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     source = make_source({"name": "jsonl", "fname": str(folder / "data.jsonl")})
     options = {"most": 0, **options}
-    return tool.check_set("train", source, PP.format(text_len), Tokenizer.tiny(), **options)
+    return check_set("train", source, PP.format(text_len), Tokenizer.tiny(), **options)
 
 
 @pytest.fixture
@@ -37,11 +29,11 @@ def photos(tmp_path):
     return tmp_path
 
 
-def test_all_is_well(tool, photos):
+def test_all_is_well(photos):
     lines = [
         {"image": f"{i}.png", "prefix": "caption en", "suffix": "red", "id": i} for i in range(6)
     ]
-    found = check(tool, photos, lines, out=photos / "out")
+    found = check(photos, lines, out=photos / "out")
     tokenizer = Tokenizer.tiny()
     prompt = len(tokenizer.encode("caption en", bos=True)) + 1
     assert found["height"] == {"min": 20, "median": 22.5, "p95": 24.8, "max": 25}
@@ -50,15 +42,15 @@ def test_all_is_well(tool, photos):
     assert found["target"]["max"] == len(tokenizer.encode("red", eos=True))
     assert (found["examples"], found["looked_at"], found["images"]) == (6, 6, [1])
     assert [found[k]["count"] for k in ("unreadable", "unlearned", "cut", "twice")] == [0] * 4
-    assert len(list(tool.describe(found))) == 6
+    assert len(list(describe(found))) == 6
     with Image.open(photos / "out/train.png") as sheet:
         colors = np.array([color for _, color in sheet.convert("L").getcolors()])
     for i in range(6):  # all six images are on it
         assert abs(colors - 40 * i).min() <= 1
-    assert check(tool, photos, lines, most=2)["looked_at"] == 2
+    assert check(photos, lines, most=2)["looked_at"] == 2
 
 
-def test_what_is_wrong(tool, photos):
+def test_what_is_wrong(photos):
     (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:60])
     long = "a red circle and a blue square " * 4
     lines = [
@@ -69,7 +61,7 @@ def test_what_is_wrong(tool, photos):
         {"image": "4.png", "prefix": "caption en", "suffix": 3, "id": 4},
         {"image": "5.png", "prefix": "caption en", "suffix": "red", "id": 0},
     ]
-    found = check(tool, photos, lines, text_len=24)
+    found = check(photos, lines, text_len=24)
     place = f"{photos}/data.jsonl"
     assert found["cut"] == {"count": 2, "examples": [f"{place}:1", f"{place}:2"]}
     assert found["unlearned"] == {"count": 1, "examples": [f"{place}:2"]}
@@ -81,12 +73,12 @@ def test_what_is_wrong(tool, photos):
         strict=True,
     ):
         assert said.startswith(f"{place}:{line}: ") and reason in said
-    assert len(list(tool.describe(found))) == 10
+    assert len(list(describe(found))) == 10
 
 
 @pytest.mark.slow
 def test_command(command, tmp_path):
-    args = ["tools/check_data.py", "--config=transfers/forkme.py:variant=tiny", f"--out={tmp_path}"]
+    args = ["-m", "pgjax", "check-data", "--config=forkme:variant=tiny", f"--out={tmp_path}"]
     done = command(*args, f"--config.input.data.fname={PHOTOS / 'photos.jsonl'}")
     assert "train:\n  " in done.stdout and "answers:\n" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {

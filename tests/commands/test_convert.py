@@ -1,5 +1,6 @@
 """The converter, from every kind of source to every kind of destination."""
 
+import functools
 import json
 import os
 import subprocess
@@ -10,21 +11,15 @@ import pytest
 from conftest import GOLDEN, PHOTOS, ROOT
 from hub_server import Hub
 
+from pgjax.checkpoints.hf_export import DTYPES
 from pgjax.checkpoints.npz import base_of, open_npz, read_npz
 from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.errors import UserError
 
 
 @pytest.fixture
-def convert(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import convert
-
-    def run(*args, status=0):
-        assert convert.main(list(map(str, args))) == status
-        return capsys.readouterr()
-
-    return run
+def convert(program):
+    return functools.partial(program, "convert")
 
 
 def test_there_and_back(convert, tmp_path):
@@ -58,11 +53,21 @@ def test_mistakes(convert, tmp_path):
     for args, message in (
         (("tiny", tmp_path / "there.npz"), "exists already"),
         (("tiny", tmp_path / "d.npz", "--delta"), "--delta takes a run directory"),
-        (("tiny", tmp_path / "x.npz", "--push_to_hub", "me/x"), "--push_to_hub uploads a folder"),
+        (("tiny", tmp_path / "x", "--adapter"), "--adapter takes a run directory with LoRA"),
         (("tyny", tmp_path / "x.npz"), "neither a path nor a released name"),
     ):
         assert message in convert(*args, status=1).err
+    for args, message in (
+        (("tiny", tmp_path / "x.npz", "--push_to_hub", "me/x"), "--push_to_hub uploads a folder"),
+        (("tiny",), "expected SOURCE DEST"),
+        (("tiny", tmp_path / "x.npz", "--dtype=int8"), "value should be one of"),
+    ):
+        assert message in convert(*args, status=2).err
     assert [p.name for p in tmp_path.iterdir()] == ["there.npz"]
+
+
+def test_precisions_are_those_of_the_writer(convert):
+    assert f"--dtype={'|'.join(DTYPES)}\n" in convert("--help").out
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +120,7 @@ def push(tmp_path):
             "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": token, "NO_PROXY": "*",
             "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
         }  # fmt: skip
-        command = [sys.executable, ROOT / "tools/convert.py", "tiny", dest]
+        command = [sys.executable, ROOT / "tools/convert.py", "tiny", dest]  # its former name
         command += ["--push_to_hub", "me/mine"]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
@@ -135,6 +140,6 @@ def test_a_refused_push_leaves_the_folder(push, tmp_path):
     with Hub({}) as hub:
         done = push(hub, tmp_path / "hf", "bad")
     assert done.returncode == 1 and not hub.repos
-    assert "is whole, but could not be pushed to me/mine" in done.stderr
+    assert "is written, but not pushed to me/mine" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "hf" / "config.json").exists()

@@ -31,7 +31,7 @@ def url(tmp_path_factory):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "tools/demo.py", f"--port={port}"],
+            [sys.executable, "-m", "pgjax", "demo", f"--port={port}"],
             cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}"

@@ -1,10 +1,10 @@
 """Annotations as their owners write them, to lines that train and are read back."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from pgjax.data.masks import crop_mask, paste_mask
@@ -17,15 +17,8 @@ H, W = 100, 200
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import make_jsonl
-
-    def run(*args, status=0):
-        assert make_jsonl.main(list(map(str, args))) == status
-        return capsys.readouterr()
-
-    return run
+def tool(program):
+    return functools.partial(program, "make-jsonl")
 
 
 @pytest.fixture

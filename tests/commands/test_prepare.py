@@ -9,20 +9,21 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import ROOT, TESTS
+from conftest import TESTS
 from PIL import Image
 
 from pgjax.data.decode import decode_image
 from pgjax.data.sources import make_source
 from pgjax.errors import DataError, UserError
 
-sys.path += [str(ROOT / "tools"), str(TESTS / "benchmarks")]
+sys.path.append(str(TESTS / "benchmarks"))
 
 import make_nocaps
-import prepare
 from fixture import picture, write, write_zip
 
+from pgjax.benchmarks import preparation
 from pgjax.benchmarks.official_files import Files
+from pgjax.benchmarks.readers import READERS
 from pgjax.benchmarks.shards import encoded_image
 
 
@@ -34,19 +35,19 @@ def source(tmp_path):
 
 def run(source, out, name="nocaps", **options):
     defaults = {"workers": 0, "check_counts": False, "splits": ["validation"]}
-    return prepare.prepare(name, source, out, **{**defaults, **options})
+    return preparation.prepare(name, source, out, **{**defaults, **options})
 
 
 def open_split(out, split="validation"):
     return make_source({"name": "prepared", "dataset": "nocaps", "split": split, "data_dir": out})
 
 
-def test_what_cannot_be_read_is_listed(source, tmp_path, capsys):
+def test_what_cannot_be_read_is_listed(source, tmp_path, program):
     (source / "images/000f.jpg").unlink()
     (source / "images/002f.jpg").write_bytes(picture(2)[:-300])
-    args = ["nocaps", f"--source={source}", f"--out={tmp_path}", "--workers=0", "--no-check_counts"]
-    assert prepare.main([*args, "--splits=validation"]) == 3
-    said = capsys.readouterr()
+    args = ["prepare", "nocaps", f"--source={source}", f"--out={tmp_path}", "--workers=0"]
+    args += ["--no-check_counts"]
+    said = program(*args, "--splits=validation", status=3)
     assert "validation: 1 examples" in said.out
     assert "left out: validation 0: 000f.jpg is not among the source's files" in said.err
     assert "left out: validation 2: images/002f.jpg: the image is damaged" in said.err
@@ -55,42 +56,38 @@ def test_what_cannot_be_read_is_listed(source, tmp_path, capsys):
     assert report["splits"] == {"validation": {"examples": 1, "official": 4500}}
     assert [open_split(tmp_path)[0]["image_id"]] == [1]
 
-    assert prepare.main([*args, "--splits=validation"]) == 1
-    assert "is there already; --overwrite replaces it" in capsys.readouterr().err
-    assert prepare.main([*args, "--splits=test", "--overwrite"]) == 1
-    assert "test has no example that can be read (the first: 000f.jpg" in capsys.readouterr().err
+    said = program(*args, "--splits=validation", status=1)
+    assert "exists already; --overwrite replaces it" in said.err
+    said = program(*args, "--splits=test", "--overwrite", status=1)
+    assert "test has no example that can be read (the first reason: 000f.jpg" in said.err
 
 
-def test_messages(source, tmp_path, capsys):
-    args = ["nocaps", f"--source={source}", f"--out={tmp_path}", "--workers=0"]
-    assert prepare.main(args) == 1
-    err = capsys.readouterr().err
+def test_messages(source, tmp_path, program):
+    args = ["prepare", "nocaps", f"--source={source}", f"--out={tmp_path}", "--workers=0"]
+    err = program(*args, status=1).err
     assert "validation has 3 of 4,500; test has 1 of 10,600" in err and err.count("\n") == 1
     for changed, message in (
-        (["--splits=val"], r"--splits ['val'] is unknown; nocaps has ['validation', 'test']"),
+        (["--splits=val"], r"--splits ['val']: nocaps has only ['validation', 'test']"),
         ([f"--source={source}/nope"], "nope is no folder"),
         ([f"--source={source}/images"], "nocaps_val_4500_captions.json is not among the source's"),
     ):
-        assert prepare.main([*args, *changed]) == 1
-        assert message in capsys.readouterr().err
+        assert message in program(*args, *changed, status=1).err
     assert not list(tmp_path.glob("nocaps/*/*.array_record*"))
-    with pytest.raises(UserError, match=r"'nocaps' is not prepared in .*prepare.py nocaps --help"):
+    with pytest.raises(UserError, match=r"'nocaps' is not prepared.*pgjax prepare nocaps --help"):
         open_split(tmp_path)
 
 
-def test_help_says_where_and_under_which_licence(capsys):
-    for name, reader in prepare.READERS.items():
-        with pytest.raises(SystemExit):
-            prepare.main([name, "--help"])
-        said = capsys.readouterr().out
+def test_help_says_where_and_under_which_licence(program):
+    for name, reader in READERS.items():
+        said = program("prepare", name, "--help").out
         assert reader.licence in said and reader.where in said and "http" in reader.where
-    assert prepare.main(["--list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(prepare.READERS)
+    for args in (["prepare", "--list"], ["list", "benchmarks"]):
+        assert len(program(*args).out.splitlines()) == len(READERS)
 
 
-@pytest.mark.parametrize("form", prepare.FORMATS)
+@pytest.mark.parametrize("form", preparation.FORMATS)
 def test_goes_on_where_it_was(source, tmp_path, monkeypatch, form):
-    write_shard, done = prepare.write_shard, []
+    write_shard, done = preparation.write_shard, []
 
     def killed(reader, examples, path, *args):
         if len(done) == 2:
@@ -99,7 +96,7 @@ def test_goes_on_where_it_was(source, tmp_path, monkeypatch, form):
         done.append(examples[0]["image_id"])
         return write_shard(reader, examples, path, *args)
 
-    monkeypatch.setattr(prepare, "write_shard", killed)
+    monkeypatch.setattr(preparation, "write_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path, format=form, per_shard=1)
     with pytest.raises(UserError, match="is not prepared"):
@@ -111,7 +108,7 @@ def test_goes_on_where_it_was(source, tmp_path, monkeypatch, form):
         done.append(examples[0]["image_id"])
         return write_shard(reader, examples, path, *args)
 
-    monkeypatch.setattr(prepare, "write_shard", watched)
+    monkeypatch.setattr(preparation, "write_shard", watched)
     run(source, tmp_path, format=form, per_shard=1)
     assert done == [0, 1, 2]  # each once
     got = open_split(tmp_path)
@@ -138,7 +135,7 @@ def test_processes_give_the_same(source, tmp_path):
 
 
 def test_splits_add_up(source, tmp_path):
-    for form in prepare.FORMATS:
+    for form in preparation.FORMATS:
         run(source, tmp_path / form, splits=[], format=form)
         both = open_split(tmp_path / form, "validation[1:]+test")
         assert [both[i]["image_id"] for i in range(len(both))] == [1, 2, 0]

@@ -1,23 +1,19 @@
-"""tools/report.py on a finished evaluation: the page holds what the records say."""
+"""`pgjax report` on a finished evaluation: the page holds what the records say."""
 
 import base64
 import html.parser
 import io
 import json
-import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from conftest import PHOTOS, ROOT
+from conftest import PHOTOS
 from PIL import Image
 
-from pgjax.evaluation.store import Store
-
-sys.path.insert(0, str(ROOT / "tools"))
-from report import compared, find, main, report
-from report_page import bars
-
 from pgjax.errors import UserError
+from pgjax.evaluation.overview import compared, overview
+from pgjax.evaluation.page import bars
+from pgjax.evaluation.store import Store
 
 LINES = [json.loads(line) for line in (PHOTOS / "photos.jsonl").read_text().splitlines()]
 
@@ -66,7 +62,7 @@ class Parsed(html.parser.HTMLParser):
 def test_html(tmp_path):
     finished(tmp_path / "runs" / "a", {0, 2, 4})
     finished(tmp_path / "runs" / "b", {0, 2}, "<other>")
-    page = report([tmp_path / "runs"], ["kind"], 3)
+    page = overview([tmp_path / "runs"], ["kind"], 3)
     page.write(tmp_path / "out" / "report.html")
     text = (tmp_path / "out" / "report.html").read_text()
     parsed = Parsed(text)
@@ -86,7 +82,7 @@ def test_html(tmp_path):
 
 
 def test_markdown(tmp_path):
-    page = report([finished(tmp_path / "a", {1})], [], 2)
+    page = overview([finished(tmp_path / "a", {1})], [], 2)
     page.write(tmp_path / "report.md")
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert any(line.startswith("| ft-vqav2-448 | vqav2 | minival | acc | 8.33 |") for line in lines)
@@ -128,24 +124,18 @@ def test_data_that_is_gone_leaves_the_numbers(tmp_path):
     what = json.loads((folder / "minival.json").read_text())
     what["identity"]["data"]["fname"] = "/gone.jsonl"
     (folder / "minival.json").write_text(json.dumps(what))
-    page = report([folder], [], 2)
+    page = overview([folder], [], 2)
     page.write(tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "No pictures: jsonl: /gone.jsonl cannot be read" in text and "<img" not in text
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(tmp_path, program):
     folder = finished(tmp_path / "a", {1})
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["report.py", *map(str, args)])
-        main()
-
-    run(folder, f"--out={tmp_path / 'r.md'}", "--cases=0")
+    program("report", folder, f"--out={tmp_path / 'r.md'}", "--cases=0", "--by=kind", "--by", "x")
     assert (tmp_path / "r.md").exists()
-    run(folder, folder, "--compare")
-    assert "A higher" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"error: --compare takes two folders, got 1\."):
-        run(folder, "--compare")
-    with pytest.raises(UserError, match=r"has no scores\.json, nor has"):
-        find([tmp_path / "nowhere"])
+    assert "A higher" in program("report", folder, folder, "--compare").out
+    said = program("report", folder, "--compare", status=2)
+    assert said.err == "error: --compare takes two folders, got 1.\n"
+    said = program("report", tmp_path / "nowhere", status=1)
+    assert "nowhere holds no scores.json, nor does a folder below it" in said.err

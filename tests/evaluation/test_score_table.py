@@ -104,7 +104,7 @@ def test_released_checkpoints_tell_their_scores():
 
 
 def test_configs_name_published_scores_that_exist(monkeypatch):
-    from pgjax.cli import read_configs
+    from pgjax.commands.config_files import read_configs
 
     paths = [f"{p}:variant=tiny" for p in sorted((ROOT / "transfers").glob("*.py"))]
     monkeypatch.setattr(sys, "argv", ["test"])
