@@ -20,7 +20,7 @@ from pgjax.commands.command import one_line
 from pgjax.errors import UsageError, UserError
 from pgjax.recipes import adapted, check_config
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("configs", "transfers")
 
 

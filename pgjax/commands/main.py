@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+import pgjax
 from pgjax.commands.command import Command
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
@@ -42,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if name in _HELP or name == "help":
         _exit_after_print(program_help(_abouts()))
     if name == "--version":
-        from pgjax import __version__
-
-        _exit_after_print(f"pgjax {__version__}")
+        _exit_after_print(f"pgjax {pgjax.__version__}")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}."

@@ -77,7 +77,7 @@ class Predict(DistributedCommand):
             self._predict()
 
     def _predict(self) -> None:
-        source, checkpoint, task = self._source(), self._checkpoint_name(), self._task.value
+        checkpoint, source, task = self._checkpoint_name(), self._source(), self._task.value
         from pgjax.decoding.decoders import make_decoder
 
         make_decoder(self._sampler.value)  # so that a typo is reported before anything is loaded
