@@ -75,6 +75,7 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.0",
+            "setuptools>=80.0",  # builds the wheel that is tested
         ],
         "docs": ["mkdocs>=1.6.1", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0.8"],
         "dev": ["basedpyright>=1.40", "pre-commit>=4.7", "ruff>=0.14"],
