@@ -1,10 +1,10 @@
-"""COCO-35L: captions in 35 languages, in equal shares."""
+"""COCO-35L: captions of photographs in 35 languages, in equal shares."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """One caption of an image, and so one language, drawn anew each time."""
+    """Trains on one caption of an image, and so in one language, drawn anew each time."""
     return benchmark(
         "coco35l",
         arg,

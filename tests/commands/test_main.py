@@ -74,7 +74,7 @@ def test_the_program_itself(program):
         (["train", "--config=forkme", "--config.optimiser.lr=1"],
          "did you mean config.optimizer.lr?"),
         (["train", "--config=forkme", "--config.optimizer.lr=x"],
-         "--config.optimizer.lr=x: could not"),
+         "--config.optimizer.lr=x: expected a number."),
         (["plan", "--config=forkme", "--mesh=3"], "--mesh is '3', expected sizes such as data=8"),
         (["plan", "--config=forkme", "--frames=-1"], "--frames=-1: -1 is not"),
         (["train", "--config=forkme", "--coordinator=a:1", "--workdir=r"], "--coordinator needs"),
