@@ -1,6 +1,6 @@
 """The fine-tuned checkpoints of PaliGemma's announcement, on their benchmarks.
 
-pgjax evaluate --benchmarks ft_scores
+Run it by `pgjax evaluate --benchmarks ft_scores`.
 """
 
 from pgjax.recipes import parse_arg

@@ -22,7 +22,7 @@ def get_config(arg=None):
         "|strfmt('caption {language}', 'prefix')",
         antialias=False,
         text_len=32,
-        # Five times the captions of one language, an example each.
+        # Five passes over the 566,435 captions of one language.
         steps=5 * 566_435 // 256,
         batch_size=256,
         lr=1e-5,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Trains on one of the ten answers, drawn anew; images are upright since preparation."""
+    """Trains on one of the ten answers; `pgjax prepare` has turned rotated images upright."""
     return benchmark(
         "textvqa",
         arg,

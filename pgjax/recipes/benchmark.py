@@ -42,8 +42,8 @@ def answers(
       split: as for `prepared`.
       metric: its name, or a dict with its options.
       **options: of the evaluation: `published` (a key of pgjax/benchmarks/published.py, whose
-        scores stand beside these), `submission` (a format of pgjax/evaluation/submissions.py, where a server scores),
-        `sampler="beam(2)"`, or a `prompt` of its own.
+        scores stand beside these), `submission` (a format of pgjax/evaluation/submissions.py, where
+        a server scores), `sampler="beam(2)"`, or a `prompt` of its own.
     """
     metric = {"name": metric} if isinstance(metric, str) else dict(metric)
     data = prepared(dataset, split)

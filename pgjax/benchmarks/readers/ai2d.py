@@ -14,7 +14,7 @@ _LARGEST = 100  # font size, in pixels
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """A file of questions per diagram; those in ai2d_test_ids.csv are the test split."""
+    """Reads a file of questions per diagram; ai2d_test_ids.csv lists the test split."""
     held_out = set(files.text("ai2d_test_ids.csv").split())
     members = files.glob("questions/*.json")
     if not members:
@@ -43,7 +43,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
 
 
 def build(example: Example) -> Example:
-    """Paints the letters that a question speaks of over the labels of the diagram."""
+    """Paints the letters that a question refers to over the labels of the diagram."""
     boxes, texts = example.pop("label_boxes"), example.pop("label_texts")
     if not boxes:
         return example
@@ -61,7 +61,7 @@ def build(example: Example) -> Example:
 
 
 def _fitting(text: str, width: float, height: float) -> ImageFont.FreeTypeFont:
-    """The largest size in which a text fits, of the font that comes with Pillow.
+    """Finds the largest size at which a text fits, of the font that comes with Pillow.
 
     The released model saw DM Sans.
     """

@@ -27,7 +27,7 @@ _SETS = (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd"))
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """An example per phrase; in `train`, which is all three, per image, with all its phrases.
+    """Yields an example per phrase, or per image in `train`, which joins all three data sets.
 
     No image of `train` is one that any of the three evaluates on.
     """
@@ -56,7 +56,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
 
 
 def _refs(files: Files, name: str, by: str) -> Iterator[tuple[dict, dict, dict]]:
-    """Each ref with its image and its object's segmentation and box."""
+    """Yields each reference with its image and its object's segmentation and box."""
     content = files.json(f"{name}/instances.json")
     images, annotations = by_id(content["images"]), by_id(content["annotations"])
     for ref in files.pickle(f"{name}/refs({by}).p"):
@@ -77,7 +77,7 @@ def _example(files: Files, key: str, image: dict, objects: list[dict]) -> Exampl
 
 
 def build(example: Example, *, tiny: bool) -> Example:
-    """Targets of all phrases; the mask, for the metric, where there is one object."""
+    """Computes the targets of all phrases, and for one object the mask that is scored."""
     (height, width), objects = example.pop("size"), example.pop("objects")
     phrases, answers, boxes = [], [], []
     for thing in objects:
@@ -86,7 +86,7 @@ def build(example: Example, *, tiny: bool) -> Example:
         box = [y / height, x / width, (y + h) / height, (x + w) / width]
         box = [min(max(v, 0.0), 1.0) for v in box]
         codes = _codec(tiny).encode(crop_mask(mask, box))
-        # The released models learned locations in 1023rds here.
+        # The released models learned these locations as fractions of 1023, not of 1024.
         target = format_boxes([[v * 1023 / 1024 for v in box]], [""], [codes])
         phrases += thing["phrases"]
         answers += [target] * len(thing["phrases"])
@@ -102,7 +102,7 @@ def build(example: Example, *, tiny: bool) -> Example:
 
 
 def _decoded(segmentation: list | dict, height: int, width: int) -> tuple[str, np.ndarray]:
-    """COCO's compressed run lengths, and bool [H,W], of polygons or run lengths of either form."""
+    """Decodes polygons or run lengths to compressed run lengths and a mask, bool [H,W]."""
     from pycocotools import mask as coco_mask
 
     try:
@@ -134,7 +134,7 @@ https://github.com/lichengunc/refer: refcoco.zip, refcoco+.zip, refcocog.zip, as
 unpacked (refcoco/instances.json, refcoco/refs(unc).p, …, refcocog/refs(umd).p);
 https://cocodataset.org/#download: train2014.zip or train2017.zip.
 Masks become codes of the released mask codec, vae-oid.npz in $PGJAX_CHECKPOINTS (--tiny: of the one
-of the tiny model), by pycocotools: pip install -e '.[metrics]'.""",
+of the tiny model), by pycocotools: pip install 'pgjax[metrics]'.""",
     licence="Apache-2.0 (refer); CC BY 4.0 (COCO's annotations); images: their Flickr authors'.",
     key="question_id",
     features={
