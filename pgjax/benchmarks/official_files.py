@@ -195,7 +195,7 @@ class Files:
         return next((member for member in map(self.__getitem__, names) if member), self[names[0]])
 
     def glob(self, pattern: str) -> list[Member]:
-        """Lists files whose path, or the end of it, matches a pattern such as `questions/*.json`."""
+        """Lists files whose path, or its end, matches a pattern such as `annotations/*.json`."""
 
         def matching():
             found = [

@@ -2,9 +2,9 @@
 
 A new benchmark needs three files:
 
-1. Its reader, `pgjax/benchmarks/readers/NAME.py`, which ends in `READER = Reader(…)` (its attributes
-   are explained in pgjax/benchmarks/reader.py), and a line in `READERS` below. `read(files, split)`
-   yields one dict per example, from annotations alone:
+1. Its reader, `pgjax/benchmarks/readers/NAME.py`, which ends in `READER = Reader(…)` (see
+   pgjax/benchmarks/reader.py for the attributes), and a line in `READERS` below.
+   `read(files, split)` yields one dict per example, from annotations alone:
 
    - `files["val2014/x.jpg"]` is an image or a video by the end of its path, in a folder or an
      archive; a missing one is listed later, and not raised. `files.json`, `.jsonl`, `.csv`,
@@ -35,6 +35,7 @@ A new benchmark needs three files:
    builds the config, prepares the fixture, trains a step, and scores it.
 """
 
+from pgjax.benchmarks.reader import Reader
 from pgjax.benchmarks.readers import (
     activitynet,
     ai2d,
