@@ -16,6 +16,7 @@ import shutil
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,7 +56,7 @@ class Member:
                 offset, size = self.inside
                 f.seek(offset)
                 return f.read(size)
-        except (OSError, zipfile.BadZipFile, zipfile.zlib.error, RuntimeError) as e:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as e:
             raise DataError(f"{self.name} in {self.path} cannot be read ({e})") from e
 
     def __bool__(self) -> bool:

@@ -222,6 +222,7 @@ def write_info(
       shards: for each split, the number of examples in each shard, and their bytes in all.
     """
     import tensorflow_datasets as tfds
+    from etils import epath
     from tensorflow_datasets.core import file_adapters
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
     from tensorflow_datasets.core.naming import ShardedFileTemplate
@@ -241,7 +242,7 @@ def write_info(
     )
     info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
     template = ShardedFileTemplate(
-        data_dir=folder, dataset_name=name, filetype_suffix="array_record"
+        data_dir=epath.Path(folder), dataset_name=name, filetype_suffix="array_record"
     )
     splits = [
         SplitInfo(

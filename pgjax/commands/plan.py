@@ -43,7 +43,7 @@ class PlanFlags:
         installed, a CPU stands for as many of them as are needed.
         """
         if self.mesh.value:
-            config.mesh = parse_mesh(self.mesh.value)
+            config.mesh.update(parse_mesh(self.mesh.value))
         elif self.device.value and config.mesh.data < 0:
             config.mesh.data = 1
         if elsewhere := bool(self.mesh.value or self.device.value):

@@ -59,7 +59,7 @@ def benchmark(
     text_len: int,
     train: Mapping[str, Any] | None = None,
     init: str = "pt-{res}",
-    mode: str = "",
+    mode: str | Mapping[int, str] = "",
     batch_size: int | Mapping[int, int] = 128,
     lr: float | Mapping[int, float] = 0.0,
     on_truncate: str = "truncate",

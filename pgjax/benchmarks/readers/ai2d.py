@@ -28,7 +28,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
         for question, row in content["questions"].items():
             if row["abcLabel"] and labels is None:
                 labels = list(files.json(f"annotations/{name}")["text"].values())
-            shown = labels if row["abcLabel"] else []
+            shown = labels or [] if row["abcLabel"] else []
             yield {
                 "image": files[f"images/{content['imageName']}"],
                 "question_id": row["questionId"],
@@ -60,17 +60,20 @@ def build(example: Example) -> Example:
     return {**example, "image": out.getvalue()}
 
 
-def _fitting(text: str, width: float, height: float) -> ImageFont.FreeTypeFont:
+def _fitting(
+    text: str, width: float, height: float
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Finds the largest size at which a text fits, of the font that comes with Pillow.
 
     The released model saw DM Sans.
     """
-    for size in range(_LARGEST, 1, -1):
+    size = _LARGEST
+    while True:
         font = ImageFont.load_default(size)
         _, _, right, bottom = font.getbbox(text)
-        if right <= width and bottom <= height:
-            break
-    return font
+        if size == 2 or (right <= width and bottom <= height):
+            return font
+        size -= 1
 
 
 READER = Reader(

@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: phrases that refer to one object, with its mask."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,22 +40,24 @@ def read(files: Files, split: str) -> Iterator[Example]:
                     objects = [{"phrases": [sentence["sent"]], **segmentation}]
                     yield _example(files, key, image, objects)
         return
-    images: dict[int, dict[str, Any]] = {}
-    objects: dict[int, list[dict[str, Any]]] = {}
+    images: dict[int, Mapping[str, Any]] = {}
+    objects_of: dict[int, list[dict[str, Any]]] = {}
     held_out = set()
     for name, by in _SETS:
         for ref, image, segmentation in _refs(files, name, by):
             if ref["split"] == "train":
                 phrases = [sentence["sent"] for sentence in ref["sentences"]]
-                objects.setdefault(image["id"], []).append({"phrases": phrases, **segmentation})
+                objects_of.setdefault(image["id"], []).append({"phrases": phrases, **segmentation})
                 images[image["id"]] = image
             else:
                 held_out.add(image["id"])
     for image_id in sorted(images.keys() - held_out):
-        yield _example(files, f"train/{image_id}", images[image_id], objects[image_id])
+        yield _example(files, f"train/{image_id}", images[image_id], objects_of[image_id])
 
 
-def _refs(files: Files, name: str, by: str) -> Iterator[tuple[dict, dict, dict]]:
+def _refs(
+    files: Files, name: str, by: str
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]]:
     """Yields each reference with its image and its object's segmentation and box."""
     content = files.json(f"{name}/instances.json")
     images, annotations = by_id(content["images"]), by_id(content["annotations"])
@@ -64,7 +66,9 @@ def _refs(files: Files, name: str, by: str) -> Iterator[tuple[dict, dict, dict]]
         yield ref, images[ref["image_id"]], {k: found[k] for k in ("segmentation", "bbox")}
 
 
-def _example(files: Files, key: str, image: dict, objects: list[dict]) -> Example:
+def _example(
+    files: Files, key: str, image: Mapping[str, Any], objects: list[dict[str, Any]]
+) -> Example:
     # Not a ref's file_name, which ends in the number of its annotation; COCO renamed its files.
     names = f"train2014/{image['file_name']}", f"train2017/{image['id']:012}.jpg"
     return {
@@ -79,7 +83,7 @@ def _example(files: Files, key: str, image: dict, objects: list[dict]) -> Exampl
 def build(example: Example, *, tiny: bool) -> Example:
     """Computes the targets of all phrases, and for one object the mask that is scored."""
     (height, width), objects = example.pop("size"), example.pop("objects")
-    phrases, answers, boxes = [], [], []
+    phrases, answers, boxes, run_lengths = [], [], [], ""
     for thing in objects:
         run_lengths, mask = _decoded(thing["segmentation"], height, width)
         x, y, w, h = thing["bbox"]
@@ -101,7 +105,7 @@ def build(example: Example, *, tiny: bool) -> Example:
     }
 
 
-def _decoded(segmentation: list | dict, height: int, width: int) -> tuple[str, np.ndarray]:
+def _decoded(segmentation: Any, height: int, width: int) -> tuple[str, np.ndarray]:
     """Decodes polygons or run lengths to compressed run lengths and a mask, bool [H,W]."""
     from pycocotools import mask as coco_mask
 
