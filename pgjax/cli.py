@@ -28,13 +28,13 @@ flags.DEFINE_bool(
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags, runs `main`, and exits; a UserError becomes one line and status 1."""
+    """Parses the flags, runs `main`, and exits; a UserError becomes one line and its status."""
     try:
         _parse_flags()
         _start_distributed()
         main()
     except UserError as e:
-        _fail(str(e))
+        _fail(str(e), e.status)
     except KeyboardInterrupt:
         _fail("interrupted; what was saved is whole.", 130)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough

@@ -7,8 +7,16 @@ class UserError(Exception):
     """A mistake in the input, said in one sentence.
 
     The message says what was wrong, where (file:line, config key, tensor name), what was found
-    and what was expected. Command lines print it without a traceback and exit with status 1.
+    and what was expected. Command lines print it without a traceback and exit with its status.
     """
+
+    status = 1
+
+
+class ConfigError(UserError):
+    """A value of a config that has another type than its key, is out of range, or is misspelt."""
+
+    status = 2
 
 
 class DataError(UserError):
