@@ -13,8 +13,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from pgjax.config import parse_config
 from pgjax.errors import UserError
-from pgjax.recipes import adapted, check_config
+from pgjax.recipes import adapted
 
 FLAGS = flags.FLAGS
 
@@ -53,8 +54,7 @@ def open_config(holder: flags.FlagHolder) -> ConfigDict:
         raise UserError(
             f"--{holder.name} {path} does not exist, or its get_config() gives no config."
         )
-    check_config(holder.value)
-    return adapted(holder.value, config_flags.get_override_values(FLAGS[holder.name]))
+    return _checked(holder.value, config_flags.get_override_values(FLAGS[holder.name]))
 
 
 def read_configs(paths: Sequence[str]) -> dict[str, ConfigDict]:
@@ -104,8 +104,7 @@ def read_config(path: str, overrides: Mapping[str, Any] | None = None) -> Config
             node[last] = value
         except TypeError as e:
             raise UserError(f"config.{key} {value!r}: {_one_line(e)}") from None
-    check_config(config)
-    return adapted(config, overrides)
+    return _checked(config, overrides)
 
 
 def write_json(path: str, value: Any) -> None:
@@ -127,8 +126,14 @@ def _read_config(path: str) -> ConfigDict | tuple[str, ...]:
     config = _parse_config(path)
     if isinstance(config, tuple):
         return config
-    check_config(config)
-    return adapted(config, {})
+    return _checked(config, {})
+
+
+def _checked(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """The config with what its mode of adaptation sets; it is parsed, so that errors come now."""
+    config = adapted(config, overrides)
+    parse_config(config)
+    return config
 
 
 def _parse_config(path: str) -> ConfigDict | tuple[str, ...]:

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from pgjax import cli
+from pgjax.config import EvalConfig, MeshConfig, RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
 from pgjax.published import PLAIN, PUBLISHED
 
@@ -34,7 +35,7 @@ class Job(NamedTuple):
 
     checkpoint: str
     benchmark: str
-    config: dict[str, Any]
+    config: RunConfig
     out: pathlib.Path
 
 
@@ -66,20 +67,20 @@ def _jobs() -> list[Job]:
         raise UserError("Give one of --run, --config and --benchmarks.")
     checkpoints = _CHECKPOINTS.value or ([_CHECKPOINT.value] if _CHECKPOINT.value else [])
     if _RUN.value is not None:
-        from pgjax.loading.run_directory import read_run_config
+        from pgjax.loading.run_directory import read_run
 
         if checkpoints:
             raise UserError("--run has a checkpoint of its own.")
-        config = read_run_config(pathlib.Path(_RUN.value))
+        config = read_run(pathlib.Path(_RUN.value)).config
         out = pathlib.Path(_OUT.value or _RUN.value) / "evaluation"
-        return [Job(_RUN.value, config["name"], config, out)]
+        return [Job(_RUN.value, config.name, config, out)]
     if _CONFIG.value is not None:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
         configs = {name: cli.open_config(_CONFIG)}
     else:
         configs = cli.read_configs(_BENCHMARKS.value)
     pairs = [
-        (checkpoint, _label(path), config.to_dict())
+        (checkpoint, _label(path), parse_config(config))
         for checkpoint in checkpoints or [None]
         for path, config in configs.items()
     ]
@@ -87,7 +88,7 @@ def _jobs() -> list[Job]:
     own = len(pairs) > 1 or _OUT.value is None
     jobs = []
     for checkpoint, benchmark, config in pairs:
-        if not (name := checkpoint or config["init"]):
+        if not (name := checkpoint or config.init):
             raise UserError(f"{benchmark} has no config.init; name a --checkpoint.")
         jobs.append(Job(name, benchmark, config, root / _label(name) / benchmark if own else root))
     return jobs
@@ -98,14 +99,14 @@ def _run(job: Job) -> None:
     from pgjax.loading.run_directory import is_run
 
     config = job.config
-    evals = {name: _with_flags(name, spec) for name, spec in config["evals"].items()}
+    evals = {name: _with_flags(spec) for name, spec in config.evals.items()}
     own = is_run(pathlib.Path(job.checkpoint))  # which has its own image size and tokenizer
     context, params = _load(
         job.checkpoint,
-        None if own else config["model"]["res"],
-        None if own or config["tokenizer"] == "gemma" else config["tokenizer"],
-        tuple(config["mesh"].items()),
-        config["loss_chunk"],
+        None if own else config.model.res,
+        None if own or config.tokenizer == "gemma" else config.tokenizer,
+        config.mesh,
+        config.loss_chunk,
     )
     about = {"checkpoint": job.checkpoint, "benchmark": job.benchmark}
     evaluate(context, params, evals, _ONLY.value, job.out, about=about, restart=_RESTART.value)
@@ -123,25 +124,19 @@ def _load(*key: Any) -> tuple[Any, Any]:
 
 
 def _load_anew(
-    checkpoint: str, res: int | None, tokenizer: str | None, mesh: tuple, loss_chunk: int
+    checkpoint: str, res: int | None, tokenizer: str | None, mesh: MeshConfig, loss_chunk: int
 ) -> tuple[Any, Any]:
     from pgjax.inference.load import load
 
-    how = {"mesh": dict(mesh), "quantize": _QUANTIZE.value, "dtype": _DTYPE.value}
+    how = {"mesh": to_dict(mesh), "quantize": _QUANTIZE.value, "dtype": _DTYPE.value}
     model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
-    config = {**model.context.config, "loss_chunk": loss_chunk}
+    config = dataclasses.replace(model.context.config, loss_chunk=loss_chunk)
     return dataclasses.replace(model.context, config=config), model.params
 
 
-def _with_flags(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    published = spec.get("published")
-    if published and published not in PUBLISHED:
-        raise UserError(
-            f"config.evals.{name}.published {published!r} is unknown; choose from "
-            f"{sorted(PUBLISHED)}."
-        )
+def _with_flags(spec: EvalConfig) -> EvalConfig:
     given = {"batch_size": _BATCH.value, "max_examples": _MOST.value}
-    return {**spec, **{k: v for k, v in given.items() if v is not None}}
+    return dataclasses.replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
 def _label(text: str) -> str:

@@ -17,6 +17,7 @@ import functools
 import inspect
 import json
 import math
+import operator
 import pathlib
 import re
 import types
@@ -318,7 +319,7 @@ def _one_of(kinds: Sequence[Any], value: Any, key: str, rule: Rule) -> Any:
             return _typed(kind, value, key, rule)
         except ConfigError:
             continue
-    raise wrong(key, value, expectation(typing.Union[tuple(kinds)], rule))
+    raise wrong(key, value, expectation(functools.reduce(operator.or_, kinds), rule))
 
 
 def _several(args: Sequence[Any], value: Any, key: str, rule: Rule, kind: Any) -> tuple[Any, ...]:
@@ -386,9 +387,7 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
         word = "a whole number" if kind is int else "a finite number"
         return f"{word} {limits}".rstrip()
     if kind is str:
-        return (
-            "a regular expression" if rule.regex else "text" if rule.empty else "text, not empty"
-        )
+        return "a regular expression" if rule.regex else "text" if rule.empty else "text, not empty"
     if kind is type(None):
         return "None"
     if origin in (typing.Union, types.UnionType):
@@ -398,7 +397,9 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
     if origin is tuple and args[-1] is not Ellipsis:
         return f"a pair of {' and '.join(expectation(k) for k in args)}"
     if origin in (tuple, list, collections.abc.Sequence):
-        return f"a list{'' if rule.empty else ', not empty,'} of which each is {expectation(args[0])}"
+        return (
+            f"a list{'' if rule.empty else ', not empty,'} of which each is {expectation(args[0])}"
+        )
     if dataclasses.is_dataclass(kind):
         return f"a section with the keys {_listed(entries(kind) or {})}"
     if origin in (dict, collections.abc.Mapping):

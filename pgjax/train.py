@@ -8,7 +8,6 @@ from ml_collections import ConfigDict, config_flags
 
 from pgjax import cli
 from pgjax.errors import UserError
-from pgjax.recipes import lighter
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its argument.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; an earlier run there goes on.")
@@ -41,8 +40,7 @@ def main() -> None:
     from pgjax.training.loop import train
 
     cache_compilations()
-    less = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    train(config.to_dict(), pathlib.Path(_WORKDIR.value).expanduser(), less, _PROFILE.value)
+    train(config, pathlib.Path(_WORKDIR.value).expanduser(), _PROFILE.value)
 
 
 def _plan(config: ConfigDict) -> None:
@@ -65,8 +63,7 @@ def _plan(config: ConfigDict) -> None:
     if elsewhere:
         use_cpu()
     device = get_device(_DEVICE.value) if _DEVICE.value else this_device()
-    less = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    found = plan(config.to_dict(), less, device, frames=_FRAMES.value, largest=_LARGEST.value)
+    found = plan(config, device, frames=_FRAMES.value, largest=_LARGEST.value)
     print(found.text)
     if _JSON.value:
         cli.write_json(_JSON.value, found.report)

@@ -27,6 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pgjax import cli
+from pgjax.config import RunConfig, parse_config
 from pgjax.data import ops_text
 from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.pipeline import Pipeline
@@ -69,8 +70,8 @@ def main() -> None:
     """Looks at every set and prints what it found."""
     if _CONFIG.value is None:
         raise UserError("--config is missing; it says which data to look at.")
-    config = cli.open_config(_CONFIG).to_dict()
-    tokenizer = open_tokenizer(config["tokenizer"])
+    config = parse_config(cli.open_config(_CONFIG))
+    tokenizer = open_tokenizer(config.tokenizer)
     out = pathlib.Path(_OUT.value) if _OUT.value else None
     report = {
         name: check_set(name, make_source(data), pp, tokenizer, _MOST.value, out)
@@ -87,15 +88,15 @@ def main() -> None:
         sys.exit(3)
 
 
-def sets(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+def sets(config: RunConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """(name, source, pipeline) of everything that a config reads."""
-    spec = config["input"]
-    if spec["data"]:
-        yield "train", spec["data"], spec["pp"]
-    for name, part in spec["mixture"].items():
-        yield f"train/{name}", part["data"], part.get("pp") or spec["pp"]
-    for name, one in config["evals"].items():
-        yield name, one["data"], one["pp"]
+    spec = config.input
+    if spec.data:
+        yield "train", spec.data, spec.pp
+    for name, part in spec.mixture.items():
+        yield f"train/{name}", part.data, part.pp or spec.pp
+    for name, one in config.evals.items():
+        yield name, one.data, one.pp
 
 
 def check_set(

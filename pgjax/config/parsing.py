@@ -35,9 +35,7 @@ def parse_config(given: Any, where: str = "config") -> RunConfig:
         given = given.to_dict()
     if isinstance(given, Mapping) and "imports" in given:
         entry = (entries(RunConfig) or {})["imports"]
-        import_extensions(
-            parse_value(entry.kind, given["imports"], f"{where}.imports", entry.rule)
-        )
+        import_extensions(parse_value(entry.kind, given["imports"], f"{where}.imports", entry.rule))
     try:
         config = parse(RunConfig, given, where)
     except UnknownKey as e:

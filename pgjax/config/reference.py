@@ -147,9 +147,7 @@ def _line(key: Key) -> str:
 
 
 def _block(key: Key) -> str:
-    return (
-        f"config.{key.name}\n  {_meaning(key)}\n  Default: {key.default}\n  Value: {key.fits}."
-    )
+    return f"config.{key.name}\n  {_meaning(key)}\n  Default: {key.default}\n  Value: {key.fits}."
 
 
 def _meaning(key: Key) -> str:

@@ -72,14 +72,14 @@ class ModelConfig:
     remat: str = field(
         "full",
         choices=("full", "dots", "none"),
-        doc="What the backward pass computes again: whole layers, all but matrix products, nothing.",
+        doc="What the backward pass computes again: whole layers, all but products, or nothing.",
     )
     attention: str = field(
         "auto",
         choices=("auto", "xla", "blocks", "cudnn", "tokamax", "splash"),
         doc="What computes attention; auto chooses what suits the device.",
     )
-    lora: LoraConfig = field(LoraConfig(), doc="Low-rank adapters.")
+    lora: LoraConfig = field(factory=LoraConfig, doc="Low-rank adapters.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,16 +176,22 @@ class ScheduleConfig:
         0, at_least=0, at_most=10**9, unit="steps", doc="Instead of warmup_percent, if not 0."
     )
     cooldown_steps: int = field(
-        0, at_least=0, at_most=10**9, unit="steps", doc="Length of the linear descent to 0 at the end."
+        0,
+        at_least=0,
+        at_most=10**9,
+        unit="steps",
+        doc="Length of the linear descent at the end.",
     )
     linear_end: float = field(
         0.0, at_least=0, at_most=1, doc="Where the decay `linear` ends, relative to optimizer.lr."
     )
-    timescale: float = field(
-        10_000.0, above=0, unit="steps", doc="Timescale of the decay `rsqrt`."
-    )
+    timescale: float = field(10_000.0, above=0, unit="steps", doc="Timescale of the decay `rsqrt`.")
     first_step: int = field(
-        0, at_least=0, at_most=10**9, unit="steps", doc="The schedule's position at the first update."
+        0,
+        at_least=0,
+        at_most=10**9,
+        unit="steps",
+        doc="The schedule's place at the first update.",
     )
 
 
@@ -194,7 +200,12 @@ class MeshConfig:
     """How many devices split the batch, and how many split the model; -1 takes what is left."""
 
     data: int = field(
-        -1, at_least=1, also=(-1,), at_most=2**20, unit="devices", doc="Devices that split the batch."
+        -1,
+        at_least=1,
+        also=(-1,),
+        at_most=2**20,
+        unit="devices",
+        doc="Devices that split the batch.",
     )
     model: int = field(
         1, at_least=1, also=(-1,), at_most=2**20, unit="devices",
@@ -206,7 +217,7 @@ class MeshConfig:
 class EvalConfig:
     """One evaluation."""
 
-    kind: str = field(doc="answers, which decodes and scores answers, or perplexity of the targets.")
+    kind: str = field(doc="answers (decoded and scored), or perplexity (of the targets).")
     data: Mapping[str, Any] = field(
         check=named.check_source, empty=False, doc="Data source, as in config.input.data."
     )
@@ -225,7 +236,11 @@ class EvalConfig:
         doc="Metric of the answers: its name and options.",
     )
     max_new_tokens: int = field(
-        32, at_least=1, at_most=65536, unit="tokens", doc="Longest answer, end of sequence included."
+        32,
+        at_least=1,
+        at_most=65536,
+        unit="tokens",
+        doc="Longest answer, with its end token.",
     )
     sampler: str = field(
         "greedy", check=named.check_sampler, doc="How answers are decoded, such as beam(4)."
@@ -243,7 +258,9 @@ class EvalConfig:
         doc="Processes that read and prepare; 0 for threads of the evaluating process.",
     )  # fmt: skip
     submission: str = field(
-        "", choices=named.submissions, doc="Format of a file for an evaluation server; empty for none."
+        "",
+        choices=named.submissions,
+        doc="Format that an evaluation server takes; empty for none.",
     )
     published: str = field(
         "", choices=named.published, doc="Benchmark whose published scores stand beside these."
@@ -280,7 +297,7 @@ class RunConfig:
     data_dir: str = field(
         "", doc="Folder of prepared benchmarks; empty for $PGJAX_DATA, or else that of TFDS."
     )
-    model: ModelConfig = field(ModelConfig(), doc="The model.")
+    model: ModelConfig = field(factory=ModelConfig, doc="The model.")
     init: str = field(
         "pt-224",
         doc="Checkpoint to start from: a name, a file, a run directory; empty for random weights.",
@@ -291,8 +308,8 @@ class RunConfig:
     adapt: str = field(
         "",
         regex=True,
-        doc="Mode of adaptation (full, freeze_vit, freeze_llm, projector, attention, lora, qlora) or "
-        "a regular expression of what trains; empty for what `trainable` says.",
+        doc="Mode of adaptation (full, freeze_vit, freeze_llm, projector, attention, lora, qlora), "
+        "or a regular expression of what trains; empty for what `trainable` says.",
     )
     trainable: tuple[tuple[_Regex, _LearningRate], ...] = field(
         ((".*", True),),
@@ -322,10 +339,12 @@ class RunConfig:
     total_epochs: float = field(
         0.0, at_least=0, at_most=1e6, unit="epochs", doc="Length of the run; or give total_steps."
     )
-    input: InputConfig = field(InputConfig(), doc="Training data.")
-    answering: AnsweringConfig = field(AnsweringConfig(), doc="How the run is prompted.")
-    optimizer: OptimizerConfig = field(OptimizerConfig(), check=_optimizer, doc="The optimizer.")
-    schedule: ScheduleConfig = field(ScheduleConfig(), doc="The learning rate over the run.")
+    input: InputConfig = field(factory=InputConfig, doc="Training data.")
+    answering: AnsweringConfig = field(factory=AnsweringConfig, doc="How the run is prompted.")
+    optimizer: OptimizerConfig = field(
+        factory=OptimizerConfig, check=_optimizer, doc="The optimizer."
+    )
+    schedule: ScheduleConfig = field(factory=ScheduleConfig, doc="The learning rate over the run.")
     label_smoothing: float = field(
         0.0, at_least=0, below=1, doc="Share of probability spread over the vocabulary."
     )
@@ -336,19 +355,19 @@ class RunConfig:
     grad_accum_steps: int = field(
         1, at_least=1, at_most=2**20, doc="Parts in which a batch is worked through, one by one."
     )
-    mesh: MeshConfig = field(MeshConfig(), doc="The mesh of devices.")
+    mesh: MeshConfig = field(factory=MeshConfig, doc="The mesh of devices.")
     sharding: tuple[tuple[_Regex, _Strategy], ...] = field(
         ((".*", "fsdp"),),
         empty=False,
         doc="How parameters are split over the mesh, by name; the first match counts.",
-        expected=f"a list, not empty, of pairs (regular expression, one of {', '.join(STRATEGIES)})",
+        expected="a list, not empty, of pairs (regular expression, one of "
+        f"{', '.join(STRATEGIES)})",
     )
-    evals: Mapping[str, Any] = field(
-        factory=dict, check=_evaluations, doc="Evaluations by name."
-    )
+    evals: Mapping[str, Any] = field(factory=dict, check=_evaluations, doc="Evaluations by name.")
     eval_first: bool = field(False, doc="Whether evaluations also run before the first step.")
     sample_sheet: str = field(
-        "", doc="Evaluation of the kind `answers` whose examples are drawn at the end; empty for none."
+        "",
+        doc="Evaluation of answers whose examples are drawn at the end; empty for none.",
     )
     log_every: int = field(
         10, at_least=1, at_most=10**9, unit="steps", doc="How often metrics are written."

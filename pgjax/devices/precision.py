@@ -1,12 +1,12 @@
 """Dtypes that suit a device, for what a config leaves to it with `auto`."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 AUTO = "auto"
+T = TypeVar("T", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +36,17 @@ def precision_here() -> Precision:
     return BFLOAT16
 
 
-def resolved(config: Mapping[str, Any], precision: Precision | None = None) -> dict[str, Any]:
+def resolved(config: T, precision: Precision | None = None) -> T:
     """A config with a dtype for each `auto`.
 
     Args:
-      config: with `model`, and `frozen_dtype` where it is one of training.
-      precision: None for this machine's.
+      config: a `pgjax.config.RunConfig`.
+      precision: what `auto` stands for; None for what suits this machine.
     """
     p = precision or precision_here()
-    model = {**config["model"]}
+    model: Any = config.model
     for key, dtype in (("img_dtype", p.img), ("llm_dtype", p.llm)):
-        if model.get(key) == AUTO:
-            model[key] = dtype
-    frozen = config.get("frozen_dtype")
-    return {**config, "model": model} | ({"frozen_dtype": p.frozen} if frozen == AUTO else {})
+        if getattr(model, key) == AUTO:
+            model = dataclasses.replace(model, **{key: dtype})
+    frozen = p.frozen if config.frozen_dtype == AUTO else config.frozen_dtype
+    return dataclasses.replace(config, model=model, frozen_dtype=frozen)
