@@ -165,13 +165,15 @@ def _parse_flags() -> None:
 
 
 def _start_distributed() -> None:
+    if FLAGS.coordinator is None and not FLAGS.distributed:
+        return
     import jax
 
     if FLAGS.coordinator is not None:
         if FLAGS.num_processes is None or FLAGS.process_id is None:
             raise UserError("--coordinator needs --num_processes and --process_id as well.")
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    elif FLAGS.distributed:
+    else:
         jax.distributed.initialize()
 
 

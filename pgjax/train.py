@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pgjax import cli
+from pgjax.config import check_training, parse_config
 from pgjax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its argument.")
@@ -36,6 +37,7 @@ def main() -> None:
         return
     if _WORKDIR.value is None:
         raise UserError("--workdir is missing; it is where checkpoints and metrics go.")
+    check_training(parse_config(config))
     from pgjax.loading.compiler_options import cache_compilations
     from pgjax.training.loop import train
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "cli": {"config", "errors", "recipes"},
-    "train": {"cli", "devices", "errors", "loading", "recipes", "training"},
+    "train": {"cli", "config", "devices", "errors", "loading", "recipes", "training"},
     "evaluate": {
         "cli",
         "config",

@@ -12,7 +12,7 @@ from typing import Any
 
 from pgjax.config import options
 from pgjax.errors import ConfigError, UserError
-from pgjax.schema import Rule, bind, entries, parse_value, shown, wrong
+from pgjax.schema import Rule, UnknownKey, bind, entries, parse_value, shown, wrong
 
 KINDS_OF_EVALUATION = ("answers", "perplexity")
 _SUPPLIED = ("draw",)  # the evaluator gives it to metrics that need it
@@ -208,6 +208,15 @@ def check_sizes(tower: str) -> Callable[[Mapping[str, Any], str], dict[str, Any]
         if name is not None:
             parse_value(str, name, f"{key}.variant", Rule(choices=tuple(variants)))
         given = {k: x for k, x in value.items() if x is not None and k != "variant"}
+        fields = entries(section) or {}
+        if unknown := [k for k in given if k not in fields]:
+            raise UnknownKey(key, unknown[0], ["variant", *fields])
+        missing = [k for k, f in fields.items() if f.required and k not in given]
+        if name is None and missing:
+            raise ConfigError(
+                f"{key}.variant is missing, and so is {key}.{missing[0]}; expected a variant, or "
+                "every size."
+            )
         base = {} if name is None else dataclasses.asdict(variants[name])
         bound = bind(section, base | given, key)
         result = {**value, **{k: bound[k] for k in given}}

@@ -10,7 +10,7 @@ from pgjax.config import named
 from pgjax.config.sections import EvalConfig, RunConfig
 from pgjax.errors import ConfigError
 from pgjax.registry import import_extensions
-from pgjax.schema import UnknownKey, entries, parse, parse_value, wrong
+from pgjax.schema import UnknownKey, dotted, entries, parse, parse_value, wrong
 
 _IMAGE_OPS, _TEXT_OPS = ("decode", "video"), ("for_answering", "tok")
 
@@ -50,10 +50,10 @@ def parse_evaluation(name: str, given: Any, key: str = "config.evals") -> EvalCo
     Raises:
       ConfigError: as `parse_config`.
     """
-    key = f"{key}.{name}"
+    key = dotted(key, name)
     if isinstance(given, EvalConfig):
         return given
-    if not re.fullmatch(r"[\w][\w .+=-]*", name):
+    if not re.fullmatch(r"\w[\w .+=-]*", name):
         raise ConfigError(
             f"{key} cannot be the name of an evaluation, which names files; expected letters, "
             "digits, '_', '-' and '.'."
