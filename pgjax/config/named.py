@@ -36,7 +36,7 @@ def submissions() -> tuple[str, ...]:
 
 def published() -> tuple[str, ...]:
     """Benchmarks with published scores, and "" for none."""
-    return ("", *importlib.import_module("pgjax.published").PUBLISHED)
+    return ("", *importlib.import_module("pgjax.benchmarks.published").PUBLISHED)
 
 
 def _extension(registry: str, name: Any) -> Any:

@@ -408,8 +408,8 @@ MISTAKES = {  # of issue and users: key, value -> the whole message
     ("imports", "my_package"):
         "config.imports is 'my_package'; expected a list of module names.",
     ("answering.image", "lower('prefix')"):
-        "config.answering.image is \"lower('prefix')\"; expected a pipeline that makes an image, by "
-        "one of the ops ('decode', 'video').",
+        "config.answering.image is \"lower('prefix')\"; expected a pipeline that makes an image, "
+        "by one of the ops ('decode', 'video').",
     ("answering.text", ""):
         "config.answering.text is ''; expected a pipeline, because the other of "
         "config.answering.image and config.answering.text is given.",
@@ -424,7 +424,8 @@ MISTAKES = {  # of issue and users: key, value -> the whole message
         "config.input.data and config.input.mixture are both empty; expected exactly one of "
         "them.",
     ("grad_accum_steps", 3):
-        "config.input.batch_size is 32; expected a multiple of config.grad_accum_steps, which is 3.",
+        "config.input.batch_size is 32; expected a multiple of config.grad_accum_steps, which is "
+        "3.",
     ("mesh.model", -1): "config.mesh.data and mesh.model are both -1; expected at most one.",
     ("input.pp", ""): "config.input.pp is ''; expected a pipeline that prepares an example.",
 }  # fmt: skip
@@ -558,7 +559,7 @@ for flag in json.loads(sys.argv[1]):
     reader, writer = os.pipe()
     if not (child := os.fork()):
         os.dup2(writer, 1), os.dup2(writer, 2)
-        sys.argv = ["train", "--config=transfers/forkme.py:variant=tiny,steps=2",
+        sys.argv = ["train", "--config=forkme:variant=tiny,steps=2",
                     "--workdir=" + sys.argv[2], "--config." + flag]
         code = 1
         try:
