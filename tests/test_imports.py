@@ -20,6 +20,7 @@ ALLOWED = {
     "models": BASE,
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
+    "distributed": {"errors"},
     "checkpoints": BASE | {"published"},
     "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place

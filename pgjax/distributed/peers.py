@@ -45,7 +45,7 @@ class _Beat:
 
 
 class Peers:
-    """This process among those of its run."""
+    """What one process tells the others of its run, and hears of them."""
 
     def __init__(self, client: Any, process: int, count: int, address: str, relay: Relay | None):
         """Begins to beat and to watch.

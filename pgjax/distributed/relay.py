@@ -5,6 +5,7 @@ connection to the service closes. It connects to this relay instead, which keeps
 open, tells that the service's side is gone, and leaves it to `peers` to end the process.
 """
 
+import contextlib
 import socket
 import threading
 import time
@@ -58,18 +59,14 @@ class Relay:
     ) -> None:
         _forward(client, service)
         left.set()  # the client closed first: an orderly end
-        try:
+        with contextlib.suppress(OSError):
             service.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
 
 def _forward(source: socket.socket, target: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         while data := source.recv(CHUNK_BYTES):
             target.sendall(data)
-    except OSError:
-        pass
 
 
 def _run(function, *args) -> None:

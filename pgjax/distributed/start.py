@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 
 import jax
-from jax._src import distributed
 from jax._src.clusters import ClusterEnv
 
 from pgjax.distributed import peers
