@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from pgjax.errors import UserError
 from pgjax.recipes import adapted, check_config
+from pgjax.registry import import_extensions
 
 FLAGS = flags.FLAGS
 
@@ -54,6 +55,7 @@ def open_config(holder: flags.FlagHolder) -> ConfigDict:
             f"--{holder.name} {path} does not exist, or its get_config() gives no config."
         )
     check_config(holder.value)
+    import_extensions(holder.value.imports)
     return adapted(holder.value, config_flags.get_override_values(FLAGS[holder.name]))
 
 
@@ -105,6 +107,7 @@ def read_config(path: str, overrides: Mapping[str, Any] | None = None) -> Config
         except TypeError as e:
             raise UserError(f"config.{key} {value!r}: {_one_line(e)}") from None
     check_config(config)
+    import_extensions(config.imports)
     return adapted(config, overrides)
 
 
@@ -128,6 +131,7 @@ def _read_config(path: str) -> ConfigDict | tuple[str, ...]:
     if isinstance(config, tuple):
         return config
     check_config(config)
+    import_extensions(config.imports)
     return adapted(config, {})
 
 

@@ -10,12 +10,13 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
-from pgjax.checkpoints import sources
+from pgjax.checkpoints.locate import find_tokenizer
 from pgjax.data.pipeline import Pipeline
 from pgjax.errors import UserError
 from pgjax.loading import precision
 from pgjax.models.lora import is_adapter
 from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
+from pgjax.registry import import_extensions
 from pgjax.text.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -60,7 +61,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name == "tiny":
         return Tokenizer.tiny()
     if name == "gemma":
-        return Tokenizer.from_file(sources.find_tokenizer())
+        return Tokenizer.from_file(find_tokenizer())
     return Tokenizer.from_file(name)
 
 
@@ -87,6 +88,8 @@ def open_sharded_model(
 ) -> ShardedModel:
     """Builds the model and says where its parameters are to lie.
 
+    The modules that `config.imports` names are imported first.
+
     Args:
       config: with model, mesh and sharding; dtypes that are `auto` become those of this machine.
       devices: of the mesh; None for all.
@@ -94,6 +97,7 @@ def open_sharded_model(
     Raises:
       UserError: parts that do not go together.
     """
+    import_extensions(config.get("imports", ()))
     config = precision.resolved(config)
     model = make_model(config["model"])
     mesh = sharding.make_mesh(**config["mesh"], devices=devices)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pgjax.registry import METRICS
 from pgjax.text.locations import parse_boxes
 
 RIGHT = 0.5  # A box counts as found from this IoU on, as in PASCAL VOC and RefCOCO.
@@ -15,6 +16,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return height * width / union if union > 0 else 0.0
 
 
+@METRICS.register("box_iou", main="acc")
 def box_iou(prediction: str, meta: dict) -> dict[str, float]:
     """Scores the first box of an answer about a single object.
 
@@ -30,6 +32,7 @@ def box_iou(prediction: str, meta: dict) -> dict[str, float]:
     return {"iou": score, "acc": float(score >= RIGHT)}
 
 
+@METRICS.register("all_boxes_iou", main="acc")
 def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
     """Scores all boxes of an answer about all objects of a kind, in any order.
 

@@ -11,6 +11,7 @@ from pgjax.metrics.multilingual import multilingual_tokenize
 from pgjax.metrics.ngrams import bleu as corpus_bleu
 from pgjax.metrics.ngrams import cider_d
 from pgjax.metrics.ptb import ptb_tokenize
+from pgjax.registry import METRICS
 
 
 def split_tokenize(captions: Sequence[str]) -> list[str]:
@@ -26,6 +27,7 @@ TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
 }
 
 
+@METRICS.register("cider", corpus=True)
 def cider(
     records: Sequence[dict],
     *,
@@ -120,6 +122,7 @@ _COCO = {
 }
 
 
+@METRICS.register("coco_caption", main="meteor", corpus=True)
 def coco_caption(
     records: Sequence[dict], *, metrics: Sequence[str] = ("meteor", "rouge_l")
 ) -> dict[str, float]:

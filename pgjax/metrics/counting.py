@@ -5,6 +5,7 @@ ones ("How many dogs are eating?"); CountBenchQA (Beyer et al., arXiv:2407.07726
 """
 
 from pgjax.metrics.exact_match import references
+from pgjax.registry import METRICS
 
 _WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
 fifteen sixteen seventeen eighteen nineteen twenty"""
@@ -17,6 +18,7 @@ def in_digits(text: str) -> str:
     return _DIGITS.get(text, text)
 
 
+@METRICS.register("counting", main="acc")
 def counting(prediction: str, meta: dict) -> dict[str, float]:
     """Whether the number is right.
 
@@ -38,6 +40,7 @@ def counting(prediction: str, meta: dict) -> dict[str, float]:
     return scores
 
 
+@METRICS.register("tallyqa", main="acc")
 def tallyqa(prediction: str, meta: dict) -> dict[str, float]:
     """As `counting`, with simple and complex questions apart.
 

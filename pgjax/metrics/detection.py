@@ -5,9 +5,11 @@ import io
 from collections.abc import Sequence
 
 from pgjax.errors import DataError, UserError
+from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, parse_boxes
 
 
+@METRICS.register("mean_average_precision", main="mAP", corpus=True)
 def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
     """COCO average precision (Lin et al., arXiv:1405.0312), mean over labels.
 

@@ -1,6 +1,7 @@
 """Exact match: does the answer equal a reference?"""
 
 from pgjax.errors import DataError
+from pgjax.registry import METRICS
 
 
 def references(meta: dict) -> list[str]:
@@ -16,6 +17,7 @@ def references(meta: dict) -> list[str]:
     raise DataError(f"Expected 'answers' or 'suffix' to score against, got {sorted(meta)}.")
 
 
+@METRICS.register("exact_match", main="acc")
 def exact_match(
     prediction: str, meta: dict, *, lower: bool = False, strip: bool = True
 ) -> dict[str, float]:

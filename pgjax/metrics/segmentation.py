@@ -6,6 +6,7 @@ import numpy as np
 
 from pgjax.errors import DataError, UserError
 from pgjax.metrics.boxes import iou
+from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, parse_boxes
 
 # Here the published scores take location tokens as 1023rds, so that the last is the far edge.
@@ -15,6 +16,7 @@ _SCALE = BINS / (BINS - 1)
 DrawMask = Callable[[Sequence[int], Sequence[float], tuple[int, int]], np.ndarray]
 
 
+@METRICS.register("segmentation", main="miou", needs=("draw",))
 def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, float]:
     """Intersection over union of the mask, at the image's full resolution, and of the box.
 

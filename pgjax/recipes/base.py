@@ -26,6 +26,7 @@ def default_config() -> ConfigDict:
     """Every key of a run, with the values that most runs want."""
     c = ConfigDict()
     c.name = "run"
+    c.imports = ()  # modules that register ops, metrics, sources, … of one's own
     c.seed = 0
     # Where tools/prepare.py wrote benchmarks; "" for $PGJAX_DATA, or else TFDS's own folder.
     c.data_dir = ""
