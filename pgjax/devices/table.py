@@ -14,8 +14,8 @@ import re
 import jax
 
 from pgjax.devices.host import free_host_bytes
+from pgjax.devices.precision import BFLOAT16, FLOAT16, Precision, precision_here
 from pgjax.errors import UserError
-from pgjax.loading.precision import BFLOAT16, FLOAT16, Precision, precision_here
 
 USABLE = 0.95  # of memory; the rest is for the driver and for gaps between buffers
 _PCIE3, _PCIE4 = 15.75e9, 31.5e9  # bytes/s of 16 lanes

@@ -19,6 +19,7 @@ from pgjax.checkpoints.locate import find_released
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import Figures, figures
+from pgjax.devices.precision import AUTO, resolved
 from pgjax.devices.table import Device
 from pgjax.devices.targets import target_devices
 from pgjax.inference.lengths import compiled_length
@@ -26,7 +27,6 @@ from pgjax.inference.rows_that_fit import PROMPT
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.decode_layout import abstract_decode_layout, to_decode_layout
 from pgjax.loading.model_context import ShardedModel, mesh_for_answering, open_sharded_model
-from pgjax.loading.precision import AUTO, resolved
 from pgjax.loading.quantize_on_load import abstract_param
 from pgjax.loading.run_directory import is_run, read_run
 from pgjax.loading.storage import answering_dtypes, storage_dtypes, with_quantized

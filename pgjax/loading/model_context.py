@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from pgjax import sharding, trees
 from pgjax.checkpoints.locate import find_tokenizer
 from pgjax.data.pipeline import Pipeline
+from pgjax.devices import precision
 from pgjax.errors import UserError
-from pgjax.loading import precision
 from pgjax.models.lora import is_adapter
 from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
 from pgjax.registry import import_extensions

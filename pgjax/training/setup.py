@@ -15,11 +15,11 @@ from pgjax.checkpoints.resume import Checkpoints, abstract_like
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
+from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
 from pgjax.loading.parameters import load_parameters
-from pgjax.loading.precision import AUTO
 from pgjax.loading.run_directory import (
     CONFIG_FILE,
     differences,

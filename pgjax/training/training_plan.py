@@ -8,11 +8,11 @@ import jax
 
 from pgjax.console import Phase, gib, table
 from pgjax.devices.bounds import Bounds, bounds
+from pgjax.devices.precision import resolved
 from pgjax.devices.table import Device, this_device
 from pgjax.devices.targets import compiler_of, target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model
-from pgjax.loading.precision import resolved
 from pgjax.training.largest import largest_batch
 from pgjax.training.plan_text import describe
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder

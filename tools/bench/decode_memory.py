@@ -34,7 +34,7 @@ from pgjax.models.quantized import KINDS
 # with Triton's kernels all the same, which a GPU that is there would choose from.
 OPTIONS = {"xla_gpu_autotune_level": 0}
 
-# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.loading.precision` has them.
+# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.devices.precision` has them.
 DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
 
 

@@ -70,7 +70,7 @@ class Answers:
 
 def half_model(size: str) -> Any:
     """The model of a size for answering, in this device's precision."""
-    from pgjax.loading.precision import precision_here
+    from pgjax.devices.precision import precision_here
     from pgjax.models.paligemma import make_model
 
     p = precision_here()
