@@ -29,7 +29,7 @@ ALLOWED = {
     "evaluation": BASE | PARTS | {"console", "inference", "loading"},
     "training": BASE | PARTS | {"console", "devices", "evaluation", "loading"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
-    "cli": {"errors", "recipes"},
+    "cli": {"errors", "recipes", "registry"},
     "train": {"cli", "devices", "errors", "loading", "recipes", "training"},
     "evaluate": {"cli", "console", "errors", "evaluation", "inference", "loading", "published"},
     "predict": {

@@ -3,7 +3,7 @@
     decode|resize(224, antialias=True)|value_range(-1, 1)
 
 The text is parsed once as a Python expression. Every op is a function that takes one example (a
-dict) and returns another one; `pgjax.registry.OPS` holds them by name. Arguments are literals, which
+dict) and returns another one; `pgjax.registry.OPS` holds them by name. Arguments are literals, and
 are bound to the function's signature before any data is read. An op that draws random numbers or
 tokenizes declares a keyword-only parameter `rng` or `tokenizer`, which the pipeline supplies.
 """

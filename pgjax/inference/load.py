@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
+from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.inference.model import Model
 from pgjax.loading.model_context import mesh_for_answering, open_model_context, open_tokenizer
 from pgjax.loading.parameters import open_run, place_checkpoint
-from pgjax.loading.precision import AUTO
 from pgjax.loading.run_directory import is_run, read_run_config
 from pgjax.loading.storage import answering_dtypes, with_quantized
 from pgjax.models.quantized import check_kind

@@ -25,7 +25,7 @@ def similarity(a: str, b: str) -> float:
     return 1 - distance if distance < 0.5 else 0.0
 
 
-@METRICS.register("anls")
+@METRICS.register("anls", main="anls")
 def anls(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
     """Scores an answer that may contain small errors of reading.
 

@@ -27,7 +27,7 @@ TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
 }
 
 
-@METRICS.register("cider", corpus=True)
+@METRICS.register("cider", main="cider", corpus=True)
 def cider(
     records: Sequence[dict],
     *,

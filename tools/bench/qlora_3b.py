@@ -22,7 +22,7 @@ import numpy as np
 
 from pgjax import trees
 from pgjax.checkpoints.formats import Checkpoint
-from pgjax.loading import model_context
+from pgjax.loading import model_context, parameters
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.recipes import adapted, transfer
 from pgjax.text.tokenizer import Tokenizer
