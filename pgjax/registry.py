@@ -65,9 +65,11 @@ class Registry(Mapping[str, V], Generic[V]):
         Raises:
           UserError: nothing has that name; the message gives the nearest name, or all of them.
         """
-        if isinstance(name, str) and name in self:
-            return self[name]
-        near = difflib.get_close_matches(str(name), list(self), 1)
+        near = []
+        if isinstance(name, str):
+            if name in self:
+                return self[name]
+            near = difflib.get_close_matches(name, list(self), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(self)}."
         raise UserError(f"{where}: {name!r} is not a known {self.what}; {hint}")
 
