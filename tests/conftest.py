@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import shape_checks
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test leaves this machine
+
+shape_checks.install()
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
@@ -55,5 +58,20 @@ def command(compilation_cache):
         if check and done.returncode:
             raise AssertionError(f"{args} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
+
+    return run
+
+
+@pytest.fixture
+def program(capsys):
+    """Runs `pgjax COMMAND …` in this process, and returns what it printed."""
+    from pgjax.commands.main import main
+
+    def run(*args, status=0):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, args)])
+        said = capsys.readouterr()
+        assert ended.value.code == status, said.err
+        return said
 
     return run

@@ -182,7 +182,7 @@ def test_load_run(trained, run):
 
 def test_what_looks_at_a_config(run, outside):
     config = f"--config={outside / 'mine.py'}"
-    found = run("-m", "pgjax.train", config, "--plan", "--largest_batch=false").stdout
+    found = run("-m", "pgjax", "plan", config, "--largest_batch=false").stdout
     assert "fits" in found
-    found = run(ROOT / "tools" / "check_data.py", config).stdout
+    found = run("-m", "pgjax", "check-data", config).stdout
     assert "12 examples, 12 looked at" in found
