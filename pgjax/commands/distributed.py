@@ -41,7 +41,7 @@ class DistributedCommand(Command):
             return
         if address is not None and (count is None or index is None):
             raise UsageError("--coordinator needs --num_processes and --process_id as well.")
-        import jax
+        from pgjax.distributed.start import start
 
         self.joined = True
-        jax.distributed.initialize(address, count, index)  # what is None, the cluster says
+        start(address, count, index)  # what is None, the cluster says

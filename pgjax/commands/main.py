@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _exit_after_print(command_help(command))
     try:
         command.parse()
-        sys.exit(command.run() or 0)
+        status = command.run() or 0
+        if isinstance(command, DistributedCommand) and command.joined:
+            command.leave_processes()
+        sys.exit(status)
     except UserError as e:
         _fail(command, str(e), e.status)
     except KeyboardInterrupt:
@@ -91,6 +94,7 @@ def _fail(command: Command | None, message: str, status: int) -> NoReturn:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr, flush=True)
     if isinstance(command, DistributedCommand) and command.joined:
-        # At a normal exit jax waits for the other processes, which wait for this one.
-        os._exit(status)
+        from pgjax.distributed.start import leave
+
+        leave(status, message)
     sys.exit(status)

@@ -65,7 +65,8 @@ class Peers:
         self._suspect = False
         self._closing, self._ending = threading.Event(), threading.Lock()
         self._changed = threading.Condition()
-        self._round, self._ticks, self._wish = 0, 0, ""
+        self._round, self._ticks = 0, 0
+        self._wishes: list[str] = []
         self._deciding = False
         self._decided: tuple[int, str] | None = None
         for function in (self._talk, self._watch):
@@ -79,7 +80,8 @@ class Peers:
 
     def wish(self, what: str) -> None:
         """Wishes that all processes do something at one moment; `tick` tells when."""
-        self._wish = self._wish or what
+        if what not in self._wishes:
+            self._wishes.append(what)
 
     def tick(self) -> str:
         """What is due at this moment, by a wish of any process; "" for nothing.
@@ -195,8 +197,8 @@ class Peers:
     def _agree(self) -> None:
         """One step towards what is due when: nobody may tick while it is found out."""
         n = self._round
-        if self._wish and not self._deciding:
-            self._try(self._client.key_value_set, f"pgjax/wish/{n}/0", self._wish)
+        if self._wishes and not self._deciding:
+            self._try(self._client.key_value_set, f"pgjax/wish/{n}/0", self._wishes[0])
         found = self._client.key_value_dir_get(f"pgjax/wish/{n}/")
         if not found:
             return
@@ -212,7 +214,8 @@ class Peers:
             # Later than where anybody was: those who wait in their next tick are there then.
             self._decided = (max(int(ticks) for _, ticks in at) + 1, what)
             self._deciding, self._round = False, n + 1
-            self._wish = "" if self._wish == what else self._wish
+            if what in self._wishes:
+                self._wishes.remove(what)
             self._changed.notify_all()
 
     # ---- the end ---------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ def join(address: str = "", relay: Relay | None = None) -> None:
     )  # fmt: skip
 
 
-def peers() -> Peers | None:
+def get_peers() -> Peers | None:
     """The processes of this run; None for a run of one process."""
     if _peers is None and distributed.global_state.client is not None:
         join()  # whoever called jax.distributed.initialize, it was not pgjax.distributed.start
@@ -262,11 +265,11 @@ def peers() -> Peers | None:
 
 def doing(what: str) -> None:
     """Says what this process does now, see `Peers.doing`."""
-    if found := peers():
+    if found := get_peers():
         found.doing(what)
 
 
 def exchange(name: str, value: Any) -> list[Any]:
     """Every process's JSON value, see `Peers.exchange`; of a single process, `[value]`."""
-    found = peers()
+    found = get_peers()
     return [value] if found is None else found.exchange(name, value)

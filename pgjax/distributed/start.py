@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 from jax._src.clusters import ClusterEnv
 
-from pgjax.distributed import peers
+from pgjax.distributed.peers import get_peers, join
 from pgjax.distributed.relay import Relay
 from pgjax.errors import UserError, note
 
@@ -65,7 +65,7 @@ def start(
                 f"Process {process_id} of {num_processes} could not join the others at "
                 f"{coordinator} ({str(e).splitlines()[0][:300]})."
             ) from None
-    peers.join(coordinator, relay)
+    join(coordinator, relay)
 
 
 def leave(status: int, sentence: str) -> None:
@@ -77,7 +77,7 @@ def leave(status: int, sentence: str) -> None:
       status: exit status; 0 where all processes have come to the end of the run.
       sentence: what the others are told where it is not 0.
     """
-    if (found := peers.peers()) is None:
+    if (found := get_peers()) is None:
         return
     if status == 0:
         found.close()

@@ -80,13 +80,19 @@ class Evaluator:
         count, most = len(self.part.source), self.spec.max_examples
         return count if most is None else min(count, most)
 
-    def run(self, params: Flat, store: Store | None = None) -> Result:
+    def run(
+        self,
+        params: Flat,
+        store: Store | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Result:
         """Evaluates every example once.
 
         Args:
           params: all parameters.
           store: where records go as they come, and from where it goes on; None keeps them in
             memory.
+          between: called between two batches, equally often in all processes; it may raise.
 
         Raises:
           UserError: examples that do not fit, or cannot be used.
@@ -109,6 +115,8 @@ class Evaluator:
                 progress.add(scores)
             kept.flush()
             progress.show()
+            if between:
+                between()
         summary, records = progress.close(), kept.finish()
         if self.of_corpus:
             records = list(records)

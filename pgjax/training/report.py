@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from pgjax.console import hms, say, table
+from pgjax.errors import UserError
+from pgjax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -20,34 +21,67 @@ METRICS_FILE = "metrics.jsonl"
 class Metrics:
     """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only."""
 
-    def __init__(self, workdir: pathlib.Path, start_step: int):
-        """Opens the files; rows after `start_step`, from an interrupted run, are dropped."""
+    def __init__(self, workdir: pathlib.Path, last_step: int):
+        """Opens the files; rows after `last_step`, from an interrupted run, are dropped.
+
+        Raises:
+          UserError: they cannot be written.
+        """
         self._on = jax.process_index() == 0
+        self._path, self.rows = workdir / METRICS_FILE, []
         if not self._on:
             return
-        path = workdir / METRICS_FILE
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
-            part = path.with_suffix(".part")
-            part.write_text("".join(f"{line}\n" for line in kept))
-            part.replace(path)
-        self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tb"), purge_step=start_step + 1)
+        try:
+            if self._path.exists():
+                lines = self._path.read_text(errors="replace").splitlines()
+                kept = [line for line in lines if _step(line) <= last_step]
+                self.rows = [json.loads(line) for line in kept]
+                part = self._path.with_suffix(".part")
+                part.write_text("".join(f"{line}\n" for line in kept))
+                part.replace(self._path)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as e:
+            raise self._unwritable(e) from None
+        self._board = Board(workdir / "tb", last_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one row."""
+        """Appends one row; a kill of this process after it does not lose it.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
         if not self._on:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
+        try:
+            if (count := self._file.write(line)) != len(line):
+                raise OSError(0, f"{count} of {len(line)} bytes fitted")
+        except OSError as e:
+            raise self._unwritable(e) from None
+        self._board.write(step, values)
+
+    def scores(self, step: int) -> dict[str, dict[str, float]]:
+        """Scores of evaluations at a step that an interrupted part of the run did, by name."""
+        found: dict[str, dict[str, float]] = {}
+        for row in self.rows:
+            if row["step"] == step:
+                for key, value in row.items():
+                    name, slash, score = key.partition("/")
+                    if slash:
+                        found.setdefault(name, {})[score] = value
+        return found
 
     def close(self) -> None:
-        """Flushes both."""
+        """Closes both."""
         if self._on:
             self._file.close()
             self._board.close()
+
+    def _unwritable(self, e: OSError) -> UserError:
+        return UserError(
+            f"{self._path} cannot be written ({e.strerror}); what was saved is whole: make room, "
+            "and the same command goes on."
+        )
 
 
 def _step(line: str) -> float:

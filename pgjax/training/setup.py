@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import pathlib
 from collections.abc import Mapping
@@ -10,11 +11,11 @@ from typing import Any
 import jax
 
 from pgjax import sharding
-from pgjax.checkpoints.resume import Checkpoints, abstract_like
-from pgjax.config import MixtureEntry, RunConfig, check_training, parse_config
+from pgjax.checkpoints.resume import Checkpoints
+from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
-from pgjax.data.sources import make_source
+from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
@@ -27,6 +28,13 @@ from pgjax.loading.run_directory import (
 )
 from pgjax.training.plan_text import attention_line, precision_line
 from pgjax.training.report import parameter_table
+from pgjax.training.resuming import resume
+from pgjax.training.same_everywhere import (
+    check_same,
+    check_shared,
+    data_identity,
+    versions,
+)
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -47,25 +55,38 @@ class Run:
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
+    changed: str  # how the config differs from the one that the workdir was started with
 
     def params(self) -> Flat:
         """All parameters, frozen and trainable."""
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
+def set_up(
+    config: RunConfig,
+    workdir: pathlib.Path,
+    token: str,
+    resume_from: int | None = None,
+) -> Run:
     """Builds a run; cheap checks come first, parameters last.
 
-    Resumes from the newest whole checkpoint in `workdir`, if there is one.
+    Args:
+      config: of the run.
+      workdir: the run directory, whose lock this run holds.
+      token: of that lock, in process 0.
+      resume_from: the step of the checkpoint to go on from; None for the newest whole one, if
+        there is one.
 
     Raises:
       UserError: whatever does not fit together; the workdir is as it was.
     """
-    config = parse_config(config)
     check_training(config)
+    check_same("config", {"config": to_dict(config), "versions": versions()})
+    check_shared(workdir, token)
     _check_split(config)
     context = open_model_context(config)
-    loader = _open_loader(config, context)
+    loader, sources = _open_loader(config, context)
+    _check_same_data(context, sources)
     total_steps = _total_steps(config, loader)
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
@@ -84,13 +105,16 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
         jax.block_until_ready(state)
 
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last, keep_every=config.keep_every)
-    if (step := checkpoints.latest()) is not None:
-        with Phase(f"restoring {checkpoints.folder}/step_{step}"):
-            state, position = _restore(checkpoints, step, state)
-            loader.restore(position)
-        if step > total_steps:
+    changed = _changed(config, workdir)
+    if found := resume(checkpoints, state, changed, resume_from):
+        state, position = found
+        loader.restore(position)
+        if (step := int(state.step)) > total_steps:
             raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
-    _write_files(config, workdir, context, sorted(builder.multipliers))
+    if changed:
+        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
+    if jax.process_index() == 0:
+        write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
     return Run(
         config=config,
         workdir=workdir,
@@ -102,6 +126,7 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
         frozen=params,
         state=state,
         checkpoints=checkpoints,
+        changed=changed,
     )
 
 
@@ -116,13 +141,22 @@ def _check_split(config: RunConfig) -> None:
         )
 
 
-def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
+def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> None:
+    if jax.process_count() > 1:
+        tokenizer = hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16]
+        check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})
+
+
+def _open_loader(
+    config: RunConfig, context: ModelContext
+) -> tuple[TrainLoader, dict[str, Source]]:
+    """The training data, and its sources by name."""
     spec = config.input
     parts = [
         Part(make_source(part.data), context.pipeline(part.pp or spec.pp), part.weight, name)
         for name, part in (spec.mixture or {"train": MixtureEntry(spec.data)}).items()
     ]
-    return TrainLoader(
+    loader = TrainLoader(
         parts,
         spec.batch_size,
         seed=config.seed,
@@ -134,6 +168,7 @@ def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
         shuffle=spec.shuffle,
         on_bad_example=spec.on_bad_example,
     )
+    return loader, {part.name: part.source for part in parts}
 
 
 def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
@@ -143,27 +178,7 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
     return max(1, math.ceil(examples / config.input.batch_size))
 
 
-def _write_files(
-    config: RunConfig, workdir: pathlib.Path, context: ModelContext, trained: list[str]
-) -> None:
-    """The run directory's own files, after a word about a config that has changed."""
+def _changed(config: RunConfig, workdir: pathlib.Path) -> str:
+    """How a config differs from the one that the workdir was started with; "" for a new one."""
     known = (workdir / CONFIG_FILE).exists()
-    if known and (changed := differences(read_run(workdir).config, config)):
-        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
-    if jax.process_index() == 0:
-        write_run(workdir, config, trained, context.tokenizer.model_bytes)
-
-
-def _restore(
-    checkpoints: Checkpoints, step: int, state: TrainState
-) -> tuple[TrainState, dict[str, Any]]:
-    params, train, data = checkpoints.restore(
-        step, abstract_like(state.params), abstract_like(resumable_state(state))
-    )
-    return TrainState(params, **train), data
-
-
-def resumable_state(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the parameters."""
-    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
-    return train if state.scale is None else train | {"scale": state.scale}
+    return differences(read_run(workdir).config, config) if known else ""
