@@ -1,7 +1,8 @@
 """Values that name something registered, with options of its own, and pipelines of ops.
 
-What pgjax itself registers is checked without importing jax; names that only an extension can have
-registered are looked up in `pgjax.registry`, whose modules may import it.
+Optimizers, samplers and kinds of evaluation are defined in modules that import jax. Those of pgjax
+are known here by their options; those of extensions, which are imported by now, by what
+`pgjax.registry` holds of them.
 """
 
 import dataclasses
@@ -12,7 +13,8 @@ from typing import Any
 
 from pgjax.config import options
 from pgjax.errors import ConfigError, UserError
-from pgjax.schema import Rule, UnknownKey, bind, entries, parse_value, shown, wrong
+from pgjax.registry import EVALUATORS, OPTIMIZERS, SAMPLERS
+from pgjax.schema import Rule, bind, entries, parse_value, shown, wrong
 
 KINDS_OF_EVALUATION = ("answers", "perplexity")
 _SUPPLIED = ("draw",)  # the evaluator gives it to metrics that need it
@@ -37,17 +39,6 @@ def submissions() -> tuple[str, ...]:
 def published() -> tuple[str, ...]:
     """Benchmarks with published scores, and "" for none."""
     return ("", *importlib.import_module("pgjax.benchmarks.published").PUBLISHED)
-
-
-def _extension(registry: str, name: Any) -> Any:
-    """What an extension has registered under a name; None for nothing."""
-    found = {
-        "optimizer": ("pgjax.training.optimizer", "OPTIMIZERS"),
-        "sampler": ("pgjax.decoding.decoders", "SAMPLERS"),
-        "evaluation": ("pgjax.evaluation.evaluators", "KINDS"),
-    }[registry]
-    table = getattr(importlib.import_module(found[0]), found[1])
-    return table.get(name) if isinstance(name, str) else None
 
 
 def check_source(value: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -85,7 +76,7 @@ def _named(
     name = parse_value(str, _required(value, key, "name"), f"{key}.name", Rule(choices=table))
     thing, skip = metric_options(table()[name]) if of_metric else (table()[name], ())
     given = {k: x for k, x in value.items() if k != "name"}
-    return {"name": name, **bind(thing, given, key, skip)}
+    return {"name": name, **bind(thing, given, key, skip, ("name",))}
 
 
 def _required(value: Mapping[str, Any], key: str, name: str) -> Any:
@@ -100,10 +91,9 @@ def optimizer_options(name: Any, key: str) -> Any:
     Raises:
       ConfigError: there is no such optimizer.
     """
-    known = options.OPTIMIZERS.get(name) if isinstance(name, str) else None
-    if known := known or _extension("optimizer", name):
+    if known := options.OPTIMIZERS.get(name) or OPTIMIZERS.registered().get(name):
         return known
-    raise _unknown(name, key, options.OPTIMIZERS)
+    raise _unknown(name, key, {**options.OPTIMIZERS, **OPTIMIZERS.registered()})
 
 
 def check_sampler(value: str, key: str) -> str:
@@ -114,9 +104,9 @@ def check_sampler(value: str, key: str) -> str:
     """
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", value, re.DOTALL)
     name = match[1] if match else value
-    known = options.SAMPLERS.get(name) or _extension("sampler", name)
+    known = options.SAMPLERS.get(name) or SAMPLERS.registered().get(name)
     if not known:
-        raise _unknown(value, key, options.SAMPLERS)
+        raise _unknown(value, key, {**options.SAMPLERS, **SAMPLERS.registered()})
     fields = entries(known)
     given = [x for x in (match[2] or "").split(",") if x.strip()] if match else []
     if fields is None:
@@ -144,9 +134,9 @@ def evaluation_section(kind: Any, key: str, default: type) -> type:
     """
     if kind in KINDS_OF_EVALUATION:
         return default
-    if found := _extension("evaluation", kind):
+    if isinstance(kind, str) and (found := EVALUATORS.registered().get(kind)):
         return getattr(found, "section", default)
-    raise _unknown(kind, key, KINDS_OF_EVALUATION)
+    raise _unknown(kind, key, dict.fromkeys((*KINDS_OF_EVALUATION, *EVALUATORS.registered())))
 
 
 def _unknown(name: Any, key: str, known: Any) -> ConfigError:
@@ -209,8 +199,6 @@ def check_sizes(tower: str) -> Callable[[Mapping[str, Any], str], dict[str, Any]
             parse_value(str, name, f"{key}.variant", Rule(choices=tuple(variants)))
         given = {k: x for k, x in value.items() if x is not None and k != "variant"}
         fields = entries(section) or {}
-        if unknown := [k for k in given if k not in fields]:
-            raise UnknownKey(key, unknown[0], ["variant", *fields])
         missing = [k for k, f in fields.items() if f.required and k not in given]
         if name is None and missing:
             raise ConfigError(
@@ -218,7 +206,7 @@ def check_sizes(tower: str) -> Callable[[Mapping[str, Any], str], dict[str, Any]
                 "every size."
             )
         base = {} if name is None else dataclasses.asdict(variants[name])
-        bound = bind(section, base | given, key)
+        bound = bind(section, base | given, key, beside=("variant",))
         result = {**value, **{k: bound[k] for k in given}}
         try:
             build(result)

@@ -72,7 +72,7 @@ def test_the_program_itself(program):
         (["train", "--config=forkme:varient=tiny"], "forkme: config argument 'varient' is unknown"),
         (["train", "--config=mix_eval"], "mix_eval stands for 2 configs, expected one"),
         (["train", "--config=forkme", "--config.optimiser.lr=1"],
-         "did you mean config.optimizer.lr?"),
+         "the nearest is config.optimizer.lr"),
         (["train", "--config=forkme", "--config.optimizer.lr=x"],
          "--config.optimizer.lr=x: expected a number."),
         (["plan", "--config=forkme", "--mesh=3"], "--mesh is '3', expected sizes such as data=8"),
