@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pgjax.commands.command import Command
 from pgjax.errors import UsageError
+from pgjax.registry import Metric
 
 # What can be listed: registries of pgjax.registry, and lists that have a function below.
 REGISTRIES = {
@@ -80,6 +81,7 @@ def _registry(name: str) -> Iterator[str]:
 
 
 def _first_line(value: object) -> str:
+    value = value.function if isinstance(value, Metric) else value
     if not (inspect.isroutine(value) or inspect.isclass(value)):
         return ""
     return (inspect.getdoc(value) or "").partition("\n")[0]

@@ -7,28 +7,37 @@ are known here by their options; those of extensions, which are imported by now,
 
 import dataclasses
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgjax.config import options
 from pgjax.errors import ConfigError, UserError
-from pgjax.registry import EVALUATORS, OPTIMIZERS, SAMPLERS
+from pgjax.registry import (
+    DECODER_VARIANTS,
+    EVALUATORS,
+    IMAGE_VARIANTS,
+    METRIC_NEEDS,
+    METRICS,
+    OPS,
+    OPTIMIZERS,
+    SAMPLERS,
+    SOURCES,
+)
 from pgjax.schema import Rule, bind, entries, parse_value, shown, wrong
 
 KINDS_OF_EVALUATION = ("answers", "perplexity")
-_SUPPLIED = ("draw",)  # the evaluator gives it to metrics that need it
 
 
 def sources() -> Mapping[str, Any]:
     """Data sources by name."""
-    return importlib.import_module("pgjax.data.sources").SOURCES
+    return SOURCES
 
 
 def metrics() -> Mapping[str, Any]:
     """Metrics by name."""
-    module = importlib.import_module("pgjax.metrics")
-    return module.METRICS | module.CORPUS_METRICS
+    return {name: metric.function for name, metric in METRICS.items()}
 
 
 def submissions() -> tuple[str, ...]:
@@ -59,11 +68,11 @@ def check_metric(value: Mapping[str, Any], key: str) -> dict[str, Any]:
     return _named(value, key, metrics, of_metric=True)
 
 
-def metric_options(metric: Any) -> Any:
-    """What `pgjax.schema` knows the options of a metric by, and the parameters to leave out."""
-    known = entries(metric, _SUPPLIED) or {}
-    first = ("records",) if "records" in known else ("prediction", "meta")
-    return metric, (*first, *_SUPPLIED)
+def metric_options(metric: Any) -> tuple[Any, tuple[str, ...]]:
+    """A metric, whose signature says its options, and the parameters that are none."""
+    parameters = inspect.signature(metric).parameters.values()
+    given = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    return metric, (*given, *METRIC_NEEDS)
 
 
 def _named(
@@ -135,7 +144,7 @@ def evaluation_section(kind: Any, key: str, default: type) -> type:
     if kind in KINDS_OF_EVALUATION:
         return default
     if isinstance(kind, str) and (found := EVALUATORS.registered().get(kind)):
-        return getattr(found, "section", default)
+        return found.section
     raise _unknown(kind, key, dict.fromkeys((*KINDS_OF_EVALUATION, *EVALUATORS.registered())))
 
 
@@ -176,7 +185,7 @@ def check_makes(value: str, key: str, what: str, makers: tuple[str, ...]) -> Non
       ConfigError: it has none of them, and no op of an extension, which might do the same.
     """
     functions = [step.function for step in parse_pipeline(value, key).steps]
-    own = {_pipeline().OPS[name] for name in makers}
+    own = {OPS[name] for name in makers}
     if not any(f in own or not f.__module__.startswith("pgjax.") for f in functions):
         raise wrong(key, value, f"a pipeline that makes {what}, by one of the ops {makers}")
 
@@ -225,5 +234,5 @@ def tower_sizes(tower: str) -> tuple[type, Mapping[str, Any], Callable[[Any], An
     """
     module = importlib.import_module("pgjax.models.variants")
     if tower == "img":
-        return module.SiglipConfig, module.SIGLIP, module.siglip_config
-    return module.GemmaConfig, module.GEMMA, module.gemma_config
+        return module.SiglipConfig, IMAGE_VARIANTS, module.siglip_config
+    return module.GemmaConfig, DECODER_VARIANTS, module.gemma_config

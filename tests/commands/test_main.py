@@ -104,7 +104,7 @@ def test_configs_by_name_from_anywhere(program, tmp_path, monkeypatch):
 
     config = pgjax.read_config("forkme:variant=tiny", {"input.batch_size": 8})
     assert (config.model.res, config.input.batch_size) == (64, 8)
-    with pytest.raises(UsageError, match=r"config.input.batch_sise .* config.input.batch_size\?"):
+    with pytest.raises(UsageError, match=r"config.input.batch_sise .* config.input.batch_size\."):
         pgjax.read_config("forkme", {"input.batch_sise": 8})
     assert (
         program("train", "--config", "vqav2:res=448", "--print_config").out.count("res: 448") == 1
