@@ -18,7 +18,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.inference.model import ImageLike, PromptedImages
 from pgjax.inference.objects import DetectedObject
-from pgjax.loading.run_directory import read_run_config
+from pgjax.loading.run_directory import read_run
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
 
@@ -120,7 +120,7 @@ def show_run(
         with files[step].open() as f:
             records = [json.loads(line) for line, _ in zip(f, range(count), strict=False)]
         rows.append([{**r, "prefix": f"step {step}: {r.get('prefix', '')}"} for r in records])
-    source = make_source(read_run_config(workdir)["evals"][evaluation]["data"])
+    source = make_source(read_run(workdir).config.evals[evaluation].data)
     by_example = [record for records in zip(*rows, strict=True) for record in records]
     return make_sheet(source, by_example, len(rows))
 

@@ -2,11 +2,12 @@
 
     python tools/roundtrip_3b.py [--folder DIR] [--dtypes float32 bfloat16 float16] [--live]
 
-For each precision, a random PaliGemma-3B `.npz` is converted to a folder and back, each time in a
-process of its own, whose peak memory is printed. Then the bits of every tensor are compared. This
-takes 3 × 11 GiB of disk in float32. With `--live`, transformers loads the folder, offline: the
-logits of a prompt must agree to 5e-5, and `generate` must return the same text. The real tokenizer
-requires a licence, so the folder gets one of the same size and layout, with made-up words.
+For each precision, `pgjax convert` turns a random PaliGemma-3B `.npz` into a folder and back, each
+time in a process of its own, whose peak memory is printed. Then the bits of every tensor are
+compared. This takes 3 × 11 GiB of disk in float32. With `--live`, transformers loads the folder,
+offline: the logits of a prompt must agree to 5e-5, and `generate` must return the same text. The
+real tokenizer requires a licence, so the folder gets one of the same size and layout, with made-up
+words.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import tempfile
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONVERT = ROOT / "tools" / "convert.py"
 TOLERANCE = 5e-5
 PROMPT, TOKENS = "answer en what is this?", 8
 
@@ -74,9 +74,8 @@ def make_tokenizer(path: pathlib.Path) -> None:
 def convert(*args: object) -> float:
     """Converts in a process of its own, and returns its peak memory in GiB."""
     code = (
-        "import resource, runpy, sys\n"
-        f"sys.argv = {[str(CONVERT), *map(str, args)]!r}\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "import resource\nfrom pgjax.commands.main import main\n"
+        f"try:\n    main({['convert', *map(str, args)]!r})\n"
         "except SystemExit as e:\n    assert not e.code, e\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )

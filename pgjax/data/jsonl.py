@@ -36,7 +36,7 @@ class JsonlSource:
         Args:
           fname: local or remote file.
           split: see `pgjax.data.splits`.
-          root: folder that image paths are relative to; the file's own by default.
+          root: folder that image paths are relative to; None or empty for the file's own.
           allow_outside_root: permit absolute paths and paths that leave the root.
 
         Raises:

@@ -1,32 +1,32 @@
-"""Dtypes that suit a device, for what a config leaves to it with `auto`."""
+"""Dtypes that suit a device, for the dtypes that a config leaves open with `auto`."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 AUTO = "auto"
+T = TypeVar("T", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Of the image tower's and the decoder's arithmetic, and of parameters that stay frozen."""
+    """Dtypes of the two towers' arithmetic and of frozen parameters."""
 
-    img: str
-    llm: str
-    frozen: str
+    img: str  # compute dtype of the image tower
+    llm: str  # compute dtype of the decoder
+    frozen: str  # storage dtype of frozen parameters
 
 
 CPU = Precision("float32", "float32", "bfloat16")
 BFLOAT16 = Precision("bfloat16", "bfloat16", "bfloat16")
-# GPUs before Ampere have no bfloat16, and float16 residuals overflow in this decoder; the tower's
-# matrices multiply well in it.
+# GPUs before Ampere have no bfloat16. The decoder's residual stream overflows float16, so that only
+# the image tower computes in it.
 FLOAT16 = Precision("float16", "float32", "float16")
 
 
 def precision_here() -> Precision:
-    """What suits this machine's devices."""
+    """Returns the dtypes that suit this machine's devices."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return CPU
@@ -36,17 +36,17 @@ def precision_here() -> Precision:
     return BFLOAT16
 
 
-def resolved(config: Mapping[str, Any], precision: Precision | None = None) -> dict[str, Any]:
-    """A config with a dtype for each `auto`.
+def resolved(config: T, precision: Precision | None = None) -> T:
+    """Returns a config with a dtype for each `auto`.
 
     Args:
-      config: with `model`, and `frozen_dtype` where it is one of training.
-      precision: None for this machine's.
+      config: a `pgjax.config.RunConfig`.
+      precision: dtypes for `auto`; None for those that suit this machine.
     """
     p = precision or precision_here()
-    model = {**config["model"]}
+    model: Any = config.model
     for key, dtype in (("img_dtype", p.img), ("llm_dtype", p.llm)):
-        if model.get(key) == AUTO:
-            model[key] = dtype
-    frozen = config.get("frozen_dtype")
-    return {**config, "model": model} | ({"frozen_dtype": p.frozen} if frozen == AUTO else {})
+        if getattr(model, key) == AUTO:
+            model = dataclasses.replace(model, **{key: dtype})
+    frozen = p.frozen if config.frozen_dtype == AUTO else config.frozen_dtype
+    return dataclasses.replace(config, model=model, frozen_dtype=frozen)
