@@ -1,4 +1,4 @@
-"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `python -m pgjax.train` to tune one.
+"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `pgjax train` to tune one.
 
 The same from Python, for notebooks: `read_config` and `finetune`; `show`, `show_examples`,
 `show_run` and `curves` make pictures to look at.
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 # Where what is public here lives; imported when it is first used.
 _PUBLIC = {
     "curves": "pgjax.pictures",
-    "read_config": "pgjax.cli",
+    "read_config": "pgjax.commands.config_files",
     "show": "pgjax.pictures",
     "show_examples": "pgjax.pictures",
     "show_run": "pgjax.pictures",
@@ -27,7 +27,7 @@ def load(source, **options):
 
 
 def finetune(config, workdir, *, watch=None):
-    """Trains as `python -m pgjax.train` does; see `pgjax.training.loop.train`.
+    """Trains as `pgjax train` does; see `pgjax.training.loop.train`.
 
     Args:
       config: from `read_config`.
@@ -40,12 +40,10 @@ def finetune(config, workdir, *, watch=None):
     import pathlib
 
     from pgjax.loading.compiler_options import cache_compilations
-    from pgjax.recipes import lighter
     from pgjax.training.loop import train
 
     cache_compilations()
-    less = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    return train(config.to_dict(), pathlib.Path(workdir).expanduser(), less, watch=watch)
+    return train(config, pathlib.Path(workdir).expanduser(), watch=watch)
 
 
 def __getattr__(name):

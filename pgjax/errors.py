@@ -7,8 +7,20 @@ class UserError(Exception):
     """A mistake in what the user has given, described in one sentence.
 
     The message says what is wrong, where (file and line, config key, or tensor name), what was
-    found and what was expected. Commands print it without a traceback and exit with status 1.
+    found and what was expected. Commands print it without a traceback and exit with `status`.
     """
+
+    status = 1  # exit status of a command that ends with this error
+
+
+class UsageError(UserError):
+    """A flag, an argument of a command, or a value in a config that cannot be right."""
+
+    status = 2
+
+
+class ConfigError(UsageError):
+    """A key of a config that is not known, or a value of another type or out of range."""
 
 
 class DataError(UserError):

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 
-from pgjax.published import PUBLISHED
+from pgjax.benchmarks.published import PUBLISHED
 
 PRECISIONS = {"": "main", "f16": "float16", "bf16": "bfloat16"}  # the branch on the hub by suffix
 RESOLUTIONS = (224, 448, 896)

@@ -10,12 +10,14 @@ import optax
 from pgjax import trees
 from pgjax.errors import UserError
 from pgjax.models.variants import float_dtype
+from pgjax.registry import OPTIMIZERS
 from pgjax.training.adam8bit import scale_by_adam8bit
 from pgjax.training.schedules import Schedule
 
 Flat = Mapping[str, jax.Array]
 
 
+@OPTIMIZERS.register("adafactor")
 def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=1.0, momentum=None):
     """Adafactor (arXiv:1804.04235) with factored second moments and update clipping."""
     return optax.chain(
@@ -27,10 +29,13 @@ def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=
     )
 
 
+@OPTIMIZERS.register("momentum")
 def _momentum(*, momentum=0.9, nesterov=False, mu_dtype=None):
     return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=mu_dtype)
 
 
+@OPTIMIZERS.register("adam")
+@OPTIMIZERS.register("adamw")
 def _adam(*, nu_dtype=None, **args):
     """Adam (arXiv:1412.6980); `mu_dtype` and `nu_dtype` are those that its moments are kept in."""
     adam = optax.scale_by_adam(**args)
@@ -68,14 +73,8 @@ def _round_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
     return x.astype(jnp.bfloat16)
 
 
-OPTIMIZERS = {
-    "adam": _adam,
-    "adamw": _adam,
-    "adam8bit": scale_by_adam8bit,
-    "adafactor": _adafactor,
-    "momentum": _momentum,
-    "sgd": optax.identity,
-}
+OPTIMIZERS.register("adam8bit")(scale_by_adam8bit)
+OPTIMIZERS.register("sgd")(optax.identity)
 
 
 def split_trainable(
@@ -125,7 +124,7 @@ def make_optimizer(
     recipes are; `adamw` scales it by both (Loshchilov & Hutter, arXiv:1711.05101).
 
     Args:
-      name: a key of `OPTIMIZERS`.
+      name: the optimizer's name in `OPTIMIZERS`.
       lr: base learning rate.
       schedule: factor on everything, by the count of updates so far.
       lr_multipliers: by trainable name, from `split_trainable`.
@@ -138,16 +137,15 @@ def make_optimizer(
     Raises:
       UserError: unknown optimizer or argument, or decay rules that match no name.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"optimizer.name {name!r} is unknown; choose from {list(OPTIMIZERS)}.")
+    optimizer = OPTIMIZERS.find(name, "config.optimizer.name")
     args = dict(args or {})
     for key in ("mu_dtype", "nu_dtype"):
         if args.get(key):
             args[key] = float_dtype(args[key], f"optimizer.args.{key}")
     try:
-        core = OPTIMIZERS[name](**args)
+        core = optimizer(**args)
     except TypeError as e:
-        raise UserError(f"optimizer.args {args} do not fit {name!r}: {e}.") from None
+        raise UserError(f"config.optimizer.args {args} do not fit {name!r}: {e}.") from None
     decay = trees.first_match(decay_rules, names, what="optimizer.decay_rules")
     decayed = {n: weight_decay * decay[n] for n in lr_multipliers if weight_decay * decay[n]}
     chain = [core]

@@ -47,7 +47,7 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     if at_least > table.usable_bytes:
         return {"largest_batch": 0, "peak_bytes_at_least": at_least}
     config = config_of(model, mode, res, count * START[res], count)
-    return plan(config, {}, table).report
+    return plan(config, table).report
 
 
 def cell(result: dict[str, Any] | None) -> str:
