@@ -40,6 +40,7 @@ def _pages() -> dict[str, Callable[[], str]]:
     return {
         "contributing.md": lambda: _of_the_root("CONTRIBUTING.md"),
         "changelog.md": lambda: _of_the_root("CHANGELOG.md"),
+        "measured.md": lambda: _of_the_root("tools/bench/RESULTS.md"),
         "reference/commands.md": _commands,
         "reference/config.md": reference.markdown,
         "reference/names.md": _names,
@@ -94,7 +95,8 @@ def _python() -> str:
     for name in sorted(dir(pgjax)):
         thing = getattr(pgjax, name)
         if not name.startswith("_") and not isinstance(thing, types.ModuleType):
-            parts.append(f"::: {thing.__module__}.{thing.__qualname__}\n")
+            where = f"{thing.__module__}.{thing.__qualname__}"
+            parts.append(f"::: {where}\n    options: {{heading: pgjax.{name}}}\n")
     return "\n\n".join(parts)
 
 
