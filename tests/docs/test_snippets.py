@@ -29,9 +29,9 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A user's folder: photographs, and released checkpoints, which the tiny one stands for."""
+    """A user's folder with photographs, which also lie where a clone has them."""
     shutil.copytree(PHOTOS, tmp_path / "photos")
-    shutil.copy(PHOTOS / "flower.jpg", tmp_path / "bee.jpg")
+    shutil.copytree(PHOTOS, tmp_path / "tests" / "photos")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
