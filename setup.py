@@ -39,6 +39,7 @@ setup(
         "fsspec>=2026.9",
         "grain>=0.2.18",
         "huggingface_hub>=2.4",
+        "jaxtyping>=0.3.11",
         "ml_collections>=1.1",
         "ml_dtypes>=0.5",
         "numpy>=2.4",
@@ -65,6 +66,8 @@ setup(
         "video": ["av>=18.0"],
         "test": [
             "av>=18.0",
+            "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
+            "beartype>=0.23.1",
             "pyarrow>=25.0",
             "pycocotools>=2.0.11",
             "ipykernel>=7.4",
@@ -75,6 +78,7 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.0",
+            "setuptools>=80.0",  # builds the wheel that is tested
         ],
         "docs": ["mkdocs>=1.6.1", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0.8"],
         "dev": ["basedpyright>=1.40", "pre-commit>=4.7", "ruff>=0.14"],

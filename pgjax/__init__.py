@@ -1,4 +1,4 @@
-"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `python -m pgjax.train` to tune one.
+"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `pgjax train` to tune one.
 
 The same from Python, for notebooks: `read_config` and `finetune`; `show`, `show_examples`,
 `show_run` and `curves` make pictures to look at.
@@ -27,7 +27,7 @@ def load(source, **options):
 
 
 def finetune(config, workdir, *, watch=None):
-    """Trains as `python -m pgjax.train` does; see `pgjax.training.loop.train`.
+    """Trains as `pgjax train` does; see `pgjax.training.loop.train`.
 
     Args:
       config: from `read_config`.

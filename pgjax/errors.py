@@ -1,13 +1,13 @@
-"""What a user is meant to read: exceptions with one-sentence messages, and notes."""
+"""The exceptions and notes that are addressed to users."""
 
 import sys
 
 
 class UserError(Exception):
-    """A mistake in the input, said in one sentence.
+    """A mistake in what the user has given, described in one sentence.
 
-    The message says what was wrong, where (file:line, config key, tensor name), what was found
-    and what was expected. Command lines print it without a traceback and exit with `status`.
+    The message says what is wrong, where (file and line, config key, or tensor name), what was
+    found and what was expected. Commands print it without a traceback and exit with `status`.
     """
 
     status = 1  # exit status of a command that ends with this error
@@ -20,9 +20,9 @@ class UsageError(UserError):
 
 
 class DataError(UserError):
-    """A record that cannot be used; `on_bad_example=skip` may pass over it."""
+    """A record that cannot be used, which `on_bad_example="skip"` leaves out."""
 
 
 def note(text: str) -> None:
-    """Says on the error stream what is no mistake, but must not happen silently."""
+    """Prints to stderr what is not an error, but should be known to the user."""
     print(f"NOTE: {text}", file=sys.stderr, flush=True)

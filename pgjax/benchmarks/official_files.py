@@ -1,4 +1,4 @@
-"""Files of a source folder and of the zip and tar archives in it, by the tail of their path."""
+"""Files of a source folder and of the zip and tar archives in it, by the end of their path."""
 
 import bz2
 import csv
@@ -16,6 +16,7 @@ import shutil
 import tarfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,17 +27,23 @@ _PACKED = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.op
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A file in the source or in one of its archives; reading is left to whoever needs it."""
+    """A file in the source or in one of its archives, which is read when it is needed.
 
-    name: str  # path within the source or archive, for people and for file names
-    path: str = ""  # of the file or archive; "": it does not exist
-    inside: str | tuple[int, int] | None = None  # member of a zip; offset and size in a tar
+    Attributes:
+      name: path in the source or the archive, for messages and for names of files.
+      path: path of the file or the archive; "" for a file that does not exist.
+      inside: the name in a zip archive, or offset and size in a tar; None for a file of its own.
+    """
+
+    name: str
+    path: str = ""
+    inside: str | tuple[int, int] | None = None
 
     def read(self) -> bytes:
-        """The content.
+        """Reads the content.
 
         Raises:
-          DataError: it does not exist or is damaged.
+          DataError: the file does not exist or is damaged.
         """
         if not self.path:
             raise DataError(f"{self.name} is not among the source's files")
@@ -49,7 +56,7 @@ class Member:
                 offset, size = self.inside
                 f.seek(offset)
                 return f.read(size)
-        except (OSError, zipfile.BadZipFile, zipfile.zlib.error, RuntimeError) as e:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as e:
             raise DataError(f"{self.name} in {self.path} cannot be read ({e})") from e
 
     def __bool__(self) -> bool:
@@ -58,7 +65,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A cell of a parquet file, read when it is needed; images are often stored so."""
+    """A cell of a parquet file, such as an image, which is read when it is needed."""
 
     name: str
     file: Member
@@ -66,7 +73,11 @@ class Cell:
     column: str
 
     def read(self) -> bytes:
-        """The bytes in the cell, which may be wrapped as Hugging Face does, `{bytes, path}`."""
+        """Reads the bytes, which may be wrapped in `{bytes, path}`, as Hugging Face stores them.
+
+        Raises:
+          DataError: the cell is empty or does not hold bytes.
+        """
         _, starts = _parquet(self.file)
         group = max(i for i, start in enumerate(starts) if start <= self.row)
         value = _row_group(self.file, group, self.column)[self.row - starts[group]].as_py()
@@ -79,22 +90,22 @@ class Cell:
 
 
 class Files:
-    """`files[name]` finds a file by the tail of its path, wherever it lies in the source.
+    """Finds files by the end of their path, wherever they lie in the source.
 
-    `files["val2014/COCO_val2014_000000000042.jpg"]` is that file under any folder of the source, or
-    in an archive such as `val2014.zip`; a file outside of archives comes first. Nothing is
-    unpacked, but tars that are compressed as a whole, once, and only where something is missed.
+    `files["val2014/COCO_val2014_000000000042.jpg"]` is that file in any folder of the source, or in
+    an archive such as `val2014.zip`; files outside of archives are preferred. Nothing is unpacked,
+    except tar archives that are compressed as a whole: once, when a file is not found elsewhere.
     """
 
     def __init__(self, source: pathlib.Path | str, unpacked: pathlib.Path | str):
-        """Lists the source.
+        """Lists the source and its archives.
 
         Args:
           source: folder with the official files.
-          unpacked: folder to put decompressed tars in.
+          unpacked: folder for decompressed tar archives.
 
         Raises:
-          UserError: no folder, or an archive that cannot be read.
+          UserError: there is no such folder, or an archive cannot be read.
         """
         self.source, self._unpacked = pathlib.Path(source), pathlib.Path(unpacked)
         if not self.source.is_dir():
@@ -134,10 +145,10 @@ class Files:
                         if info.isfile():
                             self._add(Member(info.name, path, (info.offset_data, info.size)))
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as e:
-            raise UserError(f"{path} is no archive that can be read ({e}).") from None
+            raise UserError(f"The archive {path} cannot be read ({e}).") from None
 
     def _unpack(self) -> bool:
-        """Decompresses tars that are not yet listed; whether there were any."""
+        """Decompresses tar archives that are not listed yet; returns whether there were any."""
         packed, self._packed = self._packed, []
         for path in packed:
             name = os.path.relpath(path, self.source).replace("/", "_")
@@ -163,10 +174,10 @@ class Files:
         return [m for m in members if m.name == name or m.name.endswith(f"/{name}")]
 
     def __getitem__(self, name: str) -> Member:
-        """The file; a `Member` that is false and cannot be read if there is none.
+        """Finds a file; where there is none, the `Member` is false and cannot be read.
 
         Raises:
-          UserError: different files have this tail.
+          UserError: the paths of several files end so.
         """
         name = unicodedata.normalize("NFC", name)
         found = self._found(name)
@@ -177,15 +188,15 @@ class Files:
         best = [m for m in found if m.inside is None] or found
         if len(best) > 1:
             shown = [f"{m.path}: {m.name}" if m.inside else m.path for m in best[:3]]
-            raise UserError(f"{name} is there more than once, e.g. {shown}; leave one of them.")
+            raise UserError(f"{name} is there more than once, e.g. {shown}; keep one of them.")
         return best[0]
 
     def first(self, *names: str) -> Member:
-        """The first of these that exists, where owners published under several names."""
+        """Finds the first of several names under which the owners have published a file."""
         return next((member for member in map(self.__getitem__, names) if member), self[names[0]])
 
     def glob(self, pattern: str) -> list[Member]:
-        """Files whose path, or its tail, matches a pattern such as `annotations/*.json`."""
+        """Lists files whose path, or its end, matches a pattern such as `annotations/*.json`."""
 
         def matching():
             found = [
@@ -204,18 +215,18 @@ class Files:
             raise UserError(f"{self.source}: {e}; --help says where to get it.") from None
 
     def text(self, name: str | Member) -> str:
-        """A file as UTF-8 text; a byte-order mark is left out."""
+        """Reads a file as UTF-8 text, without a byte-order mark."""
         return self._needed(name).decode("utf-8-sig")
 
     def json(self, name: str | Member) -> Any:
-        """A JSON file."""
+        """Reads a JSON file."""
         try:
             return json.loads(self._needed(name))
         except ValueError as e:
             raise UserError(f"{_of(name)} is not JSON ({e}).") from None
 
     def jsonl(self, name: str | Member) -> Iterator[Any]:
-        """The lines of a JSON-lines file that are not blank."""
+        """Yields the lines of a JSON-lines file that are not blank."""
         for number, line in enumerate(self._lines(name), 1):
             if line.strip():
                 try:
@@ -224,7 +235,7 @@ class Files:
                     raise UserError(f"{_of(name)}:{number} is not JSON ({e}).") from None
 
     def _lines(self, name: str | Member) -> Iterator[bytes | str]:
-        """Lines as they are read, since some files are gigabytes, compressed by bzip2 or gzip."""
+        """Yields lines without reading all, since some compressed files are gigabytes."""
         member = name if isinstance(name, Member) else self[name]
         opener = _PACKED.get(os.path.splitext(member.name.lower())[1], open)
         if not member or member.inside is not None:
@@ -235,19 +246,19 @@ class Files:
             yield from f
 
     def csv(self, name: str | Member, **options) -> Iterator[dict[str, str]]:
-        """The rows of a CSV file, or of a TSV file with `delimiter="\\t"`, by column name."""
+        """Yields rows of a CSV file by column name; `delimiter="\\t"` reads a TSV file."""
         csv.field_size_limit(1 << 30)
         yield from csv.DictReader(io.StringIO(self.text(name), newline=""), **options)
 
     def pickle(self, name: str | Member) -> Any:
-        """A pickle of plain values, of any Python; classes, which could run code, are refused."""
+        """Reads a pickle of plain values; classes, which could run code, are refused."""
         try:
             return _PlainUnpickler(io.BytesIO(self._needed(name)), encoding="utf-8").load()
         except (pickle.UnpicklingError, EOFError, ValueError) as e:
             raise UserError(f"{_of(name)} is no pickle of plain values ({e}).") from None
 
     def parquet(self, name: str | Member, later: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-        """The rows of a parquet file; columns in `later` become cells that are read when needed."""
+        """Yields rows of a parquet file; those in `later` are `Cell`s, read when needed."""
         member = name if isinstance(name, Member) else self[name]
         if not member:
             self._needed(member)
@@ -276,11 +287,11 @@ def _zip(path: str) -> zipfile.ZipFile:
 
 @functools.lru_cache(maxsize=16)
 def _parquet(member: Member) -> tuple[Any, list[int]]:
-    """An open parquet file, and the number of the first row of each of its row groups."""
+    """Opens a parquet file; returns it, and the number of the first row of each row group."""
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError("parquet files need pyarrow: pip install -e '.[prepare]'") from None
+        raise UserError("Parquet files need pyarrow: pip install 'pgjax[prepare]'.") from None
     # From its own path, so that it is not held in memory, unless it lies in an archive.
     table = parquet.ParquetFile(member.path if member.inside is None else io.BytesIO(member.read()))
     starts, total = [], 0

@@ -1,4 +1,4 @@
-"""What a reader is, and helpers that several readers share."""
+"""What a reader of a benchmark is, and helpers that several readers share."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ Example = dict[str, Any]
 
 
 def as_it_is(example: Example) -> Example:
-    """The `build` of a reader that has nothing to compute."""
+    """Returns the example; the `build` of a reader that has nothing to compute."""
     return example
 
 
@@ -24,18 +24,18 @@ class Reader:
     """How the official files of a benchmark become examples.
 
     Attributes:
-      about: one sentence: what it is, and the paper.
-      where: where the files are to be had, one a line, and how the folder is to look.
-      licence: which terms apply, to annotations and to images.
+      about: what the benchmark is, and its paper, in one sentence.
+      where: where to get the files, and how to lay out the folder.
+      licence: the terms of annotations and of images.
       features: `{key: feature}` of an example.
-      key: the feature that identifies an example within its split.
+      key: the feature that identifies an example in its split.
       splits: `{split: official number of examples}`; None where none is published.
-      read: `(files, split) -> examples`. Cheap: it reads annotations only, and names images by
-        `files[name]`, which reads nothing yet. The order must not depend on anything but the files.
-      build: `(example, **options) -> example`: work on one example that takes time, such as video
-        frames. Runs in worker processes, so it must be a function of a module.
-      options: `{name: default}`, flags of prepare.py that are handed to `build`.
-      version: of the data set; raise it when examples change.
+      read: `(files, split) -> examples`. It reads annotations only, and names images by
+        `files[name]`, which reads nothing yet. The order must depend on the files alone.
+      build: `(example, **options) -> example`, for slow work on one example, such as decoding
+        video. It runs in worker processes, so it must be a module's function.
+      options: `{name: default}` of `build`, which become flags of `pgjax prepare NAME`.
+      version: version of the data set, to be raised when examples change.
     """
 
     about: str
@@ -51,10 +51,10 @@ class Reader:
 
 
 def by_id(rows: Iterable[Mapping[str, Any]], key: str = "id") -> dict[Any, Mapping[str, Any]]:
-    """`{id: row}` of rows with an id each.
+    """Rows by their id, which is the value at `key`.
 
     Raises:
-      UserError: an id that comes twice.
+      UserError: an id comes twice.
     """
     found: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
@@ -64,7 +64,7 @@ def by_id(rows: Iterable[Mapping[str, Any]], key: str = "id") -> dict[Any, Mappi
 
 
 def grouped(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Mapping[str, Any]]]:
-    """`{value of key: rows that have it}`, in the order of the rows."""
+    """Lists of rows by their value at `key`, in the order of the rows."""
     found: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(row[key], []).append(row)
@@ -72,25 +72,25 @@ def grouped(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Mappi
 
 
 def coco_image(files: Files, image_id: int, folder: str, year: str | None = None) -> Member:
-    """An image of COCO by its id: `val2014/COCO_val2014_000000000042.jpg`.
+    """Finds an image of COCO by its id, such as `val2014/COCO_val2014_000000000042.jpg`.
 
     Args:
-      files: of the source.
-      image_id: COCO's.
-      folder: `train2014`, `val2014`, `test2015`, or `train2017`, whose names have no prefix.
-      year: in the name, where it is not the folder's.
+      files: files of the source.
+      image_id: the id that COCO gave it.
+      folder: `train2014`, `val2014`, `test2015`, or `train2017`, whose file names have no prefix.
+      year: the part of the file name after `COCO_`, where it is not the folder's name.
     """
     prefix = "" if folder.endswith("2017") else f"COCO_{year or folder}_"
     return files[f"{folder}/{prefix}{image_id:012}.jpg"]
 
 
 def coco_captions(content: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
-    """(image, its captions) of a file with COCO's `images` and `annotations`."""
+    """Yields each image of a file with COCO's `images` and `annotations`, with its captions."""
     captions = grouped(content.get("annotations", ()), "image_id")
     for image in content["images"]:
         yield image, [row["caption"] for row in captions.get(image["id"], ())]
 
 
 def clean_space(text: str) -> str:
-    """Text in one line: runs of white space become one space."""
+    """Makes text one line: runs of white space become one space."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Writes a shard of examples, as array_record or as JSONL with image files, and what ties them."""
+"""Writes shards of examples, as array_record or JSONL with image files, and TFDS's description."""
 
 import functools
 import hashlib
@@ -30,14 +30,15 @@ def write_shard(
     """Builds examples and writes them; the file appears whole or not at all.
 
     Args:
-      reader: that they are of.
+      reader: the benchmark's reader.
       examples: as `read` yields them.
-      path: of the shard.
-      options: of the reader's `build`.
-      features: of TFDS for array_record; None for JSONL, with images in the folder `images` beside.
+      path: file of the shard.
+      options: options of the reader's `build`.
+      features: features of TFDS, to write array_record; None to write JSONL, with the images in a
+        folder `images` beside the file.
 
     Returns:
-      The number of examples written, their bytes, and what was left out.
+      The number of examples written, the size of the file in bytes, and what was left out.
     """
     part = path.with_name(path.name + ".part")
     writer = _JsonlWriter(part) if features is None else _RecordWriter(part, features)
@@ -63,10 +64,10 @@ def _checked(reader: Reader, example: Example) -> Example:
 
 
 def encoded(value: Any, feature: Any) -> Any:
-    """A value with every image in it as `Encoded` bytes.
+    """Replaces every image in a value by `Encoded` bytes.
 
     Raises:
-      DataError: an image that cannot be read or decoded.
+      DataError: an image cannot be read or decoded.
     """
     if isinstance(feature, Mapping):
         return {key: encoded(value[key], inner) for key, inner in feature.items()}
@@ -84,7 +85,7 @@ class Encoded:
 
 
 def encoded_image(value: Any) -> Encoded:
-    """The bytes of an image as they are, if pgjax can decode them; as PNG for arrays and TIFF.
+    """The bytes of an image as they are, where pgjax can decode them, and PNG otherwise.
 
     Args:
       value: `Member`, `Cell`, bytes, a PIL image or uint8 [H,W,3].
@@ -102,7 +103,7 @@ def encoded_image(value: Any) -> Encoded:
 
 @functools.lru_cache(maxsize=16)
 def _checked_image(member: Member | Cell) -> bytes:
-    """Cached, since several questions in a row are about one image."""
+    """Reads and checks an image; cached, since several questions in a row are about one."""
     try:
         return _usable(member.read())
     except DataError as e:
@@ -127,7 +128,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 class _RecordWriter:
-    """array_record, as TFDS writes it."""
+    """Writes array_record files, as TFDS does."""
 
     def __init__(self, path: pathlib.Path, features: Any):
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -147,7 +148,7 @@ class _RecordWriter:
 
 
 class _JsonlWriter:
-    """JSON lines, and an image file for every image."""
+    """Writes JSON lines, and an image file for every image."""
 
     def __init__(self, path: pathlib.Path):
         self.count, self._folder = 0, path.parent
@@ -175,7 +176,7 @@ class _JsonlWriter:
 
 
 def _map(value: Any, function: Any) -> Any:
-    """Applies a function to every image, and makes numbers of numpy plain."""
+    """Applies a function to every image, and turns numbers of numpy into plain ones."""
     if isinstance(value, Encoded):
         return function(value)
     if isinstance(value, dict):
@@ -186,7 +187,7 @@ def _map(value: Any, function: Any) -> Any:
 
 
 def tfds_features(features: Mapping[str, Any]) -> Any:
-    """TFDS's features of a reader's."""
+    """The features of TFDS that stand for those of a reader."""
     import tensorflow_datasets as tfds
 
     def of(feature):
@@ -211,16 +212,17 @@ def write_info(
     features: Any,
     shards: Mapping[str, tuple[list[int], int]],
 ) -> None:
-    """Writes TFDS's dataset_info.json and features.json, that make shards a data set.
+    """Writes TFDS's dataset_info.json and features.json, which make a data set of shards.
 
     Args:
-      name: of the data set.
-      reader: of it.
-      folder: with the shards.
+      name: name of the data set.
+      reader: its reader.
+      folder: folder of the shards.
       features: from `tfds_features`.
-      shards: split -> examples in each shard, and bytes.
+      shards: for each split, the number of examples in each shard, and their bytes in all.
     """
     import tensorflow_datasets as tfds
+    from etils import epath
     from tensorflow_datasets.core import file_adapters
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
     from tensorflow_datasets.core.naming import ShardedFileTemplate
@@ -240,7 +242,7 @@ def write_info(
     )
     info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
     template = ShardedFileTemplate(
-        data_dir=folder, dataset_name=name, filetype_suffix="array_record"
+        data_dir=epath.Path(folder), dataset_name=name, filetype_suffix="array_record"
     )
     splits = [
         SplitInfo(

@@ -1,4 +1,4 @@
-"""What readers of video benchmarks share: finding the file, and sampling its frames."""
+"""What readers of video benchmarks share: finding a video, and sampling its frames."""
 
 import io
 from typing import Any
@@ -12,21 +12,21 @@ from pgjax.data.video import read_frames
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 QUALITY = 95  # of the frames as JPEG
 
-WHERE = "Videos become frames by PyAV: pip install -e '.[video]'."
+WHERE = "Videos become frames by PyAV: pip install 'pgjax[video]'."
 
 
 def options(frames: int, stride: int) -> dict[str, Any]:
-    """A reader's options: frames, their distance, and the most pixels of their shorter side."""
+    """Options of a reader: frames, their distance, and the most pixels of their shorter side."""
     return {"frames": frames, "stride": stride, "size": 448}
 
 
 def video(files: Files, name: str) -> Member:
-    """A video by its name without suffix; many are no longer to be had, so it may be missing."""
+    """Finds a video by its name without suffix; it may be missing, as many are no longer online."""
     return files.first(*(name + suffix for suffix in SUFFIXES))
 
 
 def build(example: Example, *, frames: int, stride: int, size: int) -> Example:
-    """Replaces the video by frames; of the part from `start` to `stop` seconds if it has these."""
+    """Replaces the video by frames, of the part from `start` to `stop` seconds if given."""
     part = {key: example[key] for key in ("start", "stop") if key in example}
     arrays = read_frames(example["image"].read(), frames, stride, **part)
     return {**example, "image": [_jpeg(array, size) for array in arrays]}

@@ -2,6 +2,7 @@
 
 import abc
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -107,7 +108,7 @@ class Command(abc.ABC):
         except UserError:
             raise
         except flags.Error as e:
-            raise UsageError(f"{one_line(e).removeprefix('flag ')}.") from e
+            raise UsageError(_reworded(one_line(e))) from e
         except Exception as e:  # ml_collections raises whatever an override runs into
             raise UsageError(f"The flags cannot be read: {one_line(e)}") from e
         if not self.accepts(len(self.positional)):
@@ -121,6 +122,14 @@ class Command(abc.ABC):
         words = self.arguments.removesuffix("…").split()
         least = sum(not word.startswith("[") for word in words)
         return least <= count and (count <= len(words) or self.arguments.endswith("…"))
+
+
+def _reworded(message: str) -> str:
+    """A message of absl's, without Python's names for what a text is not."""
+    message = message.removeprefix("flag ").removesuffix(".")
+    message = re.sub(r"could not convert string to float: .*", "expected a number", message)
+    message = re.sub(r"invalid literal for int\(\) .*", "expected a whole number", message)
+    return f"{message}."
 
 
 def one_line(e: BaseException) -> str:

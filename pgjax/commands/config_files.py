@@ -175,7 +175,7 @@ def read_config(text: str, overrides: Mapping[str, Any] | None = None) -> Config
     for key, value in overrides.items():
         check_key(config, key)
         *parents, last = key.split(".")
-        node = config
+        node: Any = config
         for parent in parents:
             node = node[parent]
         try:

@@ -1,6 +1,7 @@
 """`pgjax demo`."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 
 from pgjax.commands.command import Command
@@ -38,6 +39,7 @@ class Demo(Command):
         """Serves until it is interrupted."""
         if importlib.util.find_spec("gradio") is None:
             raise UserError("The demo needs gradio: pip install 'pgjax[demo]'.")
+        os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
         from pgjax.inference.demo_page import serve
         from pgjax.loading.compiler_options import cache_compilations
 

@@ -43,14 +43,14 @@ class PlanFlags:
         installed, a CPU stands for as many of them as are needed.
         """
         if self.mesh.value:
-            config.mesh = parse_mesh(self.mesh.value)
+            config.mesh.update(parse_mesh(self.mesh.value))
         elif self.device.value and config.mesh.data < 0:
             config.mesh.data = 1
         if elsewhere := bool(self.mesh.value or self.device.value):
             count = max(8, config.mesh.data * config.mesh.model)
             flag = f"--xla_force_host_platform_device_count={count}"
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-        from pgjax.devices.table import get_device, this_device
+        from pgjax.devices.data_sheets import get_device, this_device
         from pgjax.devices.targets import use_cpu
         from pgjax.training.training_plan import plan
 

@@ -123,7 +123,7 @@ class Predict(DistributedCommand):
 
     def _print_plan(self) -> None:
         """Prints what answers of a checkpoint need; its weights need not be here."""
-        from pgjax.devices.table import get_device, this_device
+        from pgjax.devices.data_sheets import get_device, this_device
         from pgjax.devices.targets import use_cpu
         from pgjax.inference.answer_plan import plan_answers
 

@@ -42,7 +42,7 @@ class Report(Command):
         from pgjax.evaluation.overview import compared, overview
 
         if self._compare.value:
-            text, page = compared(*folders, self._cases.value)
+            text, page = compared(folders[0], folders[1], self._cases.value)
             print(text)
         else:
             page = overview(folders, self._by.value, self._cases.value)

@@ -57,10 +57,15 @@ class LeftOut(list[str]):
 
 
 def from_coco(path: pathlib.Path, masks: bool, left: LeftOut) -> Iterator[Picture]:
-    """Pictures of a file in COCO's format; crowds, which are no single objects, are left out.
+    """Yields the pictures of a file in COCO's format, without crowds, which are no single objects.
+
+    Args:
+      path: the JSON file.
+      masks: whether to decode masks as well, which needs pycocotools; boxes are then the masks'.
+      left: gets a sentence for everything that is left out.
 
     Raises:
-      UserError: the file is no COCO file, or pycocotools, which reads masks, is not installed.
+      UserError: the file is not in COCO's format, or pycocotools is not installed.
     """
     try:
         content = json.loads(path.read_text())
@@ -84,7 +89,9 @@ def from_coco(path: pathlib.Path, masks: bool, left: LeftOut) -> Iterator[Pictur
         yield Picture(image["file_name"], things)
 
 
-def _coco_thing(annotation: dict, image: dict, names: dict, masks: bool) -> Thing:
+def _coco_thing(
+    annotation: dict[str, Any], image: dict[str, Any], names: dict[int, str], masks: bool
+) -> Thing:
     try:
         h, w, label = image["height"], image["width"], names[annotation["category_id"]]
         if annotation.get("iscrowd"):
@@ -95,15 +102,15 @@ def _coco_thing(annotation: dict, image: dict, names: dict, masks: bool) -> Thin
         x, y, box_w, box_h = map(float, annotation["bbox"])
     except (KeyError, TypeError, ValueError) as e:
         raise DataError(f"expected COCO's keys, got {type(e).__name__}: {e}") from None
-    box = (y / h, x / w, (y + box_h) / h, (x + box_w) / w)
-    clipped = tuple(float(np.clip(v, 0, 1)) for v in box)
-    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+    box = np.clip([y / h, x / w, (y + box_h) / h, (x + box_w) / w], 0, 1)
+    y0, x0, y1, x1 = box.tolist()
+    if y0 >= y1 or x0 >= x1:
         raise DataError(f"bbox {annotation['bbox']} has no area inside the image of {w}x{h}")
-    return Thing(label, clipped)
+    return Thing(label, (y0, x0, y1, x1))
 
 
-def _coco_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Polygons, or run lengths as a list or compressed, to bool [H,W]."""
+def _coco_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Decodes polygons, or run lengths as a list or compressed, to a mask, bool [H,W]."""
     try:
         from pycocotools import mask as coco_mask
     except ImportError:
@@ -118,7 +125,12 @@ def _coco_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray
 
 
 def from_folder(folder: pathlib.Path, images: pathlib.Path, left: LeftOut) -> Iterator[Picture]:
-    """Pictures of a folder `LABEL/PHOTO.png` of masks.
+    """Yields the pictures that a folder `LABEL/PHOTO.png` of masks is about.
+
+    Args:
+      folder: the folder of masks.
+      images: the folder of photos.
+      left: gets a sentence for everything that is left out.
 
     Raises:
       UserError: the folder holds no such file.

@@ -20,25 +20,41 @@ from pgjax.errors import DataError, UserError
 from pgjax.text import compose
 from pgjax.text.tokenizer import Tokenizer
 
-IDS = ("question_id", "image_id", "video_id", "id")  # the first that an example has names it
-SAMPLES, COLUMNS = 12, 4
-SHOWN = 3  # examples of each complaint
+IDS = ("question_id", "image_id", "video_id", "id")  # the first of these is an example's id
+SAMPLES, COLUMNS = 12, 4  # of the picture
+SHOWN = 3  # places that a complaint names
 
 
 class Seen(NamedTuple):
-    """What one example is like."""
+    """What one example is like.
+
+    Attributes:
+      id: its own id, if it has one.
+      sizes: (height, width) of each image, in pixels.
+      prompt: length of the prompt, in tokens, with bos and newline.
+      target: length of the target, in tokens, with eos.
+      fits: whether prompt and target fit into the text length.
+      learned: whether training learns any of its tokens.
+      sample: the example as the model gets it, if it is to be drawn.
+    """
 
     id: Any
-    sizes: list[tuple[int, int]]  # (height, width) of each image
-    prompt: int  # tokens, with bos and newline
-    target: int  # tokens, with eos
+    sizes: list[tuple[int, int]]
+    prompt: int
+    target: int
     fits: bool
-    learned: bool  # something of it is, in training
-    sample: dict[str, Any] | None  # as the model gets it, with `image`, `prefix`, `suffix`
+    learned: bool
+    sample: dict[str, Any] | None
 
 
 class Text(NamedTuple):
-    """A pipeline before and from the operation that makes the text."""
+    """A pipeline up to the op that makes the text, and what that op is told.
+
+    Attributes:
+      before: the ops before it.
+      length: its text length, in tokens.
+      trains: whether it makes text for training, with targets.
+    """
 
     before: Pipeline
     length: int
@@ -64,18 +80,21 @@ def check_set(
     most: int,
     out: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-    """Looks at examples of one source.
+    """Looks at the examples of one source.
 
     Args:
-      name: of the set, and of its picture.
-      source: of the examples.
+      name: name of the set, for messages and for its picture.
+      source: the examples.
       pp: the pipeline that prepares them.
-      tokenizer: of the pipeline.
-      most: examples to look at, evenly spread; 0: all.
-      out: folder for the picture; None for none.
+      tokenizer: the tokenizer of the pipeline.
+      most: number of examples to look at, evenly spread; 0: all.
+      out: folder for the picture; None to draw none.
 
     Returns:
       Counts, sizes and lengths, and complaints as `{count, examples}`.
+
+    Raises:
+      UserError: the pipeline does not make text.
     """
     whole = Pipeline.parse(pp, tokenizer=tokenizer)
     text = _text(whole, name)
@@ -111,8 +130,8 @@ def check_set(
         "examples": count,
         "looked_at": looked,
         "images": sorted({len(one.sizes) for one in seen}),
-        "height": _spread(sizes[:, 0]),
-        "width": _spread(sizes[:, 1]),
+        "height": _spread(sizes[:, 0].tolist()),
+        "width": _spread(sizes[:, 1].tolist()),
         "text_len": text.length,
         "prompt": _spread([one.prompt for one in seen]),
         "target": _spread([one.target for one in seen]),
@@ -133,7 +152,7 @@ def _text(pipeline: Pipeline, name: str) -> Text:
 def _look(
     source: Source, text: Text, tokenizer: Tokenizer, drawn: set[int], index: int
 ) -> Seen | str:
-    """One example, or why it cannot be read."""
+    """Looks at one example; returns the reason where it cannot be read."""
     try:
         raw = source[index]
         example = text.before(raw, rng=np.random.default_rng([0, index]))
@@ -168,18 +187,18 @@ def _sizes(image: Any) -> Iterator[tuple[int, int]]:
         except Image.UnidentifiedImageError:  # a video, which its operation has read
             return
     elif isinstance(image, np.ndarray):
-        yield image.shape[-3:-1]
+        yield image.shape[-3], image.shape[-2]
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    if not len(values):
+    if not values:
         return {}
     points = np.percentile(values, [0, 50, 95, 100]).round(1).tolist()
     return dict(zip(("min", "median", "p95", "max"), points, strict=True))
 
 
 def _draw(samples: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """A picture of the images as the model gets them, with prompts and targets."""
+    """Draws images as the model gets them, with prompts and targets."""
     items = []
     for sample in samples:
         image = np.asarray(sample["image"], np.float32)
@@ -190,11 +209,12 @@ def _draw(samples: list[dict[str, Any]], path: pathlib.Path) -> None:
         target = sample["suffix"] or " | ".join(map(str, sample["answers"] or ()))
         items.append(SheetItem(image=strip, prompt=sample["prefix"], answer=target))
     scale = max(1, round(224 / items[0].image.shape[0]))
-    contact_sheet(items, COLUMNS if image.ndim == 3 else 1, scale).save(path)
+    columns = COLUMNS if np.ndim(samples[0]["image"]) == 3 else 1  # 1 for strips of frames
+    contact_sheet(items, columns, scale).save(path)
 
 
 def describe(found: Mapping[str, Any]) -> Iterator[str]:
-    """What was found in one set, in lines."""
+    """Yields lines of text that say what was found in one set."""
     yield f"{found['examples']:,} examples, {found['looked_at']:,} looked at"
     for key in ("height", "width", "prompt", "target", "both"):
         if spread := found[key]:

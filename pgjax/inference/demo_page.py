@@ -1,15 +1,12 @@
 """A web page to ask a checkpoint about images; answers are streamed, boxes and masks drawn."""
 
 import functools
-import os
 import pathlib
 import tempfile
 import threading
 from collections.abc import Iterator
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports]
 import numpy as np
 from PIL import Image
 
@@ -20,24 +17,24 @@ from pgjax.inference.load import load
 from pgjax.inference.prediction_records import draw_found
 
 MOST_CHARACTERS = 1000  # of a prompt
-MOST_PIXELS = 50_000_000
-MOST_BYTES = 20_000_000
-WAITING = 128  # requests; more are turned away
+MOST_PIXELS = 50_000_000  # of an image
+MOST_BYTES = 20_000_000  # of an image file
+WAITING = 128  # requests in the queue; further ones are refused
 SAMPLERS = ("greedy", "temperature(0.7)", "top_k(40)", "nucleus(0.9)", "beam(4)", "best_of(4)")
 
 
 def upload_field() -> gr.Image:
-    """An image field that hands over the file as it came, so that pgjax decodes it."""
+    """Makes an image field that passes on the uploaded file, so that pgjax decodes it."""
     field = gr.Image(label="image", type="filepath", sources=["upload", "clipboard"])
     field.preprocess = lambda payload: payload and payload.path
     return field
 
 
 def read_image(path: str | None) -> np.ndarray:
-    """Decodes an upload.
+    """Decodes an upload to uint8 [H,W,3].
 
     Raises:
-      UserError: none, too large, or not an image.
+      UserError: there is none, or it is too large or not an image.
     """
     if path is None:
         raise UserError("There is no image yet: drop one, or click an example.")
@@ -51,14 +48,30 @@ class Page:
     """The models behind the page; one is in memory at a time."""
 
     def __init__(self, quantize: str | None):
-        """Nothing is loaded yet."""
+        """Loads nothing yet.
+
+        Args:
+          quantize: int8, int4 or nf4, for the decoder's matrices; None to leave them.
+        """
         self._lock = threading.Lock()
         self._open = functools.lru_cache(maxsize=1)(lambda name: load(name, quantize=quantize))
 
     def ask(
         self, checkpoint: str, path: str | None, prompt: str, sampler: str, length: int, seed: int
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (text so far, image with what the answer found)."""
+        """Answers one prompt; yields the text so far, and the image with what it found drawn in.
+
+        Args:
+          checkpoint: name or path of the checkpoint; it is loaded unless it is in memory.
+          path: file of the uploaded image; None where there is none.
+          prompt: the prompt.
+          sampler: how tokens are chosen, such as `greedy`.
+          length: length of the longest answer, in tokens.
+          seed: seed of the sampler.
+
+        Raises:
+          gradio.Error: what was asked cannot be answered; the page shows the message.
+        """
         try:
             image = read_image(path)
             if len(prompt) > MOST_CHARACTERS:
@@ -74,7 +87,7 @@ class Page:
         model = self._open(checkpoint)
         options = {"max_new_tokens": length, "sampler": sampler, "seed": seed}
         if sampler.startswith(("beam", "best_of")) or prompt.startswith(("detect", "segment")):
-            # A search has no answer before its end; a box has no place before its last token.
+            # A search has no answer before it ends, and a box needs its last token to be drawn.
             answer = model.generate(image, prompt, return_answers=True, **options)
             masks = prompt.startswith("segment")
             found = model.objects(answer, image.shape[:2], masks=masks)
@@ -88,7 +101,7 @@ class Page:
 
 
 def examples(folder: pathlib.Path) -> list[list[str]]:
-    """Drawn scenes with prompts that the tiny model knows, as [file, prompt]."""
+    """Draws scenes with prompts that the tiny model knows, for rows of [file, prompt]."""
     rows = []
     tasks = ("caption", "detect", "count", "color")
     scenes = SceneSource(split="demo", tasks=tasks, max_shapes=2, wording="pt")
@@ -102,7 +115,13 @@ def examples(folder: pathlib.Path) -> list[list[str]]:
 
 
 def build(checkpoints: list[str], quantize: str | None, folder: pathlib.Path) -> gr.Blocks:
-    """The page."""
+    """Makes the page.
+
+    Args:
+      checkpoints: what can be chosen, the first to begin with.
+      quantize: as for `Page`.
+      folder: folder for the images of examples.
+    """
     page = Page(quantize)
     with gr.Blocks(title="pgjax", analytics_enabled=False) as blocks:
         gr.Markdown(

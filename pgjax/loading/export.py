@@ -116,9 +116,9 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)
-    if tokenizer is None:
-        tokenizer = "tiny" if checkpoint.root == "tiny" else checkpoint.tokenizer
-    bytes_ = open_tokenizer(str(tokenizer)).model_bytes if tokenizer else None
+    beside = "tiny" if checkpoint.root == "tiny" else checkpoint.tokenizer
+    found = tokenizer or beside
+    bytes_ = open_tokenizer(str(found)).model_bytes if found else None
     lora = lora_config(checkpoint.spec.get("lora", {}))
     return WeightSource(checkpoint.tensors, checkpoint.spec, bytes_, lora=lora)
 
@@ -139,15 +139,15 @@ def export(
       UserError: it cannot be written, or the source has no delta or adapter to write.
     """
     _check(source, dest, delta, adapter)
-    names = source.trained if delta or adapter else list(source.tensors)
+    stored = source.tensors
     if source.lora.rank and not adapter:
-        source.tensors = merged(source.tensors, source.spec, source.lora.scale)
-        names = list(source.tensors)
-    total = sum(x.dtype.itemsize * int(np.prod(x.shape)) for x in map(source.tensors.get, names))
+        stored = merged(stored, source.spec, source.lora.scale)
+    elif delta or adapter:
+        stored = {name: stored[name] for name in source.trained or ()}
+    total = sum(x.dtype.itemsize * int(np.prod(x.shape)) for x in stored.values())
     with tqdm(total=total, unit="B", unit_scale=True, desc=dest.name, disable=None) as bar:
         tensors: dict[str, Tensor] = {}
-        for name in names:
-            x = source.tensors[name]
+        for name, x in stored.items():
             tensors[name] = LazyTensor(
                 x, np.dtype(DTYPES[dtype]) if dtype else np.dtype(x.dtype), bar
             )

@@ -1,36 +1,41 @@
-"""Readers of official files, by name. How to add a benchmark:
+"""Readers of the official files of benchmarks, by name.
 
-1. The reader: `tools/readers/NAME.py`, one small file that ends in `READER = Reader(…)` (its
-   attributes are in common.py), and a line in `READERS` below. `read(files, split)` yields one
-   dict per example, from annotations alone:
+A new benchmark needs three files:
 
-   - `files["val2014/x.jpg"]` is an image (or video) by the tail of its path, in a folder or an
-     archive; a missing one is listed later, not raised. `files.json`, `.jsonl`, `.csv`, `.pickle`,
-     `.parquet` and `.text` read annotations, whose absence is an error; `files.glob` lists.
-   - Keys that all share, so that prompts and metrics fit: `image` (one, or a list: frames, or two
-     images), `question`, `answers` (a list of every reference, captions too; empty where the owners
-     keep them), `question_id` (or `image_id`, where the example is an image), and beside them
-     whatever the metric, the breakdown or the submission needs (`question_type`, `domain`, …).
-   - Text stays as published; only what cannot be undone later (line breaks) is cleaned.
+1. Its reader, `pgjax/benchmarks/readers/NAME.py`, which ends in `READER = Reader(…)` (see
+   pgjax/benchmarks/reader.py for the attributes), and a line in `READERS` below.
+   `read(files, split)` yields one dict per example, from annotations alone:
+
+   - `files["val2014/x.jpg"]` is an image or a video by the end of its path, in a folder or an
+     archive; a missing one is listed later, and not raised. `files.json`, `.jsonl`, `.csv`,
+     `.pickle`, `.parquet` and `.text` read annotations, whose absence is an error; `files.glob`
+     lists files.
+   - Keys are those of the other benchmarks, so that prompts and metrics fit: `image` (one, or a
+     list: frames, or two images), `question`, `answers` (a list of all references, captions too;
+     empty where the owners do not publish them), `question_id` (or `image_id`, where an example is
+     an image), and besides them what the metric, a breakdown or a submission needs
+     (`question_type`, `domain`, …).
+   - Text stays as it was published; only what cannot be undone later, such as line breaks, is
+     cleaned.
    - Features are `IMAGE`, `BOX`, `str`, `int`, `float`, `bool`, `[feature]` and `{key: feature}`.
    - Work on pixels goes into `build(example, **options)`, which runs in worker processes. It raises
-     DataError for what it cannot read, which is then listed with the example's id.
-   - Official counts are facts: `None` where the owners publish none.
+     a DataError for what it cannot read, which is then listed with the example's id.
+   - Official counts are facts: None where the owners publish none.
 
-2. Its transfer: `transfers/NAME.py`, the row's own numbers through `pgjax.recipes.benchmark`; a
-   value that differs by image size is `{224: …, 448: …}`. An evaluation is `answers(dataset, split,
-   metric, published=…, submission=…)`, and may have a `prompt` of its own. Preprocessing is what
-   the published model had: `antialias=False` where its resize had none.
+2. Its transfer, `transfers/NAME.py`, with the published hyperparameters through
+   `pgjax.recipes.benchmark`; a value that depends on the image size is `{224: …, 448: …}`. An
+   evaluation is `answers(dataset, split, metric, published=…, submission=…)`, and may have a
+   `prompt` of its own. Preprocessing is that of the published model: `antialias=False` where its
+   resize had none.
 
-3. Its fixture: `tests/benchmarks/make_NAME.py` with `make(folder)`, which writes a tiny source with
-   the official names and layout, oddities of the format included, and returns what
-   `tools/prepare.py` has to find: `{split: [examples]}` with the keys that matter. Helpers are in
-   tests/benchmarks/fixture.py. Then a line in tests/benchmarks/rows.py, and the test of all rows
-   builds its config, prepares it, trains a step, and scores it.
+3. Its fixture, `tests/benchmarks/make_NAME.py`, whose `make(folder)` writes a tiny source with the
+   official names and layout, oddities of the format included, and returns what `pgjax prepare` has
+   to find: `{split: [examples]}` with the keys that matter. Helpers are in
+   tests/benchmarks/fixture.py. With a line in tests/benchmarks/rows.py, the test of all benchmarks
+   builds the config, prepares the fixture, trains a step, and scores it.
 """
 
-from pgjax.benchmarks.official_files import Files
-from pgjax.benchmarks.reader import IMAGE, Reader
+from pgjax.benchmarks.reader import Reader
 from pgjax.benchmarks.readers import (
     activitynet,
     ai2d,
@@ -102,5 +107,3 @@ READERS: dict[str, Reader] = {
     "xgqa": gqa.XGQA,
     "xm3600": coco35l.XM3600,
 }
-
-__all__ = ["IMAGE", "READERS", "Files", "Reader"]

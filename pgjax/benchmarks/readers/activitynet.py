@@ -1,4 +1,4 @@
-"""ActivityNet: long videos, with captions of their parts, and with questions."""
+"""ActivityNet: long videos, with captions of their parts and with questions."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ archives. Many are no longer on YouTube; those are listed as missing. {videos.WH
 
 
 def read_captions(files: Files, split: str) -> Iterator[Example]:
-    """An example per part; the captions of the test videos are secret, so val_2 stands for it."""
+    """Yields an example per part of a video; test captions are not public, so val_2 is `test`."""
     for name, video in files.json(_FILES[split]).items():
         parts = zip(video["timestamps"], video["sentences"], strict=True)
         for i, ((start, stop), caption) in enumerate(parts):
@@ -28,7 +28,7 @@ def read_captions(files: Files, split: str) -> Iterator[Example]:
 
 
 def read_questions(files: Files, split: str) -> Iterator[Example]:
-    """Joins questions and answers."""
+    """Joins the files of questions and of answers."""
     part = split.replace("validation", "val")
     answers = by_id(files.json(f"{part}_a.json"), "question_id")
     for row in files.json(f"{part}_q.json"):

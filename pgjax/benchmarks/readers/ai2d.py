@@ -14,7 +14,7 @@ _LARGEST = 100  # font size, in pixels
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """A file of questions per diagram; those in ai2d_test_ids.csv are the test split."""
+    """Reads a file of questions per diagram; ai2d_test_ids.csv lists the test split."""
     held_out = set(files.text("ai2d_test_ids.csv").split())
     members = files.glob("questions/*.json")
     if not members:
@@ -28,7 +28,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
         for question, row in content["questions"].items():
             if row["abcLabel"] and labels is None:
                 labels = list(files.json(f"annotations/{name}")["text"].values())
-            shown = labels if row["abcLabel"] else []
+            shown = labels or [] if row["abcLabel"] else []
             yield {
                 "image": files[f"images/{content['imageName']}"],
                 "question_id": row["questionId"],
@@ -43,7 +43,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
 
 
 def build(example: Example) -> Example:
-    """Paints the letters that a question speaks of over the labels of the diagram."""
+    """Paints the letters that a question refers to over the labels of the diagram."""
     boxes, texts = example.pop("label_boxes"), example.pop("label_texts")
     if not boxes:
         return example
@@ -60,17 +60,20 @@ def build(example: Example) -> Example:
     return {**example, "image": out.getvalue()}
 
 
-def _fitting(text: str, width: float, height: float) -> ImageFont.FreeTypeFont:
-    """The largest size in which a text fits, of the font that comes with Pillow.
+def _fitting(
+    text: str, width: float, height: float
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Finds the largest size at which a text fits, of the font that comes with Pillow.
 
     The released model saw DM Sans.
     """
-    for size in range(_LARGEST, 1, -1):
+    size = _LARGEST
+    while True:
         font = ImageFont.load_default(size)
         _, _, right, bottom = font.getbbox(text)
-        if right <= width and bottom <= height:
-            break
-    return font
+        if size == 2 or (right <= width and bottom <= height):
+            return font
+        size -= 1
 
 
 READER = Reader(

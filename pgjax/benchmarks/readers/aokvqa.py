@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, coco_image
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Free answers in `answers`, the right choice in `correct`; the test split has neither."""
+    """Yields free answers in `answers`, the right choice in `correct`; `test` has neither."""
     part = split.replace("validation", "val")
     for row in files.json(f"aokvqa_v1p0_{part}.json"):
         correct = row.get("correct_choice_idx")

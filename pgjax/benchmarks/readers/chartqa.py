@@ -1,4 +1,4 @@
-"""ChartQA: questions about charts, by people and made of summaries."""
+"""ChartQA: questions about charts, written by people or generated from summaries."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Questions have no ids; their place in the file stands for one."""
+    """Takes a question's place in its file as its id, since questions have none."""
     part, kind = split.split("_")
     for i, row in enumerate(files.json(f"{part}/{split}.json")):
         yield {

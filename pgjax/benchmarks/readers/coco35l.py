@@ -1,4 +1,4 @@
-"""COCO-35L: captions of COCO in 35 languages, and XM3600, written by people in 36."""
+"""COCO-35L: captions of COCO in 35 languages; XM3600: captions written in 36 languages."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ LANGUAGES_XM3600 = tuple(sorted((*LANGUAGES, "quz")))
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """`train`: an image with all its captions, `languages` beside; `dev`: one per language.
+    """Yields an example per image in `train`, with all captions; in `dev`, one per language.
 
     The files have a line per caption and target language; the English ones are taken from the lines
     of one of them.
@@ -50,7 +50,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
 
 
 def read_xm3600(files: Files, split: str) -> Iterator[Example]:
-    """A line per image, with all languages; an example per language."""
+    """Yields an example per language, of lines that hold an image with all languages."""
     for row in files.jsonl("captions.jsonl"):
         for language in LANGUAGES_XM3600:
             yield {

@@ -1,4 +1,4 @@
-"""COCO captions in the splits of Karpathy."""
+"""COCO captions in Karpathy's splits."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, clean_space
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Images with the captions as people wrote them, in one line (some have line breaks)."""
+    """Yields images with their captions as people wrote them, except for line breaks."""
     for image in files.json("dataset_coco.json")["images"]:
         if image["split"] == split.replace("validation", "val"):
             yield {

@@ -1,4 +1,4 @@
-"""CountBenchQA: how many, from two to ten."""
+"""CountBenchQA: how many objects there are, from two to ten."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from pgjax.errors import UserError
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Questions in the order of the images, some of which the parquet file does not have."""
+    """Pairs questions and images by their order; the parquet file lacks some of the images."""
     members = files.glob("*.parquet")
     if len(members) != 1:
         raise UserError(f"{files.source} has {len(members)} parquet files, expected CountBench's.")

@@ -1,4 +1,4 @@
-"""DocVQA and InfographicVQA: questions about pages and infographics."""
+"""DocVQA and InfographicVQA: questions about scanned pages and about infographics."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ def _read(files: Files, member: Member, key: str) -> Iterator[Example]:
 
 
 def read_pages(files: Files, split: str) -> Iterator[Example]:
-    """Questions about pages, as documents/NAME.png."""
+    """Yields questions about pages, whose images are documents/NAME.png."""
     part = split.replace("validation", "val")
     member = files.first(f"{part}_v1.0_withQT.json", f"{part}_v1.0.json")
     yield from _read(files, member, "image")
 
 
 def read_graphics(files: Files, split: str) -> Iterator[Example]:
-    """Questions about infographics. Spans of a validation answer count in any order."""
+    """Yields questions about infographics; a validation answer has its spans in any order."""
     part = split.replace("validation", "val")
     name = f"infographicsVQA_{part}_v1.0"
     member = files.first(f"{name}_withQT.json", f"{name}.json")

@@ -1,4 +1,4 @@
-"""GQA: questions made of scene graphs, and xGQA, the same in eight languages."""
+"""GQA: questions generated from scene graphs; xGQA: the same in eight languages."""
 
 from collections.abc import Iterator
 
@@ -23,12 +23,12 @@ def _examples(files: Files, name: str, **more: str) -> Iterator[Example]:
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """The balanced questions."""
+    """Yields the balanced questions."""
     yield from _examples(files, f"{split}_balanced_questions.json")
 
 
 def read_x(files: Files, split: str) -> Iterator[Example]:
-    """Questions of testdev in other languages; the answers are English."""
+    """Yields the questions of testdev in other languages, with English answers."""
     language = split.partition("_")[2]
     name = f"testdev_balanced_questions_{language}.json"
     yield from _examples(files, name, language=language)

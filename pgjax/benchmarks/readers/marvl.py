@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """JSON lines with true and false, answered as in NLVR2."""
+    """Reads JSON lines with true and false, which become the answers of NLVR2."""
     language = split.partition("_")[2]
     for row in files.jsonl(f"marvl-{language}.jsonl"):
         folder = f"{language}/images/{row['concept']}"

@@ -1,4 +1,4 @@
-"""MMVP: pairs of images that look alike to an encoder, and a question that tells them apart."""
+"""MMVP: pairs of images that an encoder confuses, with a question that tells them apart."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pgjax.errors import UserError
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Rows one and two are a pair, three and four, and so on; options are `(a) Open (b) Closed`.
+    """Takes rows one and two as a pair, and so on; options are written `(a) Open (b) Closed`.
 
     Images are numbered by row; the column for it, "lndex" where it was published, is not read.
     """

@@ -1,4 +1,4 @@
-"""MSR-VTT: short videos with captions, and the questions made of these."""
+"""MSR-VTT: short videos with captions, and questions generated from them."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ _LICENCE = "not stated; MSR-VTT (Microsoft) is for research, the videos are thei
 
 
 def read_captions(files: Files, split: str) -> Iterator[Example]:
-    """Videos with their captions, some 20 each."""
+    """Yields videos with their captions, about 20 each."""
     members = files.glob("*videodatainfo*.json")
     if not members:
         raise UserError(f"{files.source} has no *videodatainfo*.json; --help says where to get it.")
@@ -33,7 +33,7 @@ def read_captions(files: Files, split: str) -> Iterator[Example]:
 
 
 def read_questions(files: Files, split: str) -> Iterator[Example]:
-    """Questions by the number of their video."""
+    """Yields questions, which name their video by its number."""
     for row in files.json(f"{split.replace('validation', 'val')}_qa.json"):
         name = f"video{row['video_id']}"
         yield {

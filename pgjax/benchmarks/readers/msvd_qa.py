@@ -8,7 +8,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Questions by the number of their video, whose file is named in youtube_mapping.txt."""
+    """Yields questions, whose video's file is found by its number in youtube_mapping.txt."""
     lines = files.text("youtube_mapping.txt").splitlines()
     names = {number: name for name, number in (line.rsplit(maxsplit=1) for line in lines if line)}
     for row in files.json(f"{split.replace('validation', 'val')}_qa.json"):

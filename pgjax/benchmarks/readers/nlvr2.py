@@ -1,4 +1,4 @@
-"""NLVR2: is a sentence about two photographs true?"""
+"""NLVR2: whether a statement about two photographs is true."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _FILES = {"train": "train.json", "dev": "dev.json", "test": "test1.json"}
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """JSON lines; the images are named after the identifier without the sentence's number."""
+    """Reads JSON lines; images are named as the identifier without the statement's number."""
     for row in files.jsonl(_FILES[split]):
         stem = row["identifier"].rpartition("-")[0]
         yield {

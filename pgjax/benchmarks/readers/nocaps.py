@@ -1,4 +1,4 @@
-"""NoCaps: captions of Open Images, many of them of objects that COCO does not have."""
+"""NoCaps: captions of Open Images, many of objects that COCO does not have."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _FILES = {"validation": "nocaps_val_4500_captions.json", "test": "nocaps_test_im
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Images with ten captions each; those of the test split are with the server."""
+    """Yields images with ten captions each; only the server has those of the test split."""
     for image, captions in coco_captions(files.json(_FILES[split])):
         yield {
             "image": files[image["file_name"]],

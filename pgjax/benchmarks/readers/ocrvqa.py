@@ -1,4 +1,4 @@
-"""OCR-VQA: questions about covers of books."""
+"""OCR-VQA: questions about book covers."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _PARTS = {"train": 1, "validation": 2, "test": 3}
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """A cover with its questions and answers, as parallel lists, is an example per question."""
+    """Yields an example per question; a cover has its questions and answers in two lists."""
     for key, cover in files.json("dataset.json").items():
         if cover["split"] != _PARTS[split]:
             continue

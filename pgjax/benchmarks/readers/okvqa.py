@@ -1,4 +1,4 @@
-"""OK-VQA: questions that need knowledge of the world."""
+"""OK-VQA: questions about photographs that need knowledge of the world."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, by_id, coco_image
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Joins questions and annotations, whose answers are stemmed; they are what is scored."""
+    """Joins questions and annotations; answers are the stemmed ones, which are scored."""
     folder = {"train": "train2014", "validation": "val2014"}[split]
     questions = files.json(f"OpenEnded_mscoco_{folder}_questions.json")["questions"]
     annotations = files.json(f"mscoco_{folder}_annotations.json")["annotations"]

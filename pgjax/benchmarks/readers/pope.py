@@ -1,4 +1,4 @@
-"""POPE: is there such a thing in the image? Three ways of choosing things that are not."""
+"""POPE: whether an object is in an image, with three ways of choosing absent objects."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """JSON lines, in spite of the suffix."""
+    """Reads JSON lines, although the files end in .json."""
     for i, row in enumerate(files.jsonl(f"coco_pope_{split}.json")):
         yield {
             "image": files[f"val2014/{row['image']}"],

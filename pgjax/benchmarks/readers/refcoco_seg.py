@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: phrases that refer to one object, with its mask."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ _SETS = (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd"))
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """An example per phrase; in `train`, which is all three, per image, with all its phrases.
+    """Yields an example per phrase, or per image in `train`, which joins all three data sets.
 
     No image of `train` is one that any of the three evaluates on.
     """
@@ -40,23 +40,25 @@ def read(files: Files, split: str) -> Iterator[Example]:
                     objects = [{"phrases": [sentence["sent"]], **segmentation}]
                     yield _example(files, key, image, objects)
         return
-    images: dict[int, dict[str, Any]] = {}
-    objects: dict[int, list[dict[str, Any]]] = {}
+    images: dict[int, Mapping[str, Any]] = {}
+    objects_of: dict[int, list[dict[str, Any]]] = {}
     held_out = set()
     for name, by in _SETS:
         for ref, image, segmentation in _refs(files, name, by):
             if ref["split"] == "train":
                 phrases = [sentence["sent"] for sentence in ref["sentences"]]
-                objects.setdefault(image["id"], []).append({"phrases": phrases, **segmentation})
+                objects_of.setdefault(image["id"], []).append({"phrases": phrases, **segmentation})
                 images[image["id"]] = image
             else:
                 held_out.add(image["id"])
     for image_id in sorted(images.keys() - held_out):
-        yield _example(files, f"train/{image_id}", images[image_id], objects[image_id])
+        yield _example(files, f"train/{image_id}", images[image_id], objects_of[image_id])
 
 
-def _refs(files: Files, name: str, by: str) -> Iterator[tuple[dict, dict, dict]]:
-    """Each ref with its image and its object's segmentation and box."""
+def _refs(
+    files: Files, name: str, by: str
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]]:
+    """Yields each reference with its image and its object's segmentation and box."""
     content = files.json(f"{name}/instances.json")
     images, annotations = by_id(content["images"]), by_id(content["annotations"])
     for ref in files.pickle(f"{name}/refs({by}).p"):
@@ -64,7 +66,9 @@ def _refs(files: Files, name: str, by: str) -> Iterator[tuple[dict, dict, dict]]
         yield ref, images[ref["image_id"]], {k: found[k] for k in ("segmentation", "bbox")}
 
 
-def _example(files: Files, key: str, image: dict, objects: list[dict]) -> Example:
+def _example(
+    files: Files, key: str, image: Mapping[str, Any], objects: list[dict[str, Any]]
+) -> Example:
     # Not a ref's file_name, which ends in the number of its annotation; COCO renamed its files.
     names = f"train2014/{image['file_name']}", f"train2017/{image['id']:012}.jpg"
     return {
@@ -77,16 +81,16 @@ def _example(files: Files, key: str, image: dict, objects: list[dict]) -> Exampl
 
 
 def build(example: Example, *, tiny: bool) -> Example:
-    """Targets of all phrases; the mask, for the metric, where there is one object."""
+    """Computes the targets of all phrases, and for one object the mask that is scored."""
     (height, width), objects = example.pop("size"), example.pop("objects")
-    phrases, answers, boxes = [], [], []
+    phrases, answers, boxes, run_lengths = [], [], [], ""
     for thing in objects:
         run_lengths, mask = _decoded(thing["segmentation"], height, width)
         x, y, w, h = thing["bbox"]
         box = [y / height, x / width, (y + h) / height, (x + w) / width]
         box = [min(max(v, 0.0), 1.0) for v in box]
         codes = _codec(tiny).encode(crop_mask(mask, box))
-        # The released models learned locations in 1023rds here.
+        # The released models learned these locations as fractions of 1023, not of 1024.
         target = format_boxes([[v * 1023 / 1024 for v in box]], [""], [codes])
         phrases += thing["phrases"]
         answers += [target] * len(thing["phrases"])
@@ -101,8 +105,8 @@ def build(example: Example, *, tiny: bool) -> Example:
     }
 
 
-def _decoded(segmentation: list | dict, height: int, width: int) -> tuple[str, np.ndarray]:
-    """COCO's compressed run lengths, and bool [H,W], of polygons or run lengths of either form."""
+def _decoded(segmentation: Any, height: int, width: int) -> tuple[str, np.ndarray]:
+    """Decodes polygons or run lengths to compressed run lengths and a mask, bool [H,W]."""
     from pycocotools import mask as coco_mask
 
     try:
@@ -134,7 +138,7 @@ https://github.com/lichengunc/refer: refcoco.zip, refcoco+.zip, refcocog.zip, as
 unpacked (refcoco/instances.json, refcoco/refs(unc).p, …, refcocog/refs(umd).p);
 https://cocodataset.org/#download: train2014.zip or train2017.zip.
 Masks become codes of the released mask codec, vae-oid.npz in $PGJAX_CHECKPOINTS (--tiny: of the one
-of the tiny model), by pycocotools: pip install -e '.[metrics]'.""",
+of the tiny model), by pycocotools: pip install 'pgjax[metrics]'.""",
     licence="Apache-2.0 (refer); CC BY 4.0 (COCO's annotations); images: their Flickr authors'.",
     key="question_id",
     features={

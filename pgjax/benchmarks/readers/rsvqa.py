@@ -1,4 +1,4 @@
-"""RSVQA: questions about images taken from above, at low and at high resolution."""
+"""RSVQA: questions about satellite and aerial images, of low and of high resolution."""
 
 import functools
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _NUMERIC = ("count", "area")
 
 
 def _read(prefix: str, folder: str, files: Files, split: str) -> Iterator[Example]:
-    """Questions that are not about numbers; the files hold entries that are not active."""
+    """Yields the questions that do not ask for numbers, without inactive entries."""
     part = f"{prefix}_split_{_PARTS[split]}"
     questions = files.json(f"{part}_questions.json")["questions"]
     answers = {row["id"]: row for row in files.json(f"{part}_answers.json")["answers"]}

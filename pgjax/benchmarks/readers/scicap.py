@@ -12,7 +12,7 @@ _LIST = "List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig"
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Figures without subfigures; captions lie in a file each, read later."""
+    """Yields figures without subfigures; each caption is a file of its own, read in `build`."""
     part = split.replace("validation", "val")
     for name in files.json(f"{_LIST}/{part}/file_idx.json"):
         stem = name.removesuffix(".png")

@@ -1,4 +1,4 @@
-"""ScienceQA: multiple-choice questions of school science; those with an image."""
+"""ScienceQA: multiple-choice questions of school science that come with an image."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """problems.json holds all splits; a question without an image is left out, as published."""
+    """Reads problems.json, which holds all splits, without the questions that have no image."""
     part = split.replace("validation", "val")
     for key, row in files.json("problems.json").items():
         if row["split"] == part and row["image"]:

@@ -1,4 +1,4 @@
-"""Screen2Words and Widget Captioning: what screens of phones, and things on them, are for."""
+"""Screen2Words and Widget Captioning: what phone screens and their elements are for."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _LICENCE = "CC BY 4.0 (captions); the screens are those of RICO, for research."
 
 
 def read_screens(files: Files, split: str) -> Iterator[Example]:
-    """Screens with the summaries that screen_summaries.csv has one by one."""
+    """Yields screens with their summaries, which screen_summaries.csv has one by one."""
     summaries = grouped(files.csv("screen_summaries.csv"), "screenId")
     for screen in files.text(f"split/{split}_screens.txt").split():
         yield {
@@ -25,7 +25,7 @@ def read_screens(files: Files, split: str) -> Iterator[Example]:
 
 
 def read_widgets(files: Files, split: str) -> Iterator[Example]:
-    """Widgets by the path to their node in the screen's tree; captions are joined by `|`."""
+    """Yields widgets, named by the path to their node in the screen's tree."""
     names = [f"{split}.txt", f"split/{split}.txt"]
     screens = set(files.text(files.first(*names)).split())
     for row in files.csv("widget_captions.csv"):

@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Task 3; those of COCO-Text are small copies, so COCO's own come first where they are."""
+    """Yields task 3; for COCO-Text, COCO's own images are preferred to the small copies."""
     for row in files.json(f"{split}_task_3.json")["data"]:
         path = row["file_path"]
         coco = path.replace("coco-text/", "train2014/")

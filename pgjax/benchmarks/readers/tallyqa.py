@@ -1,4 +1,4 @@
-"""TallyQA: how many, simply or not."""
+"""TallyQA: simple and complex counting questions."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Only the test split says which questions are simple."""
+    """Yields counting questions; only the test split says which of them are simple."""
     for row in files.json(f"{split}.json"):
         yield {
             "image": files[row["image"]],

@@ -1,4 +1,4 @@
-"""TextVQA and TextCaps: questions about, and captions of, text in photographs."""
+"""TextVQA and TextCaps: questions about text in photographs, and captions with it."""
 
 import io
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _image(files: Files, image_id: str):
 
 
 def read_questions(files: Files, split: str) -> Iterator[Example]:
-    """Questions, with how far Open Images says that an image is turned."""
+    """Yields questions, with the angle by which Open Images says that the image is turned."""
     rotations = files.csv(_ROTATIONS[split == "test"])
     turned = {
         row["ImageID"]: int(float(row["Rotation"]))
@@ -38,7 +38,7 @@ def read_questions(files: Files, split: str) -> Iterator[Example]:
 
 
 def upright(example: Example) -> Example:
-    """Turns an image back, counterclockwise."""
+    """Turns an image upright, counterclockwise."""
     degrees = example.pop("rotation")
     if degrees:
         picture = Image.fromarray(decode_image(example["image"].read())).rotate(
@@ -51,7 +51,7 @@ def upright(example: Example) -> Example:
 
 
 def read_captions(files: Files, split: str) -> Iterator[Example]:
-    """An image with its captions, which the file has one by one; the test file has none."""
+    """Yields images with their captions, which the file has one by one; `test` has none."""
     content = files.json(f"TextCaps_0.1_{split.replace('validation', 'val')}.json")
     for image_id, rows in grouped(content["data"], "image_id").items():
         captions = [row["caption_str"] for row in rows if row.get("caption_str")]

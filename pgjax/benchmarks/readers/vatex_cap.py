@@ -1,4 +1,4 @@
-"""VATEX: captions of ten-second videos, in English (and Chinese)."""
+"""VATEX: English captions of ten-second videos."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _FILES = {
 
 
 def read(files: Files, split: str) -> Iterator[Example]:
-    """Videos with their ten English captions."""
+    """Yields videos with their ten English captions."""
     for row in files.json(_FILES[split]):
         yield {
             "image": videos.video(files, row["videoID"]),
