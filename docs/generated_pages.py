@@ -61,9 +61,9 @@ def _of_the_root(name: str) -> str:
 def _commands() -> str:
     parts = [
         "# Commands",
-        "What `pgjax COMMAND --help` prints. Flags are written as `--name=value` or `--name value`; "
-        "a boolean one is `--name` or `--noname`. Errors are one sentence on the error stream and a "
-        "status other than 0; `--debug` adds the traceback.",
+        "What `pgjax COMMAND --help` prints. Flags are written as `--name=value` or "
+        "`--name value`; a boolean one is `--name` or `--noname`. Errors are one sentence on the "
+        "error stream and a status other than 0; `--debug` adds the traceback.",
         _printed("--help"),
     ]
     for name in COMMANDS:
