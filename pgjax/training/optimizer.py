@@ -15,10 +15,18 @@ from pgjax.training.adam8bit import scale_by_adam8bit
 from pgjax.training.schedules import Schedule
 
 Flat = Mapping[str, jax.Array]
+# optax types parameters and states as any tree of arrays; here they are flat dicts.
+Tree = Any
 
 
 @OPTIMIZERS.register("adafactor")
-def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=1.0, momentum=None):
+def _adafactor(
+    *,
+    min_dim_size_to_factor: int = 32,
+    decay_rate: float = 0.8,
+    clipping_threshold: float = 1.0,
+    momentum: float | None = None,
+) -> optax.GradientTransformation:
     """Adafactor (arXiv:1804.04235) with factored second moments and update clipping."""
     return optax.chain(
         optax.scale_by_factored_rms(
@@ -30,26 +38,30 @@ def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=
 
 
 @OPTIMIZERS.register("momentum")
-def _momentum(*, momentum=0.9, nesterov=False, mu_dtype=None):
+def _momentum(
+    *, momentum: float = 0.9, nesterov: bool = False, mu_dtype: Any = None
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum, whose average is kept in `mu_dtype`."""
     return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=mu_dtype)
 
 
 @OPTIMIZERS.register("adam")
 @OPTIMIZERS.register("adamw")
-def _adam(*, nu_dtype=None, **args):
-    """Adam (arXiv:1412.6980); `mu_dtype` and `nu_dtype` are those that its moments are kept in."""
+def _adam(*, nu_dtype: Any = None, **args: Any) -> optax.GradientTransformation:
+    """Adam (arXiv:1412.6980); its moments are kept in `mu_dtype` and `nu_dtype`."""
     adam = optax.scale_by_adam(**args)
     if nu_dtype is None:
         return adam
     if nu_dtype != jnp.bfloat16:
         raise UserError(f"optimizer.args.nu_dtype is {nu_dtype}, expected bfloat16.")
 
-    def init(params):
-        state = adam.init(params)
+    def init(params: Tree) -> Tree:
+        state: Any = adam.init(params)
         return state._replace(nu={n: x.astype(nu_dtype) for n, x in state.nu.items()})
 
-    def update(grads, state, params=None):
+    def update(grads: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
         wide = {n: x.astype(jnp.float32) for n, x in state.nu.items()}
+        updates: Tree
         updates, state = adam.update(grads, state._replace(nu=wide), params)
         key = jax.random.fold_in(jax.random.key(0), state.count)
         nu = {
@@ -62,10 +74,10 @@ def _adam(*, nu_dtype=None, **args):
 
 
 def _round_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
-    """float32 to bfloat16, up or down by chance, so that it is right in the mean.
+    """Rounds float32 to bfloat16 up or down at random, so that the mean is exact.
 
     Rounded to the nearest, the second moment would never fall: a step takes 0.1 % of it away, and
-    bfloat16's values are 0.4 % apart.
+    neighbouring values of bfloat16 are 0.4 % apart.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     bits += jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
@@ -161,23 +173,24 @@ def make_optimizer(
 
 
 def _clip(most: float) -> optax.GradientTransformation:
-    """As `optax.clip_by_global_norm`, by one factor: a product joins what follows in one pass."""
+    """As `optax.clip_by_global_norm`, but by one factor, so that XLA fuses it with what follows."""
 
-    def clip(updates: Flat, _) -> Flat:
-        factor = most / jnp.maximum(optax.global_norm(updates), most)
+    def clip(updates: Tree, _: Tree) -> Tree:
+        factor = most / jnp.maximum(jnp.asarray(optax.global_norm(updates)), most)
         return {n: u * factor.astype(u.dtype) for n, u in updates.items()}
 
     return optax.stateless(clip)
 
 
 def _scale(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    return optax.stateless(
-        lambda updates, _: {n: u * jnp.asarray(factors[n], u.dtype) for n, u in updates.items()}
-    )
+    def scale(updates: Tree, _: Tree) -> Tree:
+        return {n: u * jnp.asarray(factors[n], u.dtype) for n, u in updates.items()}
+
+    return optax.stateless(scale)
 
 
 def _add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
-    def add(updates: Flat, params: Flat) -> Flat:
+    def add(updates: Tree, params: Tree) -> Tree:
         return {
             n: u + jnp.asarray(decay[n], u.dtype) * params[n] if n in decay else u
             for n, u in updates.items()
@@ -189,9 +202,10 @@ def _add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
 def apply_optimizer(
     tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat
 ) -> tuple[dict[str, jax.Array], Any, dict[str, jax.Array]]:
-    """One update: (new parameters, new optimizer state, the updates that were added)."""
+    """Makes one update; returns new parameters, new optimizer state, and the updates added."""
     # optax promotes dtypes implicitly, which strict numerics forbid elsewhere.
     with jax.numpy_dtype_promotion("standard"):
+        updates: Tree
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-    return params, opt_state, updates
+        updated: Tree = optax.apply_updates(params, updates)
+    return updated, opt_state, updates
