@@ -19,7 +19,7 @@ from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.evaluation.main_score import main_score
 from pgjax.inference.model import ImageLike, PromptedImages
 from pgjax.inference.objects import DetectedObject
-from pgjax.loading.run_directory import read_run_config
+from pgjax.loading.run_directory import read_run
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
 
@@ -121,9 +121,9 @@ def show_run(
         with files[step].open() as f:
             records = [json.loads(line) for line, _ in zip(f, range(count), strict=False)]
         rows.append([{**r, "prefix": f"step {step}: {r.get('prefix', '')}"} for r in records])
-    spec = read_run_config(workdir)["evals"][evaluation]
-    source = make_source(spec["data"])
-    main = main_score(spec["kind"], spec.get("metric", {"name": "exact_match"}))
+    spec = read_run(workdir).config.evals[evaluation]
+    source = make_source(spec.data)
+    main = main_score(spec.kind, spec.metric)
     by_example = [record for records in zip(*rows, strict=True) for record in records]
     return make_sheet(source, by_example, len(rows), main)
 

@@ -39,7 +39,7 @@ class JsonlSource:
         Args:
           fname: local or remote file.
           split: see `pgjax.data.splits`.
-          root: folder that image paths are relative to; None for the folder of the file.
+          root: folder that image paths are relative to; None or empty for the file's own.
           allow_outside_root: whether absolute paths, and paths that leave the root, are allowed.
 
         Raises:

@@ -1,18 +1,6 @@
 """Evaluators: given parameters, they return scores and one record per example.
 
-    config.evals.NAME = dict(
-        kind="answers",          # or "perplexity"
-        data=dict(name="jsonl", fname=…, split=…),
-        pp="decode|…|for_answering(32)",
-        batch_size=32,           # over all processes
-        every=500,               # steps; 0: only at the end
-        metric=dict(name="exact_match", …),      # answers only
-        max_new_tokens=32, sampler="greedy",     # answers only
-        max_examples=None, on_bad_example="raise", workers=0,
-        submission="vqav2",      # pgjax/evaluation/submissions.py; "": none
-        published="vqav2",       # pgjax/benchmarks/published.py; "": none
-    )
-
+An evaluation is an entry of `config.evals`, whose keys are those of `pgjax.config.EvalConfig`.
 A kind of one's own is a subclass of `Evaluator` with `@EVALUATORS.register(name)`.
 """
 
@@ -26,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax import sharding
+from pgjax.config import EvalConfig
+from pgjax.config.parsing import parse_evaluation
 from pgjax.console import say
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.sources import make_source
@@ -34,7 +24,6 @@ from pgjax.evaluation.buckets import by_length
 from pgjax.evaluation.main_score import MainScore
 from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import InMemoryStore, Record, Store, gather_json
-from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.objects import scored_objects
@@ -54,39 +43,16 @@ class Result:
     records: Sequence[Record]
 
 
-@dataclasses.dataclass
-class EvalSpec:
-    """The keys of one entry of `config.evals`."""
-
-    kind: str
-    data: Mapping[str, Any]
-    pp: str
-    batch_size: int = 32
-    every: int = 0
-    metric: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "exact_match"})
-    max_new_tokens: int = 32
-    sampler: str = "greedy"
-    seed: int = 0
-    max_examples: int | None = None
-    on_bad_example: str = "raise"
-    workers: int = 0
-    submission: str = ""
-    published: str = ""
-
-
 class Evaluator:
     """Batches of one evaluation set through a compiled function."""
 
-    section: type[EvalSpec] = EvalSpec  # the keys that an entry of `config.evals` has
+    section: type[EvalConfig] = EvalConfig  # the keys that an entry of `config.evals` has
     of_corpus = False  # whether scores are of all records at once, which then are in memory
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Checks everything that can be checked before any data is read."""
         self.name, self.spec, self.context = name, spec, context
         self.main = self.main_score(spec.metric)
-        check_submission(spec.submission, f"config.evals.{name}.submission")
-        if spec.batch_size < 1:
-            raise UserError(f"config.evals.{name}.batch_size is {spec.batch_size}, expected 1 up.")
         each = context.mesh.shape["data"]
         if each % jax.process_count():
             raise UserError(
@@ -94,7 +60,7 @@ class Evaluator:
                 "processes, so that each has rows of its own."
             )
         self.batch_size = -(-spec.batch_size // each) * each
-        self.part = Part(make_source(dict(spec.data)), context.pipeline(spec.pp), name=name)
+        self.part = Part(make_source(spec.data), context.pipeline(spec.pp), name=name)
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
@@ -190,7 +156,7 @@ class Evaluator:
         return sharding.to_device(self.context.mesh, {k: batch[k] for k in keys})
 
     def _checked(self, batch: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-        where, res = f"config.evals.{self.name}.pp yields", self.context.config["model"]["res"]
+        where, res = f"config.evals.{self.name}.pp yields", self.context.config.model.res
         if missing := [k for k in keys if k not in batch]:
             raise UserError(
                 f"{where} {sorted(k for k in batch if k != 'meta')} without {missing}, which "
@@ -217,7 +183,7 @@ _SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
 class Answers(Evaluator):
     """Decodes an answer per example and scores it with a metric."""
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Looks up the metric and the sampler as well."""
         super().__init__(name, spec, context)
         declared = _metric(spec.metric)
@@ -268,10 +234,10 @@ def _metric(spec: Mapping[str, Any]) -> Metric:
 class Perplexity(Evaluator):
     """Mean cross-entropy of the targets: per example, and per token for the perplexity."""
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Compiles the loss without dropout or smoothing."""
         super().__init__(name, spec, context)
-        loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config["loss_chunk"])
+        loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config.loss_chunk)
 
         def token_losses(params, batch):
             weight = jnp.ones(batch["text"].shape[:1], jnp.float32)
@@ -312,20 +278,13 @@ class Perplexity(Evaluator):
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}
 
 
-def make_evaluator(name: str, spec: Mapping[str, Any], context: ModelContext) -> Evaluator:
+def make_evaluator(
+    name: str, spec: EvalConfig | Mapping[str, Any], context: ModelContext
+) -> Evaluator:
     """Builds one entry of `config.evals`.
 
     Raises:
-      UserError: unknown kind or key, or a part that does not build.
+      UserError: an unknown kind or key, or a part that does not build.
     """
-    where = f"config.evals.{name}"
-    evaluator = EVALUATORS.find(spec.get("kind"), f"{where}.kind")
-    fields = {f.name: f for f in dataclasses.fields(evaluator.section)}
-    if unknown := sorted(spec.keys() - fields.keys()):
-        raise UserError(
-            f"{where}: {unknown} are not known keys, expected some of {sorted(fields)}."
-        )
-    required = [k for k, f in fields.items() if f.default is f.default_factory]
-    if missing := [k for k in required if k not in spec]:
-        raise UserError(f"{where} lacks {missing}.")
-    return evaluator(name, evaluator.section(**spec), context)
+    spec = parse_evaluation(name, spec)
+    return EVALUATORS.find(spec.kind, f"config.evals.{name}.kind")(name, spec, context)

@@ -64,11 +64,13 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
         found = {}
         for name in scores:
             what = json.loads((folder / f"{name}.json").read_text())
-            records, main = Records(folder / f"{name}.jsonl"), what["about"].get("main_score")
-            if main is None:  # written before evaluations stored it
+            if stored := what["about"].get("main_score"):
+                main = MainScore(str(stored[0]), bool(stored[1]))
+            else:  # a folder of pgjax before 0.2
                 main = main_score(what["identity"]["kind"], what["identity"]["metric"])
+            records = Records(folder / f"{name}.jsonl")
             found[name] = {
-                **what, "scores": scores[name], "records": records, "main_score": MainScore(str(main[0]), bool(main[1])),
+                **what, "scores": scores[name], "records": records, "main_score": main,
             }  # fmt: skip
         return found
     except (OSError, ValueError) as e:

@@ -102,7 +102,7 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
     path = pathlib.Path(name)
     if path.is_dir() and is_run(path):
         context, params = open_run(path)
-        frozen = np.dtype(DTYPES[context.config["frozen_dtype"]])
+        frozen = np.dtype(DTYPES[context.config.frozen_dtype])
         tensors = {
             name: DeviceTensor(x, context.shapes[name], getattr(x, "dtype", frozen))
             for name, x in params.items()
@@ -112,7 +112,7 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             explicit(context.model),
             context.tokenizer.model_bytes,
             list(read_run(path).trained),
-            base or context.config["init"],
+            base or context.config.init,
             context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)

@@ -2,45 +2,57 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
 
 from pgjax.errors import UserError
 from pgjax.registry import DECODER_VARIANTS, IMAGE_VARIANTS, Registry
+from pgjax.schema import Rule, field
+
+_FLOATS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+_Pixels = Annotated[int, Rule(at_least=1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class SiglipConfig:
     """Sizes of the image tower (a ViT)."""
 
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    patch_size: tuple[int, int] = (14, 14)
-    dropout: float = 0.0
+    width: int = field(at_least=1, doc="Size of the hidden states.")
+    depth: int = field(at_least=1, doc="Number of layers.")
+    mlp_dim: int = field(at_least=1, doc="Size of the MLP's hidden layer.")
+    num_heads: int = field(at_least=1, doc="Number of attention heads.")
+    patch_size: tuple[_Pixels, _Pixels] = field(
+        (14, 14), unit="pixels", doc="Height and width of a patch."
+    )
+    dropout: float = field(0.0, at_least=0, below=1, doc="Dropout.")
 
 
 @dataclasses.dataclass(frozen=True)
 class GemmaConfig:
     """Sizes of the decoder."""
 
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    vocab_size: int
-    norm_eps: float = 1e-6
-    dropout: float = 0.0
-    # Gemma 2 adds norms after attention and MLP, logits bounded to c·tanh(x/c) where c > 0, and a
-    # scale of the queries other than head_dim^-½, which None stands for.
-    post_norms: bool = False
-    attn_softcap: float = 0.0
-    final_softcap: float = 0.0
-    query_scale: float | None = None
+    width: int = field(at_least=1, doc="Size of the hidden states.")
+    depth: int = field(at_least=1, doc="Number of layers.")
+    mlp_dim: int = field(at_least=1, doc="Size of the MLP's hidden layer.")
+    num_heads: int = field(at_least=1, doc="Number of query heads.")
+    num_kv_heads: int = field(at_least=1, doc="Number of key/value heads.")
+    head_dim: int = field(at_least=2, doc="Size of a head.")
+    vocab_size: int = field(at_least=1, doc="Number of tokens.")
+    norm_eps: float = field(1e-6, above=0, doc="Added to the mean square in RMSNorm.")
+    dropout: float = field(0.0, at_least=0, below=1, doc="Dropout.")
+    # What Gemma 2 adds.
+    post_norms: bool = field(False, doc="Whether attention and MLP are followed by norms too.")
+    attn_softcap: float = field(
+        0.0, at_least=0, doc="c of c·tanh(x/c) on the logits of attention; 0 for none."
+    )
+    final_softcap: float = field(
+        0.0, at_least=0, doc="c of c·tanh(x/c) on the logits of the vocabulary; 0 for none."
+    )
+    query_scale: float | None = field(
+        None, above=0, doc="Scale of the queries; None for head_dim^-½."
+    )
 
 
 def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
@@ -101,7 +113,7 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
     return config
 
 
-def float_dtype(name: str, where: str) -> jnp.dtype:
+def float_dtype(name: str, where: str) -> np.dtype:
     """Returns the dtype of parameters or computation that a config names.
 
     Args:
@@ -111,10 +123,9 @@ def float_dtype(name: str, where: str) -> jnp.dtype:
     Raises:
       UserError: the name is another one.
     """
-    allowed = ("float32", "bfloat16", "float16")
-    if name not in allowed:
-        raise UserError(f"{where} {name!r} is unknown; choose from {allowed}.")
-    return jnp.dtype(name)
+    if name not in _FLOATS:
+        raise UserError(f"{where} is {name!r}; expected one of {', '.join(_FLOATS)}.")
+    return np.dtype(_FLOATS[name])
 
 
 def _build(cls: type, variants: Registry[Any], spec: Mapping[str, Any], where: str) -> Any:

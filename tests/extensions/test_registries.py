@@ -71,7 +71,7 @@ def test_modules_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "outside_a.py").write_text("X = 1\n")
     (tmp_path / "outside_b.py").write_text("1 / 0\n")
     (tmp_path / "outside_c.py").write_text(
-        "from pgjax.registry import OPS\n@OPS.register('decode')\ndef mine(example): return example\n"
+        "from pgjax.registry import OPS\n@OPS.register('decode')\ndef mine(x): return x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_IMPORTED", [])
