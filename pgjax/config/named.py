@@ -12,6 +12,16 @@ from typing import Any
 
 from pgjax.config import options
 from pgjax.errors import ConfigError, UserError
+from pgjax.registry import (
+    DECODER_VARIANTS,
+    EVALUATORS,
+    IMAGE_VARIANTS,
+    METRICS,
+    OPS,
+    OPTIMIZERS,
+    SAMPLERS,
+    SOURCES,
+)
 from pgjax.schema import Rule, UnknownKey, bind, entries, parse_value, shown, wrong
 
 KINDS_OF_EVALUATION = ("answers", "perplexity")
@@ -20,13 +30,12 @@ _SUPPLIED = ("draw",)  # the evaluator gives it to metrics that need it
 
 def sources() -> Mapping[str, Any]:
     """Data sources by name."""
-    return importlib.import_module("pgjax.data.sources").SOURCES
+    return SOURCES
 
 
 def metrics() -> Mapping[str, Any]:
     """Metrics by name."""
-    module = importlib.import_module("pgjax.metrics")
-    return module.METRICS | module.CORPUS_METRICS
+    return {name: metric.function for name, metric in METRICS.items()}
 
 
 def submissions() -> tuple[str, ...]:
@@ -37,17 +46,6 @@ def submissions() -> tuple[str, ...]:
 def published() -> tuple[str, ...]:
     """Benchmarks with published scores, and "" for none."""
     return ("", *importlib.import_module("pgjax.benchmarks.published").PUBLISHED)
-
-
-def _extension(registry: str, name: Any) -> Any:
-    """What an extension has registered under a name; None for nothing."""
-    found = {
-        "optimizer": ("pgjax.training.optimizer", "OPTIMIZERS"),
-        "sampler": ("pgjax.decoding.decoders", "SAMPLERS"),
-        "evaluation": ("pgjax.evaluation.evaluators", "KINDS"),
-    }[registry]
-    table = getattr(importlib.import_module(found[0]), found[1])
-    return table.get(name) if isinstance(name, str) else None
 
 
 def check_source(value: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def optimizer_options(name: Any, key: str) -> Any:
       ConfigError: there is no such optimizer.
     """
     known = options.OPTIMIZERS.get(name) if isinstance(name, str) else None
-    if known := known or _extension("optimizer", name):
+    if known := known or (isinstance(name, str) and OPTIMIZERS.get(name)):
         return known
     raise _unknown(name, key, options.OPTIMIZERS)
 
@@ -114,7 +112,7 @@ def check_sampler(value: str, key: str) -> str:
     """
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", value, re.DOTALL)
     name = match[1] if match else value
-    known = options.SAMPLERS.get(name) or _extension("sampler", name)
+    known = options.SAMPLERS.get(name) or SAMPLERS.get(name)
     if not known:
         raise _unknown(value, key, options.SAMPLERS)
     fields = entries(known)
@@ -144,8 +142,8 @@ def evaluation_section(kind: Any, key: str, default: type) -> type:
     """
     if kind in KINDS_OF_EVALUATION:
         return default
-    if found := _extension("evaluation", kind):
-        return getattr(found, "section", default)
+    if isinstance(kind, str) and kind in EVALUATORS:
+        return EVALUATORS[kind].section
     raise _unknown(kind, key, KINDS_OF_EVALUATION)
 
 
@@ -186,7 +184,7 @@ def check_makes(value: str, key: str, what: str, makers: tuple[str, ...]) -> Non
       ConfigError: it has none of them, and no op of an extension, which might do the same.
     """
     functions = [step.function for step in parse_pipeline(value, key).steps]
-    own = {_pipeline().OPS[name] for name in makers}
+    own = {OPS[name] for name in makers}
     if not any(f in own or not f.__module__.startswith("pgjax.") for f in functions):
         raise wrong(key, value, f"a pipeline that makes {what}, by one of the ops {makers}")
 
@@ -237,5 +235,5 @@ def tower_sizes(tower: str) -> tuple[type, Mapping[str, Any], Callable[[Any], An
     """
     module = importlib.import_module("pgjax.models.variants")
     if tower == "img":
-        return module.SiglipConfig, module.SIGLIP, module.siglip_config
-    return module.GemmaConfig, module.GEMMA, module.gemma_config
+        return module.SiglipConfig, IMAGE_VARIANTS, module.siglip_config
+    return module.GemmaConfig, DECODER_VARIANTS, module.gemma_config

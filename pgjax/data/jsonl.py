@@ -11,10 +11,12 @@ import numpy as np
 
 from pgjax.data.splits import Picked, parse_split
 from pgjax.errors import DataError, UserError
+from pgjax.registry import SOURCES
 
 _CHUNK = 1 << 22
 
 
+@SOURCES.register("jsonl")
 class JsonlSource:
     """Random access to the examples of a JSONL file; only line offsets are kept in memory.
 

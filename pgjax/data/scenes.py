@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 from pgjax.schema import Rule
 from pgjax.text.locations import format_boxes
 
@@ -109,6 +110,7 @@ class Shape:
         return (y0 + y1) / 2, (x0 + x1) / 2
 
 
+@SOURCES.register("scenes")
 @dataclasses.dataclass(frozen=True)
 class SceneSource:
     """A random-access source of scenes: example `i` is a pure function of (seed, split, i).

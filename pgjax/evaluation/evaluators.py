@@ -1,7 +1,7 @@
 """Evaluators: given parameters, they return scores and one record per example.
 
 An evaluation is an entry of `config.evals`, whose keys are those of `pgjax.config.EvalConfig`.
-A later kind of evaluation is one more class with `run` and an entry in `KINDS`.
+A kind of one's own is a subclass of `Evaluator` with `@EVALUATORS.register(name)`.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.buckets import by_length
+from pgjax.evaluation.main_score import MainScore
 from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import InMemoryStore, Record, Store, gather_json
 from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
@@ -28,9 +29,10 @@ from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.objects import scored_objects
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.model_context import Flat, ModelContext
-from pgjax.metrics import CORPUS_METRICS, DRAWS_MASKS, get_metric
+from pgjax.metrics import get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
+from pgjax.registry import EVALUATORS, METRICS, Metric
 
 
 @dataclasses.dataclass
@@ -44,11 +46,13 @@ class Result:
 class Evaluator:
     """Batches of one evaluation set through a compiled function."""
 
+    section: type[EvalConfig] = EvalConfig  # the keys that an entry of `config.evals` has
     of_corpus = False  # whether scores are of all records at once, which then are in memory
 
     def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Checks everything that can be checked before any data is read."""
         self.name, self.spec, self.context = name, spec, context
+        self.main = self.main_score(spec.metric)
         each = context.mesh.shape["data"]
         if each % jax.process_count():
             raise UserError(
@@ -58,6 +62,18 @@ class Evaluator:
         self.batch_size = -(-spec.batch_size // each) * each
         self.part = Part(make_source(spec.data), context.pipeline(spec.pp), name=name)
         self._fn: Callable | None = None
+
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """The score by which examples are ranked.
+
+        Args:
+          metric: `name` and options, as in the config; only kinds that have a metric look at it.
+
+        Raises:
+          UserError: an unknown metric.
+        """
+        raise NotImplementedError
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -158,19 +174,30 @@ def _answer_fn(context: ModelContext, max_new_tokens: int, sampler: str) -> Call
     return make_answer_fn(context, max_new_tokens=max_new_tokens, sampler=sampler)
 
 
+# What the evaluator supplies to metrics that need it, by the name of their argument.
+_SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
+    "draw": lambda context: open_codec(tiny=context.config["tokenizer"] == "tiny").draw,
+}
+
+
+@EVALUATORS.register("answers")
 class Answers(Evaluator):
     """Decodes an answer per example and scores it with a metric."""
 
     def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Looks up the metric and the sampler as well."""
         super().__init__(name, spec, context)
-        metric = dict(spec.metric)
-        if metric["name"] in DRAWS_MASKS:
-            tiny = context.config.tokenizer == "tiny"
-            metric["draw"] = open_codec(tiny=tiny).draw
-        self.of_corpus = metric["name"] in CORPUS_METRICS
-        self.metric = get_metric(metric.pop("name"), **metric)
+        declared = _metric(spec.metric)
+        supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
+        self.of_corpus = declared.corpus
+        self.metric = get_metric(**spec.metric, **supplied)
         self._fn = _answer_fn(context, spec.max_new_tokens, spec.sampler)
+
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """That of the metric."""
+        declared = _metric(metric)
+        return MainScore(declared.main, declared.lower_is_better)
 
     def batches(self, batches):
         """By prompt length."""
@@ -200,6 +227,11 @@ class Answers(Evaluator):
         return {**scores, **(self.metric(records) if self.of_corpus else {})}
 
 
+def _metric(spec: Mapping[str, Any]) -> Metric:
+    return METRICS.find(spec.get("name"), "metric.name")
+
+
+@EVALUATORS.register("perplexity")
 class Perplexity(Evaluator):
     """Mean cross-entropy of the targets: per example, and per token for the perplexity."""
 
@@ -218,6 +250,11 @@ class Perplexity(Evaluator):
             out_shardings=sharding.replicated(context.mesh),
             compiler_options=compiler_options(),
         )
+
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """The loss of an example."""
+        return MainScore("loss", lower_is_better=True)
 
     def launch(self, params, batch):
         """Token losses."""
@@ -242,9 +279,6 @@ class Perplexity(Evaluator):
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}
 
 
-KINDS: dict[str, type[Evaluator]] = {"answers": Answers, "perplexity": Perplexity}
-
-
 def make_evaluator(
     name: str, spec: EvalConfig | Mapping[str, Any], context: ModelContext
 ) -> Evaluator:
@@ -254,4 +288,4 @@ def make_evaluator(
       UserError: an unknown kind or key, or a part that does not build.
     """
     spec = parse_evaluation(name, spec)
-    return KINDS[spec.kind](name, spec, context)
+    return EVALUATORS.find(spec.kind, f"config.evals.{name}.kind")(name, spec, context)

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from pgjax import sharding
 from pgjax.config import to_dict
 
-# Of an evaluation; the others change how it runs, or what is done with its records.
-_SPEC = ("kind", "data", "pp", "metric", "max_new_tokens", "sampler", "seed", "max_examples")
+# Keys of an evaluation that change how it runs, or what is done with its records.
+_RUNNING = {"batch_size", "every", "on_bad_example", "workers", "submission", "published"}
 _UNITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -22,7 +22,7 @@ def identity(evaluator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-able; equal for two evaluations exactly if they give the same predictions."""
     context, spec = evaluator.context, to_dict(evaluator.spec)
     return {
-        **{key: spec[key] for key in _SPEC},
+        **{key: value for key, value in spec.items() if key not in _RUNNING},
         "examples": len(evaluator.part.source),
         "model": {k: v for k, v in to_dict(context.config.model).items() if k != "remat"},
         "tokenizer": hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16],

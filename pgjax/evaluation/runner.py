@@ -59,6 +59,7 @@ def evaluate(
             **(about or {}),
             "res": context.config.model.res,
             "published": evaluator.spec.published,
+            "main_score": evaluator.main,
         }
         result = evaluator.run(params, Store(out, name, identity(evaluator, params), told, restart))
         scores[name] = result.scores

@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pgjax import trees
 from pgjax.checkpoints import released
-from pgjax.checkpoints.sources import find_released, open_checkpoint
+from pgjax.checkpoints.formats import open_checkpoint
+from pgjax.checkpoints.locate import find_released
 from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds

@@ -4,15 +4,14 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from pgjax.checkpoints.peft import is_adapter
-from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
+from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
 from pgjax.config import RunConfig, parse_config
 from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.inference.model import Model
 from pgjax.loading.model_context import for_answering, open_model_context, open_tokenizer
 from pgjax.loading.parameters import open_run, place_checkpoint
-from pgjax.loading.run_directory import CONFIG_FILE, is_run, read_run
+from pgjax.loading.run_directory import is_run, read_run
 from pgjax.loading.storage import answering_dtypes, with_quantized
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
@@ -76,10 +75,6 @@ def load(
                 quantize_images=quantize_images,
                 decode_layout=True,
             )
-        )
-    if path.is_dir() and not (path / CONFIG_FILE).exists() and not is_adapter(path):
-        raise UserError(
-            f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
         )
     checkpoint = open_checkpoint(source, base)
     name = tokenizer or _tokenizer_of(checkpoint)

@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from pgjax.checkpoints import released
+from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES, write_folder
 from pgjax.checkpoints.npz import write_delta, write_npz
 from pgjax.checkpoints.peft import merged, write_adapter
-from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError, note
 from pgjax.loading.model_context import open_tokenizer

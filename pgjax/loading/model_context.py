@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
-from pgjax.checkpoints import sources
+from pgjax.checkpoints.locate import find_tokenizer
 from pgjax.config import MeshConfig, RunConfig, parse_config, to_dict
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices import precision
@@ -62,7 +62,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name == "tiny":
         return Tokenizer.tiny()
     if name == "gemma":
-        return Tokenizer.from_file(sources.find_tokenizer())
+        return Tokenizer.from_file(find_tokenizer())
     return Tokenizer.from_file(name)
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import jax
 
 from pgjax import trees
-from pgjax.checkpoints import sources
 from pgjax.checkpoints.fitting import fit_to_model
+from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
 from pgjax.checkpoints.placement import place
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
-from pgjax.checkpoints.sources import Checkpoint
 from pgjax.config import RunConfig, to_dict
 from pgjax.errors import UserError
 from pgjax.loading.decode_layout import to_decode_layout
@@ -136,7 +135,7 @@ class _Loader:
             return self._converted(self._random(wanted, config.seed))
         if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
             return self._from_run(path, but)
-        checkpoint = sources.open_checkpoint(source)
+        checkpoint = open_checkpoint(source)
         return self.place(
             {name: x for name, x in checkpoint.tensors.items() if name not in but},
             wanted,

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.registry import DECODER_VARIANTS, IMAGE_VARIANTS, Registry
 from pgjax.schema import Rule, field
 
 _FLOATS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -66,19 +67,19 @@ def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
     )
 
 
-SIGLIP = {
-    "So400m/14": SiglipConfig(1152, 27, 4304, 16),
-    "mid/14": SiglipConfig(384, 6, 1536, 6),
-    "tiny/8": SiglipConfig(96, 3, 256, 4, patch_size=(8, 8)),
-}
-GEMMA = {
+IMAGE_VARIANTS.register("So400m/14")(SiglipConfig(1152, 27, 4304, 16))
+IMAGE_VARIANTS.register("mid/14")(SiglipConfig(384, 6, 1536, 6))
+IMAGE_VARIANTS.register("tiny/8")(SiglipConfig(96, 3, 256, 4, patch_size=(8, 8)))
+
+for _name, _config in {
     "gemma_2b": GemmaConfig(2048, 18, 16384, 8, 1, 256, vocab_size=257_152),
     "gemma2_2b": _gemma2(2304, 26, 9216, 8, 4, 256),
     "gemma2_9b": _gemma2(3584, 42, 14336, 16, 8, 256),
     "gemma2_27b": _gemma2(4608, 46, 36864, 32, 16, 128, query_scale=(4608 / 32) ** -0.5),
     "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
     "gemma_tiny": GemmaConfig(96, 3, 256, 4, 1, 24, vocab_size=1664),
-}
+}.items():
+    DECODER_VARIANTS.register(_name)(_config)
 
 
 def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
@@ -88,7 +89,7 @@ def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
       UserError: a variant or key is unknown, a size is missing, or the heads do not divide the
         width.
     """
-    config = _build(SiglipConfig, SIGLIP, spec, "model.img")
+    config = _build(SiglipConfig, IMAGE_VARIANTS, spec, "model.img")
     if config.width % config.num_heads:
         raise UserError(
             f"model.img: width {config.width} is not a multiple of num_heads {config.num_heads}."
@@ -103,7 +104,7 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
       UserError: a variant or key is unknown, a size is missing, the key/value heads do not divide
         the query heads, or the head size is odd.
     """
-    config = _build(GemmaConfig, GEMMA, spec, "model.llm")
+    config = _build(GemmaConfig, DECODER_VARIANTS, spec, "model.llm")
     if config.num_heads % config.num_kv_heads or config.head_dim % 2:
         raise UserError(
             f"model.llm: num_heads {config.num_heads} must be a multiple of num_kv_heads "
@@ -127,15 +128,13 @@ def float_dtype(name: str, where: str) -> np.dtype:
     return np.dtype(_FLOATS[name])
 
 
-def _build(cls: type, variants: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> Any:
+def _build(cls: type, variants: Registry[Any], spec: Mapping[str, Any], where: str) -> Any:
     sizes = {k: v for k, v in spec.items() if k != "variant" and v is not None}
     known = [f.name for f in dataclasses.fields(cls)]
     if unknown := sizes.keys() - set(known):
         raise UserError(f"{where}: unknown key {sorted(unknown)}; it takes variant, {known}.")
     if name := spec.get("variant"):
-        if name not in variants:
-            raise UserError(f"{where}.variant {name!r} is unknown; choose from {list(variants)}.")
-        return dataclasses.replace(variants[name], **sizes)
+        return dataclasses.replace(variants.find(name, f"{where}.variant"), **sizes)
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     if missing := [k for k in required if k not in sizes]:
         raise UserError(f"{where}: without a variant, {missing} must be given too.")

@@ -71,8 +71,9 @@ def train(
     _say_skipped(run)
     _say_scores(workdir, first, last)
     if (name := run.config.sample_sheet) and jax.process_index() == 0:
-        path, source = workdir / SHEET_FILE, run.evaluators[name].part.source
-        make_sheet(source, last[name].records[:SHEET_IMAGES]).save(path)
+        path, evaluator = workdir / SHEET_FILE, run.evaluators[name]
+        shown = last[name].records[:SHEET_IMAGES]
+        make_sheet(evaluator.part.source, shown, main=evaluator.main).save(path)
         say(f"Images with their answers: {path}")
     return {name: result.scores for name, result in last.items()}
 
@@ -168,7 +169,8 @@ def _evaluate(
         store(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
         some = result.records[:WATCHED_IMAGES]
         if watch and jax.process_index() == 0 and some and "prediction" in some[0]:
-            watch(make_sheet(run.evaluators[name].part.source, some))
+            evaluator = run.evaluators[name]
+            watch(make_sheet(evaluator.part.source, some, main=evaluator.main))
     return results
 
 

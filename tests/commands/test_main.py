@@ -162,3 +162,14 @@ def test_former_names_do_the_same(script, program):
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
 def test_modules_that_do_the_same(name, command, program):
     assert command("-m", f"pgjax.{name}", "--help").stdout == program(name, "--help").out
+
+
+def test_lists_show_what_the_registries_hold(program):
+    from pgjax import registry
+    from pgjax.commands.list import REGISTRIES
+
+    for what, name in REGISTRIES.items():
+        said = program("list", what).out
+        assert all(key in said for key in getattr(registry, name)), what
+    said = program("list", "metrics", "--imports=no_such_module", status=1)
+    assert "no_such_module" in said.err

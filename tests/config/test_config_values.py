@@ -378,7 +378,8 @@ MISTAKES = {  # of issue and users: key, value -> the whole message
     ("sharding", '[[".*", "fdsp"]]'):
         "config.sharding[0][1] is 'fdsp'; expected one of 'replicate', 'fsdp', 'tensor', "
         "'fsdp+tensor', of which 'fsdp' is the nearest.",
-    ("total_epochs", NAN): "config.total_epochs is nan; expected a finite number from 0 to 1000000.",
+    ("total_epochs", NAN):
+        "config.total_epochs is nan; expected a finite number from 0 to 1000000.",
     ("grad_accum_steps", 0):
         "config.grad_accum_steps is 0; expected a whole number from 1 to 1048576.",
     ("input.workers", -1): "config.input.workers is -1; expected a whole number from 0 to 1024.",

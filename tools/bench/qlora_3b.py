@@ -21,9 +21,8 @@ import jax
 import numpy as np
 
 from pgjax import trees
-from pgjax.checkpoints import sources
-from pgjax.checkpoints.sources import Checkpoint
-from pgjax.loading import model_context
+from pgjax.checkpoints.formats import Checkpoint
+from pgjax.loading import model_context, parameters
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.recipes import adapted, transfer
 from pgjax.text.tokenizer import Tokenizer
@@ -82,7 +81,7 @@ def main() -> None:
     flat = trees.flatten(abstract_params(make_model({**config["model"], "lora": {}})))
     tensors = {name: Random(x.unbox().shape) for name, x in flat.items()}
     model_context.open_tokenizer = lambda _: Vocabulary(Tokenizer.tiny().model_bytes)
-    sources.open_checkpoint = lambda name: Checkpoint(pathlib.Path(name), tensors, {}, None)
+    parameters.open_checkpoint = lambda name: Checkpoint(pathlib.Path(name), tensors, {}, None)
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
