@@ -40,12 +40,10 @@ def finetune(config, workdir, *, watch=None):
     import pathlib
 
     from pgjax.loading.compiler_options import cache_compilations
-    from pgjax.recipes import lighter
     from pgjax.training.loop import train
 
     cache_compilations()
-    less = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    return train(config.to_dict(), pathlib.Path(workdir).expanduser(), less, watch=watch)
+    return train(config, pathlib.Path(workdir).expanduser(), watch=watch)
 
 
 def __getattr__(name):

@@ -17,8 +17,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pgjax.commands.command import one_line
+from pgjax.config import parse_config
 from pgjax.errors import UsageError, UserError
-from pgjax.recipes import adapted, check_config
+from pgjax.recipes import adapted
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("configs", "transfers")
@@ -114,20 +115,19 @@ def load_one_config(text: str) -> ConfigDict:
 
 
 def finish_config(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """The config with what its adaptation mode sets, checked.
+    """The config with what its mode of adaptation sets; it is parsed, so that it can be relied on.
 
     Args:
       config: as loaded, overrides included.
       overrides: `{dotted key: value}`, which win over the mode.
 
     Raises:
-      UsageError: unknown or missing keys, or an unknown mode.
+      ConfigError: unknown keys or values that do not fit, or an unknown mode.
+      UserError: a module of `config.imports` that cannot be imported.
     """
-    try:
-        check_config(config)
-        return adapted(config, overrides)
-    except UserError as e:
-        raise UsageError(str(e)) from e
+    config = adapted(config, overrides)
+    parse_config(config)
+    return config
 
 
 def read_configs(texts: Sequence[str]) -> dict[str, ConfigDict]:

@@ -39,10 +39,10 @@ class ConfigFlag:
         return flag.config_filename if flag.present else None
 
     def read(self) -> ConfigDict:
-        """The checked config, with its overrides and what its adaptation mode sets.
+        """The checked config, with its overrides and what its mode of adaptation sets.
 
         Raises:
-          UsageError: unknown or missing keys, or an unknown mode.
+          ConfigError: unknown keys or values that do not fit, or an unknown mode.
         """
         flag: Any = self._values["config"]
         return finish_config(flag.value, flag.override_values)

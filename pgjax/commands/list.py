@@ -8,6 +8,7 @@ from typing import Any
 
 from pgjax.commands.command import Command
 from pgjax.errors import UsageError
+from pgjax.registry import Metric
 
 # What can be listed: registries of pgjax.registry, and lists that have a function below.
 REGISTRIES = {
@@ -96,7 +97,7 @@ def _registry(name: str) -> Iterator[str]:
 
 
 def _about(value: Any) -> str:
-    value = getattr(value, "function", value)  # a metric has its declaration around the function
+    value = value.function if isinstance(value, Metric) else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return ", ".join(f"{key}={x}" for key, x in vars(value).items())
     return (inspect.getdoc(value) or "").partition("\n")[0]

@@ -11,10 +11,12 @@ import numpy as np
 
 from pgjax.data.splits import Picked, parse_split
 from pgjax.errors import DataError, UserError
+from pgjax.registry import SOURCES
 
 _CHUNK = 1 << 22
 
 
+@SOURCES.register("jsonl")
 class JsonlSource:
     """Random access to the examples of a JSONL file; only line offsets are kept in memory.
 
@@ -36,7 +38,7 @@ class JsonlSource:
         Args:
           fname: local or remote file.
           split: see `pgjax.data.splits`.
-          root: folder that image paths are relative to; the file's own by default.
+          root: folder that image paths are relative to; None or empty for the file's own.
           allow_outside_root: permit absolute paths and paths that leave the root.
 
         Raises:

@@ -21,10 +21,11 @@ import grain
 import numpy as np
 from absl import flags
 
-from pgjax.data.parcel import Parcel
+from pgjax.data.shared_batch import SharedBatch
 from pgjax.data.sources import Source
 from pgjax.data.workers import end_with_parent
 from pgjax.errors import DataError, UserError
+from pgjax.registry import import_extensions, imported_extensions
 
 # What may enter the model. Everything else of an example stays on the host.
 ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
@@ -234,7 +235,7 @@ class _Notes:
 class _Read:
     """A batch, and what is told of it. Not a dict, lest grain look for arrays in it."""
 
-    parcel: Parcel
+    arrays: SharedBatch
     notes: list[tuple[str, str]]
     meta: list[dict[str, Any]] | None = None
 
@@ -313,7 +314,7 @@ class _TrainBatches(_Batches):
             self.read(*self.order[p], p, notes) or self.first_good(self.after(p))
             for p in self.share.positions(i)
         ]
-        return _Read(Parcel(_stack(rows)), notes)
+        return _Read(SharedBatch(_stack(rows)), notes)
 
     def after(self, position: int) -> Iterator[tuple[int, int, int]]:
         for p in itertools.count(position + 1):
@@ -347,7 +348,7 @@ class _EvalBatches(_Batches):
         ]
         index = np.array(positions, np.int32)
         arrays = {**_stack(rows), "_mask": mask, "_index": index}
-        return _Read(Parcel(arrays), notes, meta)
+        return _Read(SharedBatch(arrays), notes, meta)
 
 
 def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
@@ -408,7 +409,8 @@ def _read_ahead(
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        dataset = data.to_iter_dataset(options).mp_prefetch(ahead, _set_up_worker)
+        set_up = functools.partial(_set_up_worker, imported_extensions())
+        dataset = data.to_iter_dataset(options).mp_prefetch(ahead, set_up)
     else:
         options = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(options)
@@ -416,7 +418,7 @@ def _read_ahead(
         for read in reads:
             if isinstance(read, _Failure):
                 raise DataError(read.message)
-            yield read.parcel.open(), read
+            yield read.arrays.open(), read
 
 
 _open: weakref.WeakSet = weakref.WeakSet()
@@ -434,10 +436,12 @@ def _close_all() -> None:
         batches.close()
 
 
-def _set_up_worker(index: int, count: int) -> None:
-    """Leaves Ctrl-C to the main process."""
+def _set_up_worker(extensions: Sequence[str], index: int, count: int) -> None:
+    """Leaves Ctrl-C to the main process, and registers what that one has registered."""
+    del index, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    import_extensions(extensions)
 
 
 def _stack(rows: list[Row]) -> Batch:

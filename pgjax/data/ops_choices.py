@@ -5,6 +5,7 @@ import string
 import numpy as np
 
 from pgjax.errors import DataError
+from pgjax.registry import OPS
 
 
 def _choices(example: dict, key: str, correct: str) -> tuple[list, int]:
@@ -14,6 +15,7 @@ def _choices(example: dict, key: str, correct: str) -> tuple[list, int]:
     return choices, index
 
 
+@OPS.register("shuffle_choices")
 def shuffle_choices(
     example: dict, key: str = "choices", correct: str = "correct", *, rng: np.random.Generator
 ) -> dict:
@@ -23,6 +25,7 @@ def shuffle_choices(
     return {**example, key: [choices[i] for i in order], correct: order.index(index)}
 
 
+@OPS.register("letter_choices")
 def letter_choices(
     example: dict,
     key: str = "choices",

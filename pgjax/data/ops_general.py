@@ -3,9 +3,11 @@
 import numpy as np
 
 from pgjax.errors import DataError
+from pgjax.registry import OPS
 from pgjax.text.compose import DropExample, OnTruncate
 
 
+@OPS.register("fit")
 def fit(
     example: dict,
     length: int,
@@ -31,12 +33,14 @@ def fit(
     raise kind(f"{key!r} has {len(values)} entries but only {length} fit")
 
 
+@OPS.register("keep")
 def keep(example: dict, *keys: str) -> dict:
     """Keep only these keys, and the loader's own, which start with '_'."""
     private = {k: v for k, v in example.items() if isinstance(k, str) and k.startswith("_")}
     return {key: example[key] for key in keys} | private
 
 
+@OPS.register("drop")
 def drop(example: dict, *keys: str) -> dict:
     """Remove these keys."""
     for key in keys:
@@ -44,16 +48,19 @@ def drop(example: dict, *keys: str) -> dict:
     return {k: v for k, v in example.items() if k not in keys}
 
 
+@OPS.register("copy")
 def copy(example: dict, key: str, outkey: str) -> dict:
     """Copy the value under key to outkey."""
     return {**example, outkey: example[key]}
 
 
+@OPS.register("rename")
 def rename(example: dict, key: str, outkey: str) -> dict:
     """Move the value under key to outkey."""
     return {**drop(example, key), outkey: example[key]}
 
 
+@OPS.register("setdefault")
 def setdefault(example: dict, key: str, value: object) -> dict:
     """Set key to a literal value where the example does not have it."""
     return {key: value, **example}

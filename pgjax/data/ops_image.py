@@ -12,6 +12,7 @@ import numpy as np
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.resize import Method, Rounding, resize_image
 from pgjax.errors import DataError, UserError
+from pgjax.registry import OPS
 
 Size = int | tuple[int, int]
 
@@ -34,6 +35,7 @@ def _pair(size: Size) -> tuple[int, int]:
 # ---- decoding and resizing -----------------------------------------------------------------------
 
 
+@OPS.register("decode")
 def decode(
     example: dict,
     key: str = "image",
@@ -62,6 +64,7 @@ def decode(
     return {**example, key: one(image)}
 
 
+@OPS.register("resize")
 def resize(
     example: dict,
     size: Size,
@@ -89,6 +92,7 @@ def _resize_by(example: dict, ratio: float, method: str, antialias: bool, key: s
     return resize(example, size, method, antialias, key=key)
 
 
+@OPS.register("resize_small")
 def resize_small(
     example: dict,
     size: int,
@@ -102,6 +106,7 @@ def resize_small(
     return _resize_by(example, ratio, method, antialias, key)
 
 
+@OPS.register("resize_long")
 def resize_long(
     example: dict,
     size: int,
@@ -115,6 +120,7 @@ def resize_long(
     return _resize_by(example, ratio, method, antialias, key)
 
 
+@OPS.register("outline")
 def outline(
     example: dict,
     color: tuple[int, int, int] = (255, 0, 0),
@@ -135,6 +141,7 @@ def outline(
     return {**example, key: image}
 
 
+@OPS.register("value_range")
 def value_range(
     example: dict,
     vmin: float = -1.0,
@@ -192,6 +199,7 @@ def _window(example: dict, window: tuple[int, int, int, int], key, boxes_key, ma
     return out
 
 
+@OPS.register("crop")
 def crop(
     example: dict,
     box: str | tuple[float, float, float, float],
@@ -221,6 +229,7 @@ def _free_space(example: dict, size: Size, key: str) -> tuple[int, int, int, int
     return rows - height, cols - width, height, width
 
 
+@OPS.register("center_crop")
 def center_crop(
     example: dict,
     size: Size,
@@ -234,6 +243,7 @@ def center_crop(
     return _window(example, (y // 2, x // 2, height, width), key, boxes_key, masks_key)
 
 
+@OPS.register("random_crop")
 def random_crop(
     example: dict,
     size: Size,
@@ -249,6 +259,7 @@ def random_crop(
     return _window(example, window, key, boxes_key, masks_key)
 
 
+@OPS.register("inception_crop")
 def inception_crop(
     example: dict,
     area_min: float = 5,
@@ -278,6 +289,7 @@ def inception_crop(
     return _window(example, (int(y), int(x), height, width), key, boxes_key, masks_key)
 
 
+@OPS.register("flip_lr")
 def flip_lr(
     example: dict,
     prob: float = 0.5,
@@ -300,6 +312,7 @@ def flip_lr(
     return out
 
 
+@OPS.register("pad_to_square")
 def pad_to_square(
     example: dict,
     fill: float = 0,

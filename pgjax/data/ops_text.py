@@ -3,6 +3,7 @@
 import numpy as np
 
 from pgjax.errors import DataError
+from pgjax.registry import OPS
 from pgjax.text import compose
 from pgjax.text.compose import OnTruncate
 from pgjax.text.locations import format_boxes
@@ -50,11 +51,13 @@ class _Fields(dict):
         return _decoded(self.example[key])
 
 
+@OPS.register("strfmt")
 def strfmt(example: dict, template: str, outkey: str = "text") -> dict:
     """Write the template, such as 'answer en {question}', with the example's values filled in."""
     return {**example, outkey: template.format_map(_Fields(example))}
 
 
+@OPS.register("choice")
 def choice(
     example: dict,
     key: str | tuple[str, ...],
@@ -76,6 +79,7 @@ def choice(
     return {**example, **{k: v[index] for k, v in zip(outkeys, values, strict=True)}}
 
 
+@OPS.register("choice_at")
 def choice_at(example: dict, key: str, index: int = 0, outkey: str | None = None) -> dict:
     """Pick the entry of a list at index; negative counts from the end."""
     values = _list(example, key)
@@ -84,21 +88,25 @@ def choice_at(example: dict, key: str, index: int = 0, outkey: str | None = None
     return {**example, outkey or key: values[index]}
 
 
+@OPS.register("join")
 def join(example: dict, key: str, sep: str = ", ", outkey: str | None = None) -> dict:
     """Join a list of texts into one."""
     return {**example, outkey or key: sep.join(map(str, _decoded(example[key])))}
 
 
+@OPS.register("lower")
 def lower(example: dict, key: str) -> dict:
     """Lower the case of a text, or of every text in a list."""
     return _each(example, key, str.lower)
 
 
+@OPS.register("strip")
 def strip(example: dict, key: str) -> dict:
     """Remove white space around a text, or around every text in a list."""
     return _each(example, key, str.strip)
 
 
+@OPS.register("boxes_to_loc")
 def boxes_to_loc(
     example: dict, boxes_key: str = "boxes", labels_key: str = "labels", outkey: str = "suffix"
 ) -> dict:
@@ -114,6 +122,7 @@ def boxes_to_loc(
     return {**example, outkey: text}
 
 
+@OPS.register("tok")
 def tok(
     example: dict,
     key: str = "text",
@@ -131,6 +140,7 @@ def tok(
     return {**example, outkey or key: np.array(tokenizer.encode(value, bos, eos), np.int32)}
 
 
+@OPS.register("for_training")
 def for_training(
     example: dict,
     text_len: int,
@@ -150,6 +160,7 @@ def for_training(
     return _mark(example, cut) | compose.pack_training(tokens, text_len)
 
 
+@OPS.register("for_answering")
 def for_answering(
     example: dict,
     text_len: int,

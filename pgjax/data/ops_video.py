@@ -2,8 +2,10 @@
 
 from pgjax.data.video import read_frames
 from pgjax.errors import DataError
+from pgjax.registry import OPS
 
 
+@OPS.register("video")
 def video(example: dict, count: int, stride: int, *, key: str = "image") -> dict:
     """Turn a video file's bytes into its first count frames, stride apart: [F, H, W, 3]."""
     data = example[key]

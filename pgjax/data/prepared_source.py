@@ -8,6 +8,7 @@ from typing import Any
 from pgjax.data.jsonl import JsonlSource
 from pgjax.data.tfds_source import TfdsSource
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 
 _VARIABLE = "PGJAX_DATA"
 
@@ -19,6 +20,7 @@ def default_data_dir() -> str:
     )
 
 
+@SOURCES.register("prepared")
 class PreparedSource:
     """Random access to a split of a prepared benchmark; images stay encoded."""
 

@@ -15,11 +15,14 @@ import itertools
 import operator
 import zlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
+from pgjax.schema import Rule
 from pgjax.text.locations import format_boxes
 
 CELLS = 32
@@ -107,6 +110,7 @@ class Shape:
         return (y0 + y1) / 2, (x0 + x1) / 2
 
 
+@SOURCES.register("scenes")
 @dataclasses.dataclass(frozen=True)
 class SceneSource:
     """A random-access source of scenes: example `i` is a pure function of (seed, split, i).
@@ -127,13 +131,13 @@ class SceneSource:
     """
 
     split: str = "train"
-    size: int = 64
-    seed: int = 0
-    num_examples: int = 10_000
+    size: Annotated[int, Rule(at_least=CELLS)] = 64
+    seed: Annotated[int, Rule(at_least=0)] = 0
+    num_examples: Annotated[int, Rule(at_least=0)] = 10_000
     tasks: Sequence[str] = ("caption", "count", "color", "detect")
-    style: str = "rich"
-    wording: str = "quickstart"
-    max_shapes: int = 4
+    style: Annotated[str, Rule(choices=STYLES)] = "rich"
+    wording: Annotated[str, Rule(choices=tuple(WORDINGS))] = "quickstart"
+    max_shapes: Annotated[int, Rule(at_least=1, at_most=4)] = 4
 
     def __post_init__(self):
         object.__setattr__(self, "tasks", tuple(self.tasks))

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 
 
+@SOURCES.register("tfds")
 class TfdsSource:
     """Random access through a TFDS data source; images stay encoded, text becomes str."""
 

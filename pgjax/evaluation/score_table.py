@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pgjax.errors import UserError
+from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.evaluation.runner import SCORES_FILE
 from pgjax.evaluation.store import Records
 from pgjax.metrics.statistics import Interval, confidence_interval
@@ -48,7 +49,8 @@ class Row(NamedTuple):
 
 
 def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """What `evaluate` left in a folder: `{evaluation: {scores, identity, about, records}}`.
+    """What `evaluate` left in a folder: `{evaluation: {scores, identity, about, records,
+    main_score}}`.
 
     Raises:
       UserError: it is not such a folder.
@@ -58,8 +60,12 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
         found = {}
         for name in scores:
             what = json.loads((folder / f"{name}.json").read_text())
-            records = Records(folder / f"{name}.jsonl")
-            found[name] = {**what, "scores": scores[name], "records": records}
+            records, main = Records(folder / f"{name}.jsonl"), what["about"].get("main_score")
+            if main is None:  # written before evaluations stored it
+                main = main_score(what["identity"]["kind"], what["identity"]["metric"])
+            found[name] = {
+                **what, "scores": scores[name], "records": records, "main_score": MainScore(*main),
+            }  # fmt: skip
         return found
     except (OSError, ValueError) as e:
         raise UserError(f"{folder} holds no finished evaluation ({e}).") from None

@@ -74,11 +74,11 @@ class PromptPreprocessor:
         Raises:
           UserError: the config does not say how to answer.
         """
-        spec = context.config["answering"]
-        if not spec["image"] or not spec["text"]:
+        spec = context.config.answering
+        if not spec.image or not spec.text:
             raise UserError("The run's config.answering is empty, so prompts cannot be prepared.")
         self.image, self.prompt, self.text = map(
-            context.pipeline, (spec["image"], spec["prompt"], spec["text"])
+            context.pipeline, (spec.image, spec.prompt, spec.text)
         )
         self.keep_picture = keep_picture
 
@@ -100,9 +100,7 @@ class Model:
         """Nothing is compiled yet: that happens at the first question of each shape."""
         self.context, self.params = context, params
         self._stream = functools.cache(functools.partial(make_stream_fn, context))
-        self._masks = functools.cache(
-            lambda: open_codec(tiny=context.config["tokenizer"] == "tiny")
-        )
+        self._masks = functools.cache(lambda: open_codec(tiny=context.config.tokenizer == "tiny"))
         self._prepare = functools.cache(functools.partial(PromptPreprocessor, context))
         self._prepare()  # a checkpoint that cannot be asked is said now
         self._program = functools.cache(functools.partial(make_answer_fn, context))
@@ -110,7 +108,7 @@ class Model:
     @property
     def res(self) -> int:
         """Height and width of the images that the model sees, in pixels."""
-        return self.context.config["model"]["res"]
+        return self.context.config.model.res
 
     def answers(
         self,

@@ -10,12 +10,14 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
-from pgjax.checkpoints import sources
+from pgjax.checkpoints.locate import find_tokenizer
+from pgjax.config import MeshConfig, RunConfig, parse_config, to_dict
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices import precision
 from pgjax.errors import UserError
 from pgjax.models.lora import is_adapter
 from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
+from pgjax.schema import parse
 from pgjax.text.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -28,7 +30,7 @@ Flat = dict[str, jax.Array]
 class ShardedModel:
     """A model and where its parameters lie on a mesh; there are none yet, and no text."""
 
-    config: Mapping[str, Any]
+    config: RunConfig
     model: PaliGemma
     mesh: Mesh
     shardings: dict[str, NamedSharding]
@@ -60,43 +62,49 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name == "tiny":
         return Tokenizer.tiny()
     if name == "gemma":
-        return Tokenizer.from_file(sources.find_tokenizer())
+        return Tokenizer.from_file(find_tokenizer())
     return Tokenizer.from_file(name)
 
 
 def open_model_context(
-    config: Mapping[str, Any], tokenizer: Tokenizer | None = None
+    config: RunConfig | Mapping[str, Any], tokenizer: Tokenizer | None = None
 ) -> ModelContext:
     """Builds the parts; no parameter exists yet.
+
+    Args:
+      config: of a run; a plain dict is parsed first.
+      tokenizer: an open one; None for the one that the config names.
 
     Raises:
       UserError: parts that do not go together, such as a vocabulary larger than the model's.
     """
-    tokenizer = tokenizer or open_tokenizer(config["tokenizer"])
+    config = parse_config(config)
+    tokenizer = tokenizer or open_tokenizer(config.tokenizer)
     sharded = open_sharded_model(config)
     if tokenizer.vocab_size != sharded.model.llm_config.vocab_size:
         raise UserError(
-            f"config.tokenizer {config['tokenizer']!r} has {tokenizer.vocab_size} tokens, but "
+            f"config.tokenizer {config.tokenizer!r} has {tokenizer.vocab_size} tokens, but "
             f"config.model.llm.vocab_size is {sharded.model.llm_config.vocab_size}."
         )
     return ModelContext(**vars(sharded), tokenizer=tokenizer)
 
 
 def open_sharded_model(
-    config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
+    config: RunConfig | Mapping[str, Any], devices: Sequence[jax.Device] | None = None
 ) -> ShardedModel:
     """Builds the model and says where its parameters are to lie.
 
     Args:
-      config: with model, mesh and sharding; dtypes that are `auto` become those of this machine.
+      config: of a run; a plain dict is parsed first. Dtypes that are `auto` become those that suit
+        this machine.
       devices: of the mesh; None for all.
 
     Raises:
       UserError: parts that do not go together.
     """
-    config = precision.resolved(config)
-    model = make_model(config["model"])
-    mesh = sharding.make_mesh(**config["mesh"], devices=devices)
+    config = precision.resolved(parse_config(config))
+    model = make_model(to_dict(config.model))
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.model, devices=devices)
     boxed = abstract_params(model)
     shapes = {name: x.shape for name, x in trees.flatten(nn.unbox(boxed)).items()}
     if model.lora.rank and not any(map(is_adapter, shapes)):
@@ -108,17 +116,21 @@ def open_sharded_model(
         config=config,
         model=model,
         mesh=mesh,
-        shardings=sharding.param_shardings(mesh, boxed, config["sharding"]),
+        shardings=sharding.param_shardings(mesh, boxed, config.sharding),
         shapes=shapes,
     )
 
 
-def mesh_for_answering(mesh: Mapping[str, int] | None) -> dict[str, Any]:
-    """The part of a config that says where parameters lie for answering: no device waits for them.
+def for_answering(config: RunConfig, mesh: Mapping[str, int] | None) -> RunConfig:
+    """The config with the mesh and sharding of answering, for which no parameter travels.
 
     Args:
+      config: of a run or a checkpoint.
       mesh: sizes of `data` and `model`; None for all devices under `data`.
+
+    Raises:
+      ConfigError: the mesh has other axes, or sizes that are not whole numbers.
     """
-    mesh = dict(mesh or {"data": -1, "model": 1})
-    strategy = "replicate" if mesh["model"] == 1 else "tensor"
-    return {"mesh": mesh, "sharding": ((".*", strategy),)}
+    sizes = parse(MeshConfig, mesh or {}, "mesh")
+    strategy = "replicate" if sizes.model == 1 else "tensor"
+    return dataclasses.replace(config, mesh=sizes, sharding=((".*", strategy),))

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgjax.checkpoints.resume import FOLDER
+from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
+from pgjax.schema import field, parse_file, read_json
 
 CONFIG_FILE = "config.json"
 MANIFEST_FILE = "run.json"
@@ -27,11 +29,18 @@ _OLD_KEY = "_trained"
 
 
 @dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """What `run.json` holds."""
+
+    trained: tuple[str, ...] = field(doc="Names of the parameters that the run trains.")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory's resolved config and the names of the parameters that the run trains."""
+    """A run directory's config and the names of the parameters that the run trains."""
 
     path: pathlib.Path
-    config: dict[str, Any]
+    config: RunConfig
     trained: tuple[str, ...]
 
     @property
@@ -53,37 +62,36 @@ def is_run(path: pathlib.Path) -> bool:
 def read_run(path: pathlib.Path | str) -> RunDirectory:
     """Reads a run directory's config and manifest; checkpoints are not opened.
 
+    Keys that a config of an older version lacks have their defaults. Modules that `imports` names
+    are imported.
+
     Raises:
-      UserError: it is not a run directory, or one of the two files is damaged.
+      UserError: it is not a run directory, or one of the two files does not hold what it should.
     """
     path = pathlib.Path(path)
-    config = _read_json(path, CONFIG_FILE)
-    old = config.pop(_OLD_KEY, None)
-    trained = old if old is not None else _read_json(path, MANIFEST_FILE).get("trained")
-    if not isinstance(trained, list) or not all(isinstance(name, str) for name in trained):
-        raise UserError(
-            f"{path / MANIFEST_FILE}: 'trained' is {trained!r}, expected a list of parameter names."
-        )
-    return RunDirectory(path, config, tuple(trained))
-
-
-def read_run_config(path: pathlib.Path | str) -> dict[str, Any]:
-    """The resolved config of a run directory.
-
-    Raises:
-      UserError: as for `read_run`.
-    """
-    return read_run(path).config
+    missing = f"{path} is not a run directory: it has no"
+    given = read_json(path / CONFIG_FILE, f"{missing} {CONFIG_FILE}")
+    if (old := given.pop(_OLD_KEY, None)) is not None:
+        file, manifest = CONFIG_FILE, {"trained": old}
+    else:
+        file = MANIFEST_FILE
+        manifest = read_json(path / file, f"{missing} {file}")
+    trained = parse_file(_Manifest, manifest, path / file).trained
+    try:
+        config = parse_config(given)
+    except UserError as e:
+        raise UserError(f"{path / CONFIG_FILE}: {e}") from None
+    return RunDirectory(path, config, trained)
 
 
 def write_run(
-    path: pathlib.Path, config: Mapping[str, Any], trained: Sequence[str], tokenizer: bytes
+    path: pathlib.Path, config: RunConfig, trained: Sequence[str], tokenizer: bytes
 ) -> None:
     """Writes config, manifest and tokenizer; each file is replaced whole.
 
     Args:
       path: the run directory, which exists.
-      config: the resolved config; it must be JSON.
+      config: of the run, as the user gave it.
       trained: names of the parameters that the run trains.
       tokenizer: the SentencePiece model.
 
@@ -92,7 +100,7 @@ def write_run(
     """
     manifest = {"format": _FORMAT, "trained": list(trained)}
     files = {
-        CONFIG_FILE: json.dumps(config, indent=1).encode(),
+        CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),
         TOKENIZER_FILE: tokenizer,
         MANIFEST_FILE: json.dumps(manifest, indent=1).encode(),
     }
@@ -107,6 +115,8 @@ def write_run(
 
 def differences(before: Any, after: Any, key: str = "config") -> str:
     """What differs between two configs, as `config.seed was 0, is 1; …`; "" for equal ones."""
+    if dataclasses.is_dataclass(before):
+        before, after = to_dict(before), to_dict(after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         parts = (
             differences(before.get(k), after.get(k), f"{key}.{k}")
@@ -114,18 +124,3 @@ def differences(before: Any, after: Any, key: str = "config") -> str:
         )
         return "; ".join(filter(None, parts))
     return "" if before == after else f"{key} was {before!r}, is {after!r}"
-
-
-def _read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
-    file = path / name
-    try:
-        found = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} is not a run directory: it has no {name}.") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{file} cannot be read ({e}).") from None
-    except json.JSONDecodeError as e:
-        raise UserError(f"{file}:{e.lineno}: not JSON ({e.msg}).") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds a {type(found).__name__}, expected a JSON object.")
-    return found

@@ -21,11 +21,9 @@ def storage_dtypes(sharded: ShardedModel, trained: Collection[str]) -> dict[str,
       A float dtype's name or a kind of quantization (int8, int4, nf4), by parameter.
     """
     config = sharded.config
-    quantized = matrix_kinds(
-        sharded.shapes, config.get("quantize"), config.get("quantize_images", False)
-    )
-    floats = dict.fromkeys(sharded.shapes, config["frozen_dtype"])
-    return floats | quantized | dict.fromkeys(trained, config["trainable_dtype"])
+    quantized = matrix_kinds(sharded.shapes, config.quantize, config.quantize_images)
+    floats = dict.fromkeys(sharded.shapes, config.frozen_dtype)
+    return floats | quantized | dict.fromkeys(trained, config.trainable_dtype)
 
 
 def answering_dtypes(

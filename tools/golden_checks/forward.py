@@ -1,4 +1,4 @@
-"""Forward pass and attention masks."""
+"""Checks of the forward pass and of attention masks."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from pgjax.models.paligemma import make_attn_mask
 
 
 def forward(g: Golden) -> Iterator[Check]:
-    """Image encoder, masks and logits."""
+    """Compares the image encoder, text embeddings and logits."""
     f = g.load("forward.npz")
     tokens, encoded = g.model.apply(g.variables, f["image"], method=lambda m, x: m.img(x))
     yield "image encoder", diff(encoded, f["img_encoded"]), LOGITS
@@ -25,7 +25,7 @@ def forward(g: Golden) -> Iterator[Check]:
 
 
 def masks(g: Golden) -> Iterator[Check]:
-    """Block-prefix attention masks."""
+    """Compares block-prefix attention masks."""
     f = g.load("forward.npz")
     got = make_attn_mask(jnp.asarray(f["mam_input_mask"]), jnp.asarray(f["mam_mask_ar"]))
     yield "mask cases", diff(got, f["mam_out"]), EXACT

@@ -14,7 +14,7 @@ _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # all pages at once, not a fault f
 Layout = list[tuple[str, np.dtype, tuple[int, ...], int]]  # name, dtype, shape, offset
 
 
-class Parcel:
+class SharedBatch:
     """Arrays that are pickled as a handle of the memory that holds them.
 
     A batch of images through a pipe is copied half a dozen times. Memory without a name (Linux) is
@@ -39,14 +39,14 @@ class Parcel:
         try:
             handle = os.memfd_create("batch")
         except (AttributeError, OSError):  # another system, or no handle left
-            return Parcel, (self._arrays,)
+            return SharedBatch, (self._arrays,)
         try:
             os.ftruncate(handle, size)
             for name, view in _views(handle, layout, size).items():
                 np.copyto(view, self._arrays[name])
             return _Sent, (DupFd(handle), layout, size)
         except (OSError, ValueError):  # no memory, or arrays of objects
-            return Parcel, (self._arrays,)
+            return SharedBatch, (self._arrays,)
         finally:
             os.close(handle)
 
