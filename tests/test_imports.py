@@ -38,7 +38,7 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "evaluation"}
+    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},

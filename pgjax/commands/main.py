@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import pgjax
-from pgjax.commands.command import Command
+from pgjax.commands.command import Command, one_line
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
 from pgjax.errors import UserError
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         command.parse()
         status = command.run() or 0
-        if isinstance(command, DistributedCommand) and command.joined:
+        if isinstance(command, DistributedCommand):
             command.leave_processes()
         sys.exit(status)
     except UserError as e:
@@ -63,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _fail(command, "Interrupted; files that were finished before are complete.", 130)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         _close_output()
+    except Exception as e:
+        if isinstance(command, DistributedCommand) and command.joined:
+            command.await_explanation()
+            traceback.print_exc()
+            command.leave_processes(1, f"{type(e).__name__}: {one_line(e)}")
+        raise
 
 
 def command_class(name: str) -> type[Command]:
@@ -93,8 +99,6 @@ def _fail(command: Command | None, message: str, status: int) -> NoReturn:
     if command and "--debug" in command.argv and sys.exc_info()[0] is not None:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr, flush=True)
-    if isinstance(command, DistributedCommand) and command.joined:
-        from pgjax.distributed.start import leave
-
-        leave(status, message)
+    if isinstance(command, DistributedCommand):
+        command.leave_processes(status, message)
     sys.exit(status)

@@ -86,7 +86,7 @@ def _train(
     between = _Between(run, stops, start)
     stops.interruptible = False
     try:
-        known = exchange("scores", metrics.scores(start))[0]
+        known = exchange("scores", metrics.last_scores())[0]
         last = _evaluate(run, metrics, start, _due_evaluations(run, start), between, watch, known)
         first = last if start == 0 else {}
         if start == run.total_steps:

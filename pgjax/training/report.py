@@ -1,8 +1,7 @@
-"""What a run tells people: the parameter table, a live line, and metric files."""
+"""Reports of a training run: the parameter table, a live line, and metric files."""
 
 import json
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -28,14 +27,16 @@ class Metrics:
           UserError: they cannot be written.
         """
         self._on = jax.process_index() == 0
-        self._path, self.rows = workdir / METRICS_FILE, []
+        self._path = workdir / METRICS_FILE
+        self._last_rows: list[dict[str, Any]] = []
         if not self._on:
             return
         try:
             if self._path.exists():
                 lines = self._path.read_text(errors="replace").splitlines()
                 kept = [line for line in lines if _step(line) <= last_step]
-                self.rows = [json.loads(line) for line in kept]
+                rows = map(json.loads, kept)
+                self._last_rows = [row for row in rows if row["step"] == last_step]
                 part = self._path.with_suffix(".part")
                 part.write_text("".join(f"{line}\n" for line in kept))
                 part.replace(self._path)
@@ -60,15 +61,14 @@ class Metrics:
             raise self._unwritable(e) from None
         self._board.write(step, values)
 
-    def scores(self, step: int) -> dict[str, dict[str, float]]:
-        """Scores of evaluations at a step that an interrupted part of the run did, by name."""
+    def last_scores(self) -> dict[str, dict[str, float]]:
+        """Scores by evaluation, of those at `last_step` that an interrupted run has finished."""
         found: dict[str, dict[str, float]] = {}
-        for row in self.rows:
-            if row["step"] == step:
-                for key, value in row.items():
-                    name, slash, score = key.partition("/")
-                    if slash:
-                        found.setdefault(name, {})[score] = value
+        for row in self._last_rows:
+            for key, value in row.items():
+                name, slash, score = key.partition("/")
+                if slash:
+                    found.setdefault(name, {})[score] = value
         return found
 
     def close(self) -> None:
@@ -88,21 +88,21 @@ def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # a line that an interruption cut
+        return float("inf")  # an interruption cut the line
 
 
 class LiveLine:
-    """One line with step, loss, rate, ETA and the share of time spent waiting for input."""
+    """A line with step, loss, rate, remaining time, and share of time spent waiting for input."""
 
     def __init__(self, start: int, total: int):
-        """Shows a bar on a terminal; elsewhere one line per update."""
+        """Starts a progress bar on a terminal; elsewhere each update prints one line."""
         self._tty = sys.stderr.isatty() and jax.process_index() == 0
         self._bar = tqdm(total=total, initial=start, disable=not self._tty, unit="step")
         self._total, self._last = total, (start, time.perf_counter())
         self.waited = 0.0
 
     def update(self, step: int, loss: float, batch_size: int) -> dict[str, float]:
-        """Shows the state after `step` updates and returns the rates since the last call."""
+        """Shows the state after `step` updates, and returns the rates since the last call."""
         last_step, last_time = self._last
         now = time.perf_counter()
         seconds = max(now - last_time, 1e-9)
@@ -124,7 +124,7 @@ class LiveLine:
         }
 
     def close(self) -> None:
-        """Leaves the last line standing."""
+        """Ends the progress bar, and leaves its last line on the terminal."""
         self._bar.close()
 
 
@@ -133,7 +133,13 @@ def parameter_table(
     multipliers: Mapping[str, float],
     dtypes: Mapping[str, Any],
 ) -> str:
-    """One line per parameter: shape, dtype, and whether (and how fast) it trains."""
+    """Formats a table of parameters: shape, dtype, and whether and how fast each is trained.
+
+    Args:
+      shapes: by parameter name.
+      multipliers: of the learning rate, by the name of a trainable parameter.
+      dtypes: by parameter name.
+    """
     rows = []
     for name, shape in shapes.items():
         rate = multipliers.get(name)
@@ -152,8 +158,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for n in shape:
         size *= n
     return size
-
-
-def free_space(path: pathlib.Path) -> int:
-    """Bytes free on the path's file system."""
-    return shutil.disk_usage(path).free

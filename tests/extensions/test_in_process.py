@@ -17,7 +17,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator
 from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.inference.load import load
-from pgjax.loading.run_directory import read_run_config
+from pgjax.loading.run_directory import read_run
 from pgjax.models.variants import GemmaConfig, SiglipConfig
 from pgjax.recipes import transfer
 from pgjax.registry import (
@@ -46,7 +46,7 @@ def constant(token: float = 5):
     return lambda key, logits: jnp.int32(token)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class BrightnessKeys(Evaluator.section):
     """The keys of `Brightness`."""
 
@@ -140,7 +140,7 @@ def test_a_run_of_nothing_but_ones_own(tmp_path, folder):
     after = np.asarray(model.params["img/head/kernel"])
     moved = np.unique(np.abs(after - before).round(5))
     assert np.isclose(moved[moved > 0], 1e-3, rtol=1e-3).all() and moved.any(), moved
-    assert read_run_config(tmp_path / "run")["optimizer"]["name"] == "signed"
+    assert read_run(tmp_path / "run").config.optimizer.name == "signed"
     assert main_score("brightness", {}) == MainScore("brightness", True)
 
 
