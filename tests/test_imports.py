@@ -31,7 +31,9 @@ ALLOWED = {
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
-    "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
+    "training": BASE
+    | PARTS
+    | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},

@@ -228,8 +228,8 @@ def _flush(
             run.checkpoints.wait()
             raise UserError(
                 f"The loss is {row['loss']} and the gradient norm {row['l2_grads']} at step "
-                f"{step}; stopped. Last good checkpoint: {run.checkpoints.name_of_latest()}. Try a lower "
-                "config.optimizer.lr, or float32 instead of float16."
+                f"{step}; stopped. Last good checkpoint: {run.checkpoints.name_of_latest()}. Try a "
+                "lower config.optimizer.lr, or float32 instead of float16."
             )
     # Of an update that the loss scale skipped, what is not finite is not written.
     values = [{k: v for k, v in row.items() if math.isfinite(v)} for row in values]

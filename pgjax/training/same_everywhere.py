@@ -54,8 +54,9 @@ def check_same(name: str, facts: Mapping[str, Any]) -> None:
     first, *others = exchange(name, facts)
     for k, other in enumerate(others, 1):
         if found := list(_differences(first, other, "")):
-            more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            told = "; ".join(f"{key} is {a} in process 0, {b} in {k}" for key, a, b in found[:_SHOWN])
+            shown, hidden = found[:_SHOWN], len(found) - _SHOWN
+            more = f"; and {hidden} more" if hidden > 0 else ""
+            told = "; ".join(f"{key} is {a} in process 0, {b} in {k}" for key, a, b in shown)
             raise UserError(f"The processes of this run differ: {told}{more}.")
 
 

@@ -6,7 +6,6 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -147,9 +146,7 @@ def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> No
         check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})
 
 
-def _open_loader(
-    config: RunConfig, context: ModelContext
-) -> tuple[TrainLoader, dict[str, Source]]:
+def _open_loader(config: RunConfig, context: ModelContext) -> tuple[TrainLoader, dict[str, Source]]:
     """The training data, and its sources by name."""
     spec = config.input
     parts = [
