@@ -19,7 +19,7 @@ import pgjax.loading.compiler_options
 import pgjax.training.loop  # noqa: F401  (imported here, so that the forks need not)
 from pgjax.commands.main import main
 
-ORPHAN_SECONDS = 15
+ORPHAN_SECONDS = 60  # a worker that is still importing ends only after that
 
 
 class Process:
