@@ -130,7 +130,7 @@ class MetricRegistry(Registry[Metric]):
         self,
         name: str,
         *,
-        main: str,
+        main: str = "",
         lower_is_better: bool = False,
         corpus: bool = False,
         needs: Sequence[str] = (),
@@ -140,15 +140,17 @@ class MetricRegistry(Registry[Metric]):
         Args:
           name: what a config calls it.
           main: the key of the score by which examples are ranked and two runs are compared, among
-            those that single examples have.
+            those that single examples have; it must be given.
           lower_is_better: whether a lower main score is the better one.
           corpus: whether the metric takes all records at once.
           needs: keyword arguments that the evaluator supplies. There is `draw`, the function of
             type `pgjax.metrics.segmentation.DrawMask` that turns the codes of a mask into pixels.
 
         Raises:
-          UserError: an unknown need, or the name belongs to something else.
+          UserError: no main score, an unknown need, or the name belongs to something else.
         """
+        if not main:
+            raise UserError(f"The metric {name!r} states no main score, expected main=KEY.")
         if unknown := [need for need in needs if need not in METRIC_NEEDS]:
             raise UserError(
                 f"The metric {name!r} needs {unknown}, expected some of {list(METRIC_NEEDS)}."

@@ -77,4 +77,4 @@ def find_mask_codec(tiny: bool) -> pathlib.Path:
 
 
 def _packaged(filename: str) -> pathlib.Path:
-    return pathlib.Path(str(importlib.resources.files(__package__) / filename))
+    return pathlib.Path(str(importlib.resources.files("pgjax.checkpoints") / filename))

@@ -70,9 +70,9 @@ def find_config(text: str) -> tuple[pathlib.Path, str | None]:
         if near
         else "pgjax list configs shows them."
     )
-    raise UsageError(
-        f"{name!r} is neither a config file nor a config that comes with pgjax; {hint}"
-    )
+    if path.suffix == ".py":
+        raise UsageError(f"The config file {name} does not exist; {hint}")
+    raise UsageError(f"{name!r} is not a config that comes with pgjax; {hint}")
 
 
 def load_config(text: str) -> ConfigDict | tuple[str, ...]:

@@ -16,11 +16,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
+from pgjax.data.example import Example
 from pgjax.errors import DataError, UserError
 from pgjax.registry import OPS
 from pgjax.text.tokenizer import Tokenizer
 
-Example = dict[str, Any]
 Op = Callable[..., Example]
 
 _SUPPLIED = ("rng", "tokenizer")

@@ -39,17 +39,20 @@ def make_sheet(
         answered = "prediction" in record
         answer = record["prediction"] if answered else expected
         boxes = parse_boxes(answer)
-        score = main and main.of(record)
-        known = main is not None and score is not None
+        score = None if main is None else main.of(record)
+        shown, right = "", None
+        if main is not None and score is not None:
+            shown = f" [{main.key} {score:.2f}]"
+            right = score >= 0.5 if answered and not main.lower_is_better else None
         items.append(
             SheetItem(
                 image=image,
-                prompt=record.get("prefix", "") + (f" [{main.key} {score:.2f}]" if known else ""),
+                prompt=record.get("prefix", "") + shown,
                 answer=answer,
                 expected=expected if answered else None,
                 boxes=[(b.y0 * height, b.x0 * width, b.y1 * height, b.x1 * width) for b in boxes],
                 labels=[b.label for b in boxes],
-                right=score >= 0.5 if answered and known and not main.lower_is_better else None,
+                right=right,
             )
         )
     scale = max(1, round(SIDE / max(items[0].image.shape[:2])))

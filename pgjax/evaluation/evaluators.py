@@ -61,7 +61,6 @@ class Evaluator:
             )
         self.batch_size = -(-spec.batch_size // each) * each
         self.part = Part(make_source(spec.data), context.pipeline(spec.pp), name=name)
-        self._fn: Callable | None = None
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
@@ -199,15 +198,15 @@ class Answers(Evaluator):
         declared = _metric(metric)
         return MainScore(declared.main, declared.lower_is_better)
 
-    def batches(self, batches):
+    def batches(self, batches: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """By prompt length."""
         return by_length(self._checked(batch, INPUTS) for batch in batches)
 
-    def launch(self, params, batch):
+    def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
         """Decodes."""
         return self._fn(params, self._on_device(batch, INPUTS), self.spec.seed)
 
-    def rows(self, batch, out):
+    def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
         """Yields the meta of each example with its prediction, and the objects in that."""
         mine = local_rows(self.batch_size)
         tokens, logprobs = (np.asarray(x)[mine] for x in out)
@@ -222,7 +221,7 @@ class Answers(Evaluator):
                     ]
                 yield record, {} if self.of_corpus else self.metric(answer.text, meta)
 
-    def finish(self, scores, records):
+    def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
         """Adds a metric of the corpus, which adds its scores of single records to these."""
         return {**scores, **(self.metric(records) if self.of_corpus else {})}
 
@@ -256,13 +255,13 @@ class Perplexity(Evaluator):
         """The loss of an example."""
         return MainScore("loss", lower_is_better=True)
 
-    def launch(self, params, batch):
+    def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
         """Token losses."""
         keys = ("image", "text", "mask_ar", "mask_loss")
         with self.context.traced():
             return self._fn(params, self._on_device(self._checked(batch, keys), keys))
 
-    def rows(self, batch, out):
+    def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
         """Yields the losses of each example."""
         losses = np.asarray(out)
         losses = losses[local_rows(len(losses))].sum(axis=1)
@@ -273,7 +272,7 @@ class Perplexity(Evaluator):
             if valid:
                 yield meta, {"loss": loss / max(count, 1), "_loss": loss, "_tokens": count}
 
-    def finish(self, scores, records):
+    def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
         """Perplexity per token is exp of the summed loss over the summed count."""
         loss, tokens = scores.pop("_loss", 0.0), scores.pop("_tokens", 0.0)
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}
