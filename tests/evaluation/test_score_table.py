@@ -15,6 +15,7 @@ from pgjax.evaluation.store import Store
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
     identity = {"data": {"name": "prepared", "split": split}, "metric": metric or {}}
     about = {"checkpoint": "ft", "benchmark": "b", "res": res, "published": published}
+    about["main_score"] = ("acc", False)
     store = Store(folder, "val", identity, about)
     for i, record in enumerate(records):
         store.add({"index": i, "prediction": "", **record})
