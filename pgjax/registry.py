@@ -73,6 +73,10 @@ class Registry(Mapping[str, V], Generic[V]):
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(self)}."
         raise UserError(f"{where}: {name!r} is not a known {self.what}; {hint}")
 
+    def registered(self) -> dict[str, V]:
+        """Returns what has been registered so far, without importing pgjax's own modules."""
+        return dict(self._entries)
+
     def __getitem__(self, name: str) -> V:
         return self._filled()[name]
 

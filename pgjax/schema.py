@@ -181,7 +181,11 @@ def parse(cls: type[T], given: Any, key: str, *, ignore_unknown: bool = False) -
 
 
 def bind(
-    function: Any, given: Mapping[str, Any], key: str, skip: tuple[str, ...] = ()
+    function: Any,
+    given: Mapping[str, Any],
+    key: str,
+    skip: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The keyword arguments of a function, parsed by its signature or by a dataclass's fields.
 
@@ -190,6 +194,7 @@ def bind(
       given: the arguments by name.
       key: where they stand, for messages.
       skip: parameters that whoever calls the function supplies.
+      beside: further keys that stand in the same section, and might have been meant.
 
     Raises:
       ConfigError: as `parse`.
@@ -197,6 +202,8 @@ def bind(
     known = entries(function, skip)
     if known is None:
         return dict(given)
+    if unknown := [name for name in given if name not in known]:
+        raise UnknownKey(key, unknown[0], [*beside, *known])
     return _arguments(known, given, key, False)
 
 
@@ -260,7 +267,7 @@ def parse_value(kind: Any, value: Any, key: str, rule: Rule = _NO_RULE) -> Any:
     given, value = value, _typed(kind, value, key, rule)
     if _is_number(value) and not rule.holds(value):
         raise wrong(key, given, expectation(kind, rule))
-    if not rule.empty and isinstance(value, Sequence) and not len(value):
+    if not rule.empty and isinstance(value, Sequence | Mapping) and not len(value):
         raise wrong(key, value, expectation(kind, rule))
     if rule.regex:
         try:
@@ -422,11 +429,11 @@ def read_json(path: pathlib.Path, missing: str = "") -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{missing or f'{path} does not exist'}.") from None
     except json.JSONDecodeError as e:
-        raise UserError(f"{path}:{e.lineno}: not JSON ({e.msg}).") from None
+        raise UserError(f"{path}:{e.lineno} is not JSON ({e.msg}).") from None
     except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{path} cannot be read ({' '.join(str(e).split())}).") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds {shown(found)}; expected a JSON object.")
+        raise UserError(f"{path} holds a JSON {type(found).__name__}, expected an object.")
     return found
 
 

@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pgjax.commands.command import Command
-from pgjax.commands.config_files import check_key, finish_config, load_one_config
+from pgjax.commands.config_files import add_key, finish_config, load_one_config
 
 
 class ConfigFlag:
@@ -58,7 +58,7 @@ class _Parser(flags.ArgumentParser):
     def parse(self, argument: str) -> ConfigDict:
         config = load_one_config(argument)
         for key in self._keys:
-            check_key(config, key)
+            add_key(config, key)
         return config
 
     def flag_type(self) -> str:

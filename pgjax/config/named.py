@@ -1,11 +1,13 @@
 """Values that name something registered, with options of its own, and pipelines of ops.
 
-What pgjax itself registers is checked without importing jax; names that only an extension can have
-registered are looked up in `pgjax.registry`, whose modules may import it.
+Optimizers, samplers and kinds of evaluation are defined in modules that import jax. Those of pgjax
+are known here by their options; those of extensions, which are imported by now, by what
+`pgjax.registry` holds of them.
 """
 
 import dataclasses
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,16 +18,16 @@ from pgjax.registry import (
     DECODER_VARIANTS,
     EVALUATORS,
     IMAGE_VARIANTS,
+    METRIC_NEEDS,
     METRICS,
     OPS,
     OPTIMIZERS,
     SAMPLERS,
     SOURCES,
 )
-from pgjax.schema import Rule, UnknownKey, bind, entries, parse_value, shown, wrong
+from pgjax.schema import Rule, bind, entries, parse_value, shown, wrong
 
 KINDS_OF_EVALUATION = ("answers", "perplexity")
-_SUPPLIED = ("draw",)  # the evaluator gives it to metrics that need it
 
 
 def sources() -> Mapping[str, Any]:
@@ -66,11 +68,11 @@ def check_metric(value: Mapping[str, Any], key: str) -> dict[str, Any]:
     return _named(value, key, metrics, of_metric=True)
 
 
-def metric_options(metric: Any) -> Any:
-    """What `pgjax.schema` knows the options of a metric by, and the parameters to leave out."""
-    known = entries(metric, _SUPPLIED) or {}
-    first = ("records",) if "records" in known else ("prediction", "meta")
-    return metric, (*first, *_SUPPLIED)
+def metric_options(metric: Any) -> tuple[Any, tuple[str, ...]]:
+    """A metric, whose signature says its options, and the parameters that are none."""
+    parameters = inspect.signature(metric).parameters.values()
+    given = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    return metric, (*given, *METRIC_NEEDS)
 
 
 def _named(
@@ -83,7 +85,7 @@ def _named(
     name = parse_value(str, _required(value, key, "name"), f"{key}.name", Rule(choices=table))
     thing, skip = metric_options(table()[name]) if of_metric else (table()[name], ())
     given = {k: x for k, x in value.items() if k != "name"}
-    return {"name": name, **bind(thing, given, key, skip)}
+    return {"name": name, **bind(thing, given, key, skip, ("name",))}
 
 
 def _required(value: Mapping[str, Any], key: str, name: str) -> Any:
@@ -98,10 +100,9 @@ def optimizer_options(name: Any, key: str) -> Any:
     Raises:
       ConfigError: there is no such optimizer.
     """
-    known = options.OPTIMIZERS.get(name) if isinstance(name, str) else None
-    if known := known or (isinstance(name, str) and OPTIMIZERS.get(name)):
+    if known := options.OPTIMIZERS.get(name) or OPTIMIZERS.registered().get(name):
         return known
-    raise _unknown(name, key, options.OPTIMIZERS)
+    raise _unknown(name, key, {**options.OPTIMIZERS, **OPTIMIZERS.registered()})
 
 
 def check_sampler(value: str, key: str) -> str:
@@ -112,9 +113,9 @@ def check_sampler(value: str, key: str) -> str:
     """
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", value, re.DOTALL)
     name = match[1] if match else value
-    known = options.SAMPLERS.get(name) or SAMPLERS.get(name)
+    known = options.SAMPLERS.get(name) or SAMPLERS.registered().get(name)
     if not known:
-        raise _unknown(value, key, options.SAMPLERS)
+        raise _unknown(value, key, {**options.SAMPLERS, **SAMPLERS.registered()})
     fields = entries(known)
     given = [x for x in (match[2] or "").split(",") if x.strip()] if match else []
     if fields is None:
@@ -142,9 +143,9 @@ def evaluation_section(kind: Any, key: str, default: type) -> type:
     """
     if kind in KINDS_OF_EVALUATION:
         return default
-    if isinstance(kind, str) and kind in EVALUATORS:
-        return EVALUATORS[kind].section
-    raise _unknown(kind, key, KINDS_OF_EVALUATION)
+    if isinstance(kind, str) and (found := EVALUATORS.registered().get(kind)):
+        return found.section
+    raise _unknown(kind, key, dict.fromkeys((*KINDS_OF_EVALUATION, *EVALUATORS.registered())))
 
 
 def _unknown(name: Any, key: str, known: Any) -> ConfigError:
@@ -207,8 +208,6 @@ def check_sizes(tower: str) -> Callable[[Mapping[str, Any], str], dict[str, Any]
             parse_value(str, name, f"{key}.variant", Rule(choices=tuple(variants)))
         given = {k: x for k, x in value.items() if x is not None and k != "variant"}
         fields = entries(section) or {}
-        if unknown := [k for k in given if k not in fields]:
-            raise UnknownKey(key, unknown[0], ["variant", *fields])
         missing = [k for k, f in fields.items() if f.required and k not in given]
         if name is None and missing:
             raise ConfigError(
@@ -216,7 +215,7 @@ def check_sizes(tower: str) -> Callable[[Mapping[str, Any], str], dict[str, Any]
                 "every size."
             )
         base = {} if name is None else dataclasses.asdict(variants[name])
-        bound = bind(section, base | given, key)
+        bound = bind(section, base | given, key, beside=("variant",))
         result = {**value, **{k: bound[k] for k in given}}
         try:
             build(result)

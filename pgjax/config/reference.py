@@ -4,8 +4,11 @@ import dataclasses
 import difflib
 import inspect
 import re
+import typing
 from collections.abc import Iterator
 from typing import Any
+
+from ml_collections import config_dict
 
 from pgjax.config import named, options
 from pgjax.config.sections import EvalConfig, MixtureEntry, RunConfig
@@ -104,7 +107,7 @@ def text(key: str | None = None) -> str:
     if key is None:
         return "\n".join(_line(k) for k in known)
     key = key.removeprefix("config.").strip(".")
-    asked = re.sub(r"^(evals|input\.mixture)\.[^.]+\.data\.", "input.data.", key)
+    asked = _as_listed(key)
     found = [k for k in known if _fits(k.name, asked)]
     inside = [k for k in known if any(k.name.startswith(f"{x}.") for x in {asked, *_names(found)})]
     if not found and not inside:
@@ -128,6 +131,31 @@ def markdown() -> str:
             cells = (f"`{key.name}`", f"`{key.default}`", key.fits, _meaning(key))
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def default_of(key: str) -> Any:
+    """What a config file can set a key to, so that a flag can change it.
+
+    Args:
+      key: dotted, without `config`; it need not be a key that every config has.
+
+    Returns:
+      The key's default, as a placeholder of its type where that is None; `dataclasses.MISSING`
+      where there is no such key, or no default.
+    """
+    found = (k.entry for k in all_keys() if _fits(k.name, _as_listed(key)))
+    entry = next((e for e in found if not e.required), None)
+    if entry is None:
+        return dataclasses.MISSING
+    if entry.default is None:
+        kinds = [k for k in typing.get_args(entry.kind) if k is not type(None)]
+        return config_dict.placeholder(kinds[0] if kinds else str)
+    return entry.default
+
+
+def _as_listed(key: str) -> str:
+    """The same key where the reference has it: arguments of data sources are listed once."""
+    return re.sub(r"^(evals|input\.mixture)\.[^.]+\.data\.", "input.data.", key)
 
 
 def _names(keys: list[Key]) -> set[str]:

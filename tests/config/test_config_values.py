@@ -185,6 +185,11 @@ def optional(entry: Entry) -> bool:
     return type(None) in typing.get_args(entry.kind)
 
 
+def may_be_none(key: reference.Key) -> bool:
+    """Sizes of a tower that are None are those of its variant."""
+    return optional(key.entry) or key.of.startswith("default:")
+
+
 def plain_kind(entry: Entry):
     """bool, int, float, str, tuple or dict; None for a value that is not checked."""
     kinds = [k for k in typing.get_args(entry.kind) if k is not type(None)]
@@ -210,7 +215,7 @@ def bad_values(key: reference.Key):
     if kind is None:
         return
     yield from (("type", v) for v in WRONG[kind])
-    if not optional(key.entry):
+    if not may_be_none(key):
         yield "type", None
     yield from (("range", v) for v in OUTSIDE.get(key.name, ()) if kind in (int, float))
     yield from (("text", v) for v in BAD_TEXT.get(key.name, ()) if kind is str)
@@ -598,6 +603,29 @@ def test_the_command_line(command, tmp_path):
     assert not workdir.exists() and len(results) >= 20
 
 
+def test_flags_can_set_keys_that_a_config_file_leaves_out():
+    import pgjax
+
+    overrides = {
+        "optimizer.args.eps": 1e-6,
+        "evals.answers.sampler": "beam(2)",
+        "evals.answers.max_examples": 3,
+        "evals.answers.metric.lower": True,
+        "evals.val.seed": 4,
+        "input.data.root": "elsewhere",
+        "input.data.allow_outside_root": True,
+    }
+    config = parse_config(pgjax.read_config("forkme:variant=tiny", overrides))
+    assert config.optimizer.args == {"b2": 0.999, "eps": 1e-6}
+    answers, val = config.evals["answers"], config.evals["val"]
+    assert (answers.sampler, answers.max_examples, val.seed) == ("beam(2)", 3, 4)
+    assert answers.metric == {"name": "exact_match", "lower": True}
+    for data in (config.input.data, answers.data, val.data):  # one flag for all
+        assert data["root"] == "elsewhere" and data["allow_outside_root"] is True
+    with pytest.raises(UserError, match=r"args\.epss is not .* nearest is .*args\.eps\."):
+        pgjax.read_config("forkme:variant=tiny", {"optimizer.args.epss": 1.0})
+
+
 def test_parsing_needs_no_jax(command):
     code = (
         "import sys; from transfers import forkme\n"
@@ -627,8 +655,8 @@ def test_run_directories_of_older_versions_open(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("config.json", "[]", r"config\.json holds \[\]; expected a JSON object\."),
-        ("config.json", "{", r"config\.json:1: not JSON \(.*\)\."),
+        ("config.json", "[]", r"config\.json holds a JSON list, expected an object\."),
+        ("config.json", "{", r"config\.json:1 is not JSON \(.*\)\."),
         ("config.json", '{"sed": 1}', r"config\.json: config\.sed is not a known key; .*\.seed\."),
         ("config.json", '{"seed": NaN}', r"config\.json: config\.seed is nan; expected a whole"),
         ("run.json", "{}", r"run\.json: trained is missing; expected"),
