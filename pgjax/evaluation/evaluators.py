@@ -175,7 +175,7 @@ def _answer_fn(context: ModelContext, max_new_tokens: int, sampler: str) -> Call
 
 # What the evaluator supplies to metrics that need it, by the name of their argument.
 _SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
-    "draw": lambda context: open_codec(tiny=context.config["tokenizer"] == "tiny").draw,
+    "draw": lambda context: open_codec(tiny=context.config.tokenizer == "tiny").draw,
 }
 
 
