@@ -81,6 +81,13 @@ class Rule:
 
 
 _NO_RULE = Rule()
+_SEVERAL = (
+    tuple,
+    list,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
 
 
 def field(
@@ -305,6 +312,8 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
             return {n: parse_value(args[1], x, dotted(key, n)) for n, x in value.items()}
     elif origin in _SEVERAL:
         return _several(args, value, key, rule, kind)
+    elif origin is not None and not isinstance(value, str | bool | int | float):
+        return value  # a type that only its function can check
     elif kind is bool:
         if isinstance(value, bool):
             return value
@@ -412,7 +421,7 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
         return f"one of {', '.join(map(repr, args))}"
     if origin is tuple and args[-1] is not Ellipsis:
         return f"a pair of {' and '.join(expectation(k) for k in args)}"
-    if origin in (tuple, list, collections.abc.Sequence):
+    if origin in _SEVERAL:
         return (
             f"a list{'' if rule.empty else ', not empty,'} of which each is {expectation(args[0])}"
         )
