@@ -93,11 +93,11 @@ def _plan() -> None:
     """Prints what answers of a checkpoint need, which need not be here."""
     from pgjax.devices.table import get_device, this_device
     from pgjax.devices.targets import use_cpu
-    from pgjax.inference.answer_plan import plan_answers
+    from pgjax.inference.inference_plan import plan_inference
 
     if _DEVICE.value:
         use_cpu()
-    found = plan_answers(
+    found = plan_inference(
         _checkpoint(),
         get_device(_DEVICE.value) if _DEVICE.value else this_device(),
         quantize=_QUANTIZE.value,
@@ -119,7 +119,7 @@ def _checkpoint() -> str:
 
 def _source():
     from pgjax.data.sources import make_source
-    from pgjax.inference.model import PromptedImages
+    from pgjax.inference.images import PromptedImages
     from pgjax.inference.prediction_records import image_files
 
     if (_IMAGE.value is None) == (_JSONL.value is None):

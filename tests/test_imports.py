@@ -29,6 +29,7 @@ ALLOWED = {
     "evaluation": BASE | PARTS | {"console", "inference", "loading"},
     "training": BASE | PARTS | {"console", "devices", "evaluation", "loading"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
+    "finetuning": {"loading", "recipes", "training"},
     "cli": {"errors", "recipes"},
     "train": {"cli", "devices", "errors", "loading", "recipes", "training"},
     "evaluate": {"cli", "console", "errors", "evaluation", "inference", "loading", "published"},

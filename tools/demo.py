@@ -26,7 +26,6 @@ import pgjax
 from pgjax.data.decode import decode_image
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
-from pgjax.inference.prediction_records import draw_found
 from pgjax.loading.compiler_options import cache_compilations
 
 MOST_CHARACTERS = 1000  # of a prompt
@@ -89,8 +88,8 @@ class Page:
             # A search has no answer before its end; a box has no place before its last token.
             answer = model.generate(image, prompt, return_answers=True, **options)
             masks = prompt.startswith("segment")
-            found = model.objects(answer, image.shape[:2], masks=masks)
-            yield answer.text or "(no answer)", draw_found(image, found)
+            found = model.read_detections(answer, image.shape[:2], masks=masks)
+            yield answer.text or "(no answer)", np.asarray(found.draw(image))
             return
         text = ""
         for piece in model.stream(image, prompt, **options):

@@ -57,7 +57,7 @@ def test_kinds_of_images(model, scenes, tmp_path):
     picture.save(data, "PNG")
     same = [array, picture, tmp_path / "a.png", str(tmp_path / "a.png"), data.getvalue()]
     assert len(set(model.generate(same, "caption", max_new_tokens=16))) == 1
-    with pytest.raises(UserError, match=r"none\.png: No such file"):
+    with pytest.raises(UserError, match=r"none\.png cannot be read: No such file"):
         model.generate(tmp_path / "none.png", "caption")
     with pytest.raises(UserError, match="float32, expected uint8"):
         model.generate(array.astype(np.float32), "caption")
