@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["pgjax", "pgjax.*"]),
-    package_data={"pgjax.checkpoints": ["*.npz"], "pgjax.text": ["*.model"]},
+    package_data={"pgjax": ["py.typed"], "pgjax.checkpoints": ["*.npz"], "pgjax.text": ["*.model"]},
     # Lower bounds are the versions that the tests have run with.
     install_requires=[
         JAX,
@@ -31,6 +31,7 @@ setup(
         "fsspec>=2026.9",
         "grain>=0.2.18",
         "huggingface_hub>=2.4",
+        "jaxtyping>=0.3.11",
         "ml_collections>=1.1",
         "ml_dtypes>=0.5",
         "numpy>=2.4",
@@ -57,6 +58,8 @@ setup(
         "video": ["av>=18.0"],
         "test": [
             "av>=18.0",
+            "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
+            "beartype>=0.23.1",
             "pyarrow>=25.0",
             "pycocotools>=2.0.11",
             "ipykernel>=7.4",

@@ -91,7 +91,7 @@ def main() -> None:
 
 def _plan() -> None:
     """Prints what answers of a checkpoint need, which need not be here."""
-    from pgjax.devices.table import get_device, this_device
+    from pgjax.devices.data_sheets import get_device, this_device
     from pgjax.devices.targets import use_cpu
     from pgjax.inference.inference_plan import plan_inference
 

@@ -1,4 +1,4 @@
-"""The device mesh, and where every parameter and batch lives on it.
+"""The device mesh, and the sharding of every parameter, activation and batch on it.
 
 One mesh with two axes serves everything: `data` splits the batch (and, under fsdp, parameters),
 `model` splits heads, hidden units and the vocabulary. A single device is a mesh of one.
@@ -9,7 +9,7 @@ import contextvars
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,10 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from pgjax import trees
 from pgjax.errors import UserError
 
-# Logical axes of parameters that the `model` mesh axis may split.
+# jaxlib has no type stubs for its compiled part, so type checkers take `jax.Device` for a variable.
+JaxDevice: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
+
+# Logical axes of parameters that the mesh axis `model` may split.
 TENSOR_AXES = ("heads", "mlp", "vocab")
 # Logical axes of activations, and the mesh axis that splits each of them.
 ACTIVATION_AXES = {
@@ -30,13 +33,18 @@ ACTIVATION_AXES = {
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
 
 _BY_FEATURE: contextvars.ContextVar[bool] = contextvars.ContextVar("by_feature", default=False)
-_DEVICE: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
+_DEVICE: contextvars.ContextVar[JaxDevice | None] = contextvars.ContextVar("device", default=None)
 
 
 def make_mesh(
-    data: int = -1, model: int = 1, *, devices: Sequence[jax.Device] | None = None
+    data: int = -1, model: int = 1, *, devices: Sequence[JaxDevice] | None = None
 ) -> Mesh:
-    """A mesh over all devices of all processes, or over some; -1 takes what the other axis leaves.
+    """Makes a mesh with the axes `data` and `model`.
+
+    Args:
+      data: number of devices along `data`; -1 for those that the other axis leaves.
+      model: number of devices along `model`; -1 for those that the other axis leaves.
+      devices: the devices of the mesh; None for all devices of all processes.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
@@ -49,22 +57,23 @@ def make_mesh(
     if min(sizes) < 1 or sizes[0] * sizes[1] != n:
         raise UserError(
             f"config.mesh data={data}, model={model} does not fit {n} device(s); data × model "
-            "must equal the number of devices (-1: whatever is left)."
+            "must equal the number of devices, and one of the two may be -1 for what is left."
         )
     axes = ("data", "model"), (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh(tuple(sizes), *axes, devices=devices)
 
 
 @contextlib.contextmanager
-def use_mesh(mesh: Mesh, *, table_by_feature: bool = False) -> Iterator[None]:
+def use_mesh(mesh: Mesh, *, embedding_by_feature: bool = False) -> Iterator[None]:
     """Makes `constrain` put activations on this mesh while a function is traced.
 
     Args:
       mesh: from `make_mesh`.
-      table_by_feature: whether `data` splits the features of the embedding, as under fsdp.
+      embedding_by_feature: whether the mesh axis `data` splits the features of the embedding, as
+        under fsdp.
     """
     device = mesh.devices.flat[0]
-    token, before = _DEVICE.set(device), _BY_FEATURE.set(table_by_feature)
+    token, before = _DEVICE.set(device), _BY_FEATURE.set(embedding_by_feature)
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), _kernels_for(device):
             yield
@@ -73,18 +82,18 @@ def use_mesh(mesh: Mesh, *, table_by_feature: bool = False) -> Iterator[None]:
         _BY_FEATURE.reset(before)
 
 
-def _kernels_for(device: jax.Device) -> contextlib.AbstractContextManager:
-    """tokamax's kernels ask the GPU that is there, unless they are told that there is none."""
+def _kernels_for(device: JaxDevice) -> contextlib.AbstractContextManager:
+    """Tells tokamax not to query a GPU where the mesh's GPUs are only described, not present."""
     elsewhere = device.platform == "gpu" and jax.default_backend() != "gpu"
     if not elsewhere or importlib.util.find_spec("tokamax") is None:
         return contextlib.nullcontext()
-    from tokamax import config
+    from tokamax import config  # pyright: ignore[reportMissingImports]
 
     return config.cross_compile(True)
 
 
-def device() -> jax.Device:
-    """One of the devices that a function is traced for: of the mesh in use, or this machine's."""
+def device() -> JaxDevice:
+    """Returns a device that functions are traced for: the mesh's first one, or this machine's."""
     return _DEVICE.get() or jax.devices()[0]
 
 
@@ -95,17 +104,18 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     device works on the whole batch.
 
     Args:
-      x: any shape.
-      axes: a logical name for each of its dimensions (`batch`, `heads`, `kv_heads`, `mlp`,
-        `vocab`), or None for one that stays whole. One that the mesh axis does not divide stays
-        whole too, except the batch.
+      x: an array of any shape.
+      axes: for each dimension of x a logical name (a key of `ACTIVATION_AXES`), or None for a
+        dimension that stays whole. One that the mesh axis does not divide stays whole too, except
+        the batch.
 
     Returns:
-      x, with its sharding fixed.
+      x with its sharding fixed.
 
     Raises:
-      RuntimeError: x lives on several devices, and no mesh is in use: the constraint would be
-        dropped, and the program would be partitioned in an unforeseen way.
+      RuntimeError: x lies on several devices and no mesh is in use, so that the constraint would be
+        dropped and the program partitioned in an unforeseen way.
+      ValueError: the mesh axis `data` does not divide the batch.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -121,34 +131,41 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def gather(w: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """A parameter as a product needs it: whole along `data`, which fsdp splits it over.
+    """Gathers a parameter for a product: whole along `data`, over which fsdp splits it.
 
     It is gathered once in a layer, in the dtype that it has here, for all products that read it.
-    Its gradient is left to be summed into the parts that the parameter has.
+    Its gradient is not constrained, so that it is summed straight into the parameter's shards.
 
     Args:
       w: one layer's value of a parameter.
-      axes: its logical names; those of `ACTIVATION_AXES` stay split over `model`.
+      axes: its logical names; the dimensions named in `ACTIVATION_AXES` stay split over `model`.
+
+    Returns:
+      w with its sharding fixed.
     """
     kept = tuple(name if name in ACTIVATION_AXES else None for name in axes)
     if jax.sharding.get_abstract_mesh().size > 1:
         return _gathered(w, kept)
-    return constrain(w, *kept)  # which says where a mesh is missing
+    return constrain(w, *kept)  # raises where a mesh is missing
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _gathered(w, axes):
+def _constrained(w, axes):
     return constrain(w, *axes)
 
 
-# Constrained like w, a gradient would be summed on every device as a whole.
+_gathered = jax.custom_vjp(_constrained, nondiff_argnums=(1,))
+# A gradient constrained like w would be summed in whole on every device.
 _gathered.defvjp(lambda w, axes: (_gathered(w, axes), None), lambda axes, _, g: (g,))
 
 
 def constrain_looked_up(x: jax.Array) -> jax.Array:
-    """Rows [B,T,D] of the embedding: looked up where their features are, then where their row is.
+    """Shards rows of the embedding by feature, where they are looked up, and then by batch.
 
-    Else a compiler may bring all rows' gradients to every device, to add them to the table there.
+    Otherwise a compiler may send the gradients of all rows to every device, to add them to the
+    embedding there.
+
+    Args:
+      x: [B,T,D].
     """
     if _BY_FEATURE.get():
         x = constrain(x, None, None, "features")
@@ -158,11 +175,11 @@ def constrain_looked_up(x: jax.Array) -> jax.Array:
 def activation_spec(
     mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axes: Sequence[str | None]
 ) -> PartitionSpec:
-    """The partition of an activation, see `constrain`.
+    """Returns the partition of an activation over a mesh, by the rules of `constrain`.
 
     Raises:
-      ValueError: the batch is not a multiple of the mesh's `data` axis, or as many names as there
-        are dimensions are not given.
+      ValueError: the mesh axis `data` does not divide the batch, or the number of names is not the
+        number of dimensions.
     """
     spec = []
     for size, name in zip(shape, axes, strict=True):
@@ -170,7 +187,7 @@ def activation_spec(
         if axis and size % mesh.shape[axis]:
             if name == "batch":
                 raise ValueError(
-                    f"a batch of {size} rows does not split over {mesh.shape[axis]} devices."
+                    f"a batch of {size} rows cannot be split over {mesh.shape[axis]} devices."
                 )
             axis = None
         spec.append(axis)
@@ -178,25 +195,26 @@ def activation_spec(
 
 
 def data_size() -> int:
-    """Number of devices that the mesh of `use_mesh` splits a batch over; 1 without a mesh."""
+    """Returns how many devices the mesh of `use_mesh` splits a batch over; 1 without a mesh."""
     return jax.sharding.get_abstract_mesh().shape.get("data", 1)
 
 
 def model_size() -> int:
-    """Number of devices that the mesh of `use_mesh` splits heads over; 1 without a mesh."""
+    """Returns how many devices the mesh of `use_mesh` splits heads over; 1 without a mesh."""
     return jax.sharding.get_abstract_mesh().shape.get("model", 1)
 
 
 def take_rows(x: jax.Array, rows: jax.Array, axis: int = 0) -> jax.Array:
-    """Rows of a batch, each from the part of the batch that it is to be in, so that none moves.
+    """Takes rows of a batch without moving any between devices.
 
     Args:
-      x: [...,B,...] with the batch at `axis`, split over `data`.
-      rows: int32 [M]; those of each equal part of it come from the same part of x.
-      axis: of the batch, not negative.
+      x: [...,B,...] with the batch at `axis`, split over the mesh axis `data`.
+      rows: int32 [M], where M is a multiple of the number of devices along `data`; the rows for
+        each device must be among those that it holds.
+      axis: position of the batch, not negative.
 
     Returns:
-      [...,M,...], split alike.
+      [...,M,...], split in the same way.
     """
     parts, shape = data_size(), x.shape
     each = shape[axis] // parts
@@ -211,12 +229,16 @@ def over_mesh(
     args_axes: Sequence[tuple[str | None, ...]],
     result_axes: tuple[str | None, ...],
 ) -> Callable[..., jax.Array]:
-    """A function of arrays that every device calls with its own part of them.
+    """Wraps a function of arrays so that every device of the mesh calls it with its own part.
 
     Args:
-      function: of as many arrays as there are `args_axes`.
+      function: takes as many arrays as there are `args_axes`, and returns an array of the first
+        one's shape.
       args_axes: logical names of each argument's dimensions, see `constrain`.
-      result_axes: those of the result, whose shape is the first argument's.
+      result_axes: logical names of the result's dimensions.
+
+    Returns:
+      A function of the whole arrays.
     """
 
     def run(*args):
@@ -234,13 +256,16 @@ def over_mesh(
 
 
 def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of arrays that treats each row of a batch alone, run where the rows are.
+    """Wraps a function that treats each row of a batch on its own, to run it where the rows are.
 
-    XLA does not split some operations by rows (`top_k`): it would bring the whole batch to every
-    device.
+    XLA does not split some operations by rows (`top_k` for example), and would send the whole batch
+    to every device.
 
     Args:
-      function: of arrays [B,...] each, whose results are [B,...] too.
+      function: takes arrays [B,...], and returns arrays [B,...].
+
+    Returns:
+      A function of the whole arrays.
     """
 
     def run(*args):
@@ -253,29 +278,32 @@ def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds all of it."""
+    """Returns the sharding of an array that every device of a mesh holds in whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows are split over `data`."""
+    """Returns the sharding of a batch, whose rows are split over the mesh axis `data`."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def param_shardings(
     mesh: Mesh, boxed: Mapping[str, Any], rules: Sequence[tuple[str, str]]
 ) -> dict[str, NamedSharding]:
-    """A sharding for every parameter.
+    """Chooses a sharding for every parameter.
 
     Args:
       mesh: from `make_mesh`.
-      boxed: the model's abstract tree, whose leaves carry logical axis names.
-      rules: `[(regex, strategy), ...]`, first match wins. `tensor` splits heads, hidden units
-        and the vocabulary over `model`; `fsdp` splits the largest remaining dimension but the
-        vocabulary over `data`; what does not divide stays whole.
+      boxed: the model's abstract parameter tree, whose leaves carry logical axis names.
+      rules: `[(regex, strategy), ...]`, of which the first match counts. `tensor` splits heads,
+        hidden units and the vocabulary over `model`; `fsdp` splits the largest remaining dimension
+        except the vocabulary over `data`; a dimension that does not divide stays whole.
+
+    Returns:
+      Shardings by flat parameter name.
 
     Raises:
-      UserError: an unknown strategy, or a parameter that no rule matches.
+      UserError: a strategy is unknown, or no rule matches a parameter.
     """
     flat = trees.flatten(boxed)
     strategies = trees.first_match(rules, flat, what="config.sharding")
@@ -296,8 +324,8 @@ def _spec(mesh: Mesh, leaf: nn.Partitioned, strategy: str) -> PartitionSpec:
                 spec[i] = "model"
                 break
     if "fsdp" in strategy:
-        # Never the scanned axis: each step of the scan reads one slice of it. Nor the vocabulary:
-        # tokens look up rows of it, which then would lie on other devices than the tokens.
+        # The scanned axis is never split, because each step of the scan reads one slice of it. Nor
+        # is the vocabulary, because tokens would look up rows that lie on other devices.
         free = [i for i, s in enumerate(spec) if s is None and names[i] not in ("layers", "vocab")]
         free = [i for i in free if shape[i] % mesh.shape["data"] == 0]
         if free:
@@ -306,7 +334,7 @@ def _spec(mesh: Mesh, leaf: nn.Partitioned, strategy: str) -> PartitionSpec:
 
 
 def to_device(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts this process's rows [B_local,...] into global arrays [B,...], split over `data`."""
+    """Puts a process's rows [B_local,...] into global arrays [B,...], split over `data`."""
     sharding = batch_sharding(mesh)
     return {
         k: jax.make_array_from_process_local_data(sharding, np.asarray(v)) for k, v in batch.items()

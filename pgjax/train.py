@@ -58,7 +58,7 @@ def _plan(config: ConfigDict) -> None:
         count = max(8, config.mesh.data * config.mesh.model)
         flag = f"--xla_force_host_platform_device_count={count}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-    from pgjax.devices.table import get_device, this_device
+    from pgjax.devices.data_sheets import get_device, this_device
     from pgjax.devices.targets import use_cpu
     from pgjax.training.training_plan import plan
 

@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import shape_checks
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test leaves this machine
+
+shape_checks.install()
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent

@@ -115,7 +115,7 @@ FOUR_DEVICES = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from pgjax import sharding
-from pgjax.checkpoints.load import put
+from pgjax.checkpoints.placement import put
 from pgjax.errors import UserError
 
 assert jax.device_count() == 4

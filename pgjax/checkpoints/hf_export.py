@@ -1,6 +1,8 @@
-"""Writes a Hugging Face folder that transformers loads without the network."""
+"""Writes Hugging Face folders that transformers loads without the network."""
 
+import dataclasses
 import json
+import math
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -9,12 +11,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from pgjax.checkpoints.huggingface import CONFIG, INDEX, WEIGHTS, Entry, Part, key_table
+from pgjax.checkpoints.hf_layout import PADDING, Entry, Part, key_table
+from pgjax.checkpoints.huggingface import CONFIG, INDEX, WEIGHTS
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
 
-PADDING = 64  # rows that the released files add to the embedding
-SHARD_BYTES = 2 * 2**30  # what is in host memory while writing
+SHARD_BYTES = 2 * 2**30  # the most that a shard holds, and so the host memory that writing takes
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -26,21 +28,23 @@ def write_folder(
     dtype: str | None = None,
     tokenizer: bytes | None = None,
 ) -> None:
-    """Writes weights, configuration, tokenizer and processor; the folder appears whole or not.
+    """Writes weights, configuration, tokenizer and processor.
+
+    The folder gets its name only when it is complete.
 
     Args:
-      folder: must not exist.
-      tensors: under pgjax's names, read one layer at a time.
-      spec: explicit sizes (see `pgjax.models.paligemma.explicit`).
-      dtype: float32, float16 or bfloat16; None for that of the tensors.
-      tokenizer: a serialized SentencePiece model with the location and segmentation tokens; None
-        leaves tokenizer and processor out.
+      folder: the folder to write, which must not exist.
+      tensors: the parameters by pgjax's names; they are read one layer at a time.
+      spec: the model's explicit sizes (see `pgjax.models.paligemma.explicit`).
+      dtype: float32, float16 or bfloat16, or None for the dtype of the tensors.
+      tokenizer: a serialized SentencePiece model with the location and segmentation tokens, or
+        None to write neither tokenizer nor processor.
 
     Raises:
       UserError: the folder exists, or cannot be written.
     """
     if folder.exists():
-        raise UserError(f"{folder} exists already; give a new folder.")
+        raise UserError(f"{folder} exists already, expected a new folder.")
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -57,28 +61,21 @@ def write_folder(
         raise UserError(f"{folder} could not be written ({e}).") from None
 
 
-def _write_weights(folder: pathlib.Path, tensors, spec, dtype: np.dtype) -> None:
+def _write_weights(
+    folder: pathlib.Path, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], dtype: np.dtype
+) -> None:
     from safetensors.numpy import save_file
 
-    jobs = [
-        (p, lambda e=entry, i=i, j=j: _slice(tensors[e.ours], e, i, j))
-        for entry in key_table(spec)
-        for i, layer in enumerate(entry.layers)
-        for j, p in enumerate(layer)
-    ]
-    shards: list[list] = []
-    filled = SHARD_BYTES
-    for job in jobs:
-        size = int(np.prod(job[0].their_shape)) * dtype.itemsize
-        if filled + size > SHARD_BYTES:
-            shards, filled = [*shards, []], 0
-        shards[-1].append(job)
-        filled += size
-    weight_map, total = {}, 0
+    shards = _shards(spec, dtype)
+    weight_map: dict[str, str] = {}
+    total = 0
     for n, shard in enumerate(shards, 1):
         single = len(shards) == 1
         file = WEIGHTS if single else f"model-{n:05d}-of-{len(shards):05d}.safetensors"
-        arrays = {p.theirs: _converted(p, read(), dtype) for p, read in shard}
+        arrays = {
+            piece.part.hf_name: _converted(piece.part, piece.read(tensors), dtype)
+            for piece in shard
+        }
         save_file(arrays, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(arrays, file)
         total += sum(x.nbytes for x in arrays.values())
@@ -86,21 +83,54 @@ def _write_weights(folder: pathlib.Path, tensors, spec, dtype: np.dtype) -> None
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _slice(tensor: Tensor, entry: Entry, layer: int, part: int) -> np.ndarray:
-    """What one tensor there holds, in our axes."""
-    x = tensor.read(layer, layer + 1)[0] if entry.stacked else tensor.read()
-    return x[part] if entry.parts else x
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """The piece of a parameter that is one tensor at Hugging Face."""
+
+    entry: Entry
+    layer: int
+    index: int  # among the parts of the layer
+
+    @property
+    def part(self) -> Part:
+        return self.entry.layers[self.layer][self.index]
+
+    def read(self, tensors: Mapping[str, Tensor]) -> np.ndarray:
+        """Reads the piece, with pgjax's axes."""
+        tensor = tensors[self.entry.name]
+        x = tensor.read(self.layer, self.layer + 1)[0] if self.entry.stacked else tensor.read()
+        return x[self.index] if self.entry.split else x
+
+
+def _shards(spec: Mapping[str, Any], dtype: np.dtype) -> list[list[_Piece]]:
+    """Distributes the pieces of all parameters over files of up to `SHARD_BYTES`."""
+    shards: list[list[_Piece]] = []
+    filled = SHARD_BYTES
+    for entry in key_table(spec):
+        for i, layer in enumerate(entry.layers):
+            for j, part in enumerate(layer):
+                size = math.prod(part.hf_shape) * dtype.itemsize
+                if filled + size > SHARD_BYTES:
+                    shards, filled = [*shards, []], 0
+                shards[-1].append(_Piece(entry, i, j))
+                filled += size
+    return shards
 
 
 def _converted(part: Part, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    x = part.write(x.astype(dtype, copy=False))
-    if part.is_embedding:  # as the released files have it: `<image>`, then rows nobody asks for
+    x = part.to_hf(x.astype(dtype, copy=False))
+    if part.is_embedding:  # The released files have a row for `<image>`, and then unused rows.
         x = np.pad(x, ((0, PADDING), (0, 0)))
     return x
 
 
 def model_config(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """The `config.json` of a model; `spec_from_config` reads it back."""
+    """Returns the `config.json` of a model, which `spec_from_config` reads back.
+
+    Args:
+      spec: the model's explicit sizes.
+      dtype: the dtype of the weights, such as `bfloat16`.
+    """
     img, llm = spec["img"], spec["llm"]
     patch = img["patch_size"][0]
     tokens = (spec["res"] // patch) ** 2
@@ -126,7 +156,7 @@ def model_config(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
             "attn_logit_softcapping": llm["attn_softcap"] or None,
             "final_logit_softcapping": llm["final_softcap"] or None,
             "query_pre_attn_scalar": round(scale**-2),
-            # Every layer of PaliGemma 2 attends to everything.
+            # Every layer of PaliGemma 2 has full attention, unlike in Gemma 2.
             "layer_types": ["full_attention"] * llm["depth"],
         }
     return {
@@ -177,7 +207,7 @@ def _write_processor(folder: pathlib.Path, spec: Mapping[str, Any], tokenizer: b
             "image_seq_length": (res // patch) ** 2,
             "size": {"height": res, "width": res},
             "do_resize": True,
-            "resample": 2,  # bilinear, as in training here
+            "resample": 2,  # bilinear, as in training with pgjax
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,

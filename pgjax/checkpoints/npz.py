@@ -1,51 +1,65 @@
-"""Released parameter files: plain `.npz` with every key under `params/`."""
+"""Reads and writes parameter files: plain `.npz` archives with every key under `params/`."""
 
 import dataclasses
+import io
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from typing import IO, cast
 
 import ml_dtypes
 import numpy as np
 from etils import epath
 
-from pgjax.checkpoints.tensors import Tensor, aligned
+from pgjax.checkpoints.tensors import Tensor, empty_aligned
 from pgjax.errors import UserError
 
 PREFIX = "params/"
-BASE = "delta/base"  # of a delta: the name of the checkpoint that it goes on top of
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # APPNOTE.TXT 4.3.7: signature, lengths of name and extra
+BASE = "delta/base"  # the key under which a delta names its base, see `write_delta`
+# The local file header of the zip format (APPNOTE.TXT, section 4.3.7).
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra
 
 
 @dataclasses.dataclass
 class NpzTensor:
-    """An array stored uncompressed in an `.npz`, read at its place in the file."""
+    """An array that an `.npz` stores uncompressed, so that its rows can be read alone.
+
+    Attributes:
+      path: the file.
+      shape: the shape of the array.
+      dtype: the dtype of the array.
+      offset: where the array begins in the file, in bytes.
+      header_crc: the CRC-32 of the member's header, which the member's checksum includes.
+      crc: the CRC-32 of the whole member.
+    """
 
     path: epath.Path
     shape: tuple[int, ...]
     dtype: np.dtype
     offset: int
-    header_crc: int  # of the bytes before the array, where the checksum begins
-    crc: int  # of the whole member
-    _summed: tuple[int, int] | None = None  # rows read in order so far, and their checksum
+    header_crc: int
+    crc: int
+    # The number of rows that were read in order so far, and the checksum up to there.
+    _summed: tuple[int, int] | None = None
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows start:stop; the checksum is compared once all rows were read in order.
+        """Reads rows start:stop, and verifies the checksum once all rows were read in order.
 
         Raises:
-          UserError: the file ends early, or does not have its checksum.
+          UserError: the file ends early, or its checksum is wrong.
         """
         rows = self.shape[0] if self.shape else 1
         start, stop, _ = slice(start, stop).indices(rows)
         shape = (stop - start, *self.shape[1:]) if self.shape else ()
-        # Read as bytes, because buffers know nothing of bfloat16.
-        data = aligned([int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize], np.uint8)
+        # Python's buffers do not support bfloat16, so the rows are read as bytes.
+        size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+        data = empty_aligned([size], np.uint8)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        with self.path.open("rb") as f:
+        with cast(io.BufferedIOBase, self.path.open("rb")) as f:
             f.seek(self.offset + start * row_bytes)
-            if f.readinto(memoryview(data)) != data.nbytes:
+            if f.readinto(data.data) != size:
                 raise UserError(f"Checkpoint {self.path} ends early; it may be truncated.")
         self._check(start, stop, rows, data)
         return data.view(self.dtype).reshape(shape)
@@ -54,7 +68,7 @@ class NpzTensor:
         if start == 0:
             self._summed = (0, self.header_crc)
         if self._summed and self._summed[0] == start:
-            self._summed = (stop, zlib.crc32(data, self._summed[1]))
+            self._summed = (stop, zlib.crc32(data.data, self._summed[1]))
             if stop == rows and self._summed[1] != self.crc:
                 raise UserError(
                     f"Checkpoint {self.path} is not a readable .npz file (wrong checksum); it may "
@@ -64,7 +78,7 @@ class NpzTensor:
 
 @dataclasses.dataclass
 class _Unpacked:
-    """An array that has to be read whole: compressed, or in Fortran order."""
+    """An array that has to be read whole, because it is compressed or in Fortran order."""
 
     path: epath.Path
     key: str
@@ -72,7 +86,7 @@ class _Unpacked:
     dtype: np.dtype
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of the whole array."""
+        """Reads the whole array and returns the rows."""
         try:
             with self.path.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
                 x = _as_bfloat16(arrays[self.key])
@@ -82,59 +96,67 @@ class _Unpacked:
 
 
 def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
-    """Opens a parameter file; only headers are read.
+    """Opens a parameter file and reads its headers.
 
-    bfloat16 arrays are stored as raw 2-byte void and are reinterpreted.
+    Arrays of raw 2-byte void are bfloat16, which numpy stores this way.
 
     Args:
-      path: local or remote file.
+      path: a local or remote file.
 
     Returns:
-      `{"img/…": tensor}` in the file's dtypes.
+      The tensors in the file's dtypes by name, such as `img/head/kernel`.
 
     Raises:
-      UserError: missing, truncated or pickled file, or one that holds no `params/` keys.
+      UserError: the file is missing, truncated or pickled, or has keys outside of `params/`.
     """
     path = epath.Path(path)
     tensors = open_arrays(path)
     tensors.pop(BASE, None)
     if not tensors or not all(key.startswith(PREFIX) for key in tensors):
         raise UserError(
-            f"Checkpoint {path}: expected every key under {PREFIX!r}, found "
+            f"Checkpoint {path} needs every key under {PREFIX!r}, but has "
             f"{sorted(tensors)[:3] or 'no key at all'}."
         )
     return {key.removeprefix(PREFIX): x for key, x in tensors.items()}
 
 
 def open_arrays(path: os.PathLike | str) -> dict[str, Tensor]:
-    """Opens any `.npz`, in the same manner."""
+    """Opens any `.npz` as `open_npz` does, and keeps its keys as they are.
+
+    Raises:
+      UserError: the file is missing, truncated or pickled.
+    """
     path = epath.Path(path)
     if not path.is_file():
         raise UserError(f"Checkpoint {path} does not exist.")
     try:
         with path.open("rb") as f, zipfile.ZipFile(f) as members:
             return dict(_open_member(path, f, members, info) for info in members.infolist())
-    except Exception as e:  # zipfile, struct and numpy raise whatever damaged bytes lead them to
+    except Exception as e:  # Damaged bytes can raise anything in zipfile, struct and numpy.
         raise _unreadable(path, e) from None
 
 
 def base_of(path: os.PathLike | str) -> str | None:
-    """The base of a delta (see `write_delta`), or None for a whole checkpoint."""
+    """Returns the base of a delta (see `write_delta`), or None for a whole checkpoint.
+
+    Raises:
+      UserError: the file is missing, truncated or pickled.
+    """
     tensor = open_arrays(path).get(BASE)
     return None if tensor is None else tensor.read().tobytes().decode()
 
 
 def read_npz(path: os.PathLike | str) -> dict[str, np.ndarray]:
-    """Reads a whole parameter file; see `open_npz`."""
+    """Reads a parameter file into memory; see `open_npz`."""
     return {name: tensor.read() for name, tensor in open_npz(path).items()}
 
 
 def write_npz(path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor]) -> None:
-    """Writes a flat parameter dict so that the file appears whole or not at all.
+    """Writes a parameter file, which replaces an older one only once it is complete.
 
     Args:
-      path: local or remote file.
-      flat: arrays, or tensors that are read one after the other.
+      path: a local or remote file.
+      flat: arrays by name, or tensors, which are read one after the other.
 
     Raises:
       UserError: the file cannot be written.
@@ -145,7 +167,16 @@ def write_npz(path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor]) 
 def write_delta(
     path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor], base: str
 ) -> None:
-    """Writes some parameters that replace those of a checkpoint called `base`."""
+    """Writes a delta: a parameter file with only the parameters that differ from its base.
+
+    Args:
+      path: a local or remote file.
+      flat: arrays or tensors by name, as for `write_npz`.
+      base: the checkpoint that holds all other parameters, as `open_checkpoint` takes it.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     name = np.frombuffer(base.encode(), np.uint8)
     write_arrays(path, [(BASE, name), *((PREFIX + key, x) for key, x in flat.items())])
 
@@ -153,13 +184,17 @@ def write_delta(
 def write_arrays(
     path: os.PathLike | str, arrays: Iterable[tuple[str, np.ndarray | Tensor]]
 ) -> None:
-    """Writes any named arrays, in the same manner."""
+    """Writes any `.npz` as `write_npz` does, with the keys as they are given.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     path = epath.Path(path)
     part = path.parent / f"{path.name}.part"
     try:
         with part.open("wb") as f, zipfile.ZipFile(f, "w") as members:
             for name, x in arrays:
-                x = np.asarray(x.read() if hasattr(x, "read") else x)
+                x = np.asarray(x.read() if isinstance(x, Tensor) else x)
                 with members.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, _as_void(x), allow_pickle=False)
         part.replace(path)
@@ -169,7 +204,7 @@ def write_arrays(
 
 
 def _open_member(
-    path: epath.Path, f, members: zipfile.ZipFile, info: zipfile.ZipInfo
+    path: epath.Path, f: IO[bytes], members: zipfile.ZipFile, info: zipfile.ZipInfo
 ) -> tuple[str, Tensor]:
     key = info.filename.removesuffix(".npy")
     with members.open(info) as member:

@@ -1,9 +1,9 @@
-"""LoRA adapters in the layout of peft, and adapters merged into their matrices.
+"""Reads and writes LoRA adapters in the layout of peft, and merges adapters into their matrices.
 
-peft keeps a pair of matrices `lora_A` [R,in] and `lora_B` [out,R] for each linear layer of
-transformers' model. pgjax keeps them beside its own matrix `…/w`, as `…/w_lora_a` and `…/w_lora_b`,
-with the axes that the matrix has: which of them are `in` and which `out` is read off the key table
-of Hugging Face folders.
+peft stores a pair of matrices `lora_A` [r, in] and `lora_B` [out, r] for each linear layer of
+transformers' model. pgjax stores them beside its own matrix `…/w`, as `…/w_lora_a` and
+`…/w_lora_b`, with the axes of that matrix; the key table of Hugging Face folders tells which of the
+axes are `in` and which are `out`.
 """
 
 import dataclasses
@@ -11,92 +11,101 @@ import json
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgjax import trees
-from pgjax.checkpoints.huggingface import (
+from pgjax.checkpoints.hf_layout import (
     Entry,
     Part,
-    joined,
     key_table,
-    open_safetensors,
     released_name,
+    transformers_5_name,
 )
+from pgjax.checkpoints.huggingface import assemble, check_stored, open_safetensors
+from pgjax.checkpoints.json_file import JsonObject, read_json
 from pgjax.checkpoints.tensors import InMemory, Tensor
 from pgjax.errors import UserError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-PROJECTOR = ("img/head/kernel", "img/head/bias")  # what may train beside adapters
+PROJECTOR = ("img/head/kernel", "img/head/bias")  # parameters that may be trained beside adapters
 _MODULE = "multi_modal_projector"
 _PREFIX = "base_model.model."
 _ADAPTER = re.compile(r"(.*)_lora_[ab]")
 
-# What would change the model in a way that pgjax does not have.
+# Settings that would change the model in a way that pgjax does not support.
 _REFUSED = (
     "alora_invocation_tokens", "alpha_pattern", "arrow_config", "bias", "fan_in_fan_out",
     "kasa_config", "layer_replication", "lora_bias", "rank_pattern", "target_parameters",
     "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora",
 )  # fmt: skip
-_HARMLESS_INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # others change the base
+_HARMLESS_INITS = (
+    True,
+    False,
+    None,
+    "gaussian",
+    "eva",
+    "orthogonal",
+)  # All others change the base.
 
 
 def adapter_table(spec: Mapping[str, Any], rank: int) -> list[Entry]:
-    """An entry for each factor of each matrix that can have an adapter.
+    """Returns an entry for each factor of each matrix that can have an adapter.
 
     Args:
-      spec: explicit sizes of the model.
-      rank: R.
+      spec: the model's explicit sizes.
+      rank: the rank r of the adapters.
     """
     return [
         dataclasses.replace(
             entry,
-            ours=entry.ours + f"_lora_{factor}",
+            name=f"{entry.name}_lora_{factor}",
             layers=[[_factor(part, factor, rank) for part in layer] for layer in entry.layers],
         )
         for entry in key_table(spec)
-        if entry.stacked and len(entry.layers[0][0].their_shape) == 2
+        if entry.stacked and len(entry.layers[0][0].hf_shape) == 2
         for factor in "ab"
     ]
 
 
 def _factor(part: Part, factor: str, rank: int) -> Part:
-    """The part of a matrix `…->out,in` as one of its factors: [in,R] or [R,out] here."""
+    """Returns a factor of a matrix with the axes `…->out,in`, which is [in, r] or [r, out]."""
     out, into = part.axes.split("->")[1].split(",")
     axes = f"{into}R->R,{into}" if factor == "a" else f"R{out}->{out},R"
-    name = part.theirs.removesuffix("weight") + f"lora_{factor.upper()}.weight"
+    name = part.hf_name.removesuffix("weight") + f"lora_{factor.upper()}.weight"
     return Part(name, axes, {**part.sizes, "R": rank})
 
 
 def is_adapter(folder: pathlib.Path) -> bool:
-    """Whether a folder holds an adapter of peft."""
+    """Returns whether a folder holds an adapter of peft."""
     return (folder / CONFIG).is_file()
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """The `adapter_config.json` of a folder.
+    """Reads the `adapter_config.json` of a folder.
 
     Raises:
-      UserError: not JSON, or an adapter of a kind that pgjax does not have, by the key that says
-        so.
+      UserError: the file is not a JSON object, or a key says that the adapter is of a kind that
+        pgjax does not support.
     """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except json.JSONDecodeError as e:
-        raise UserError(f"{path}:{e.lineno}: not JSON ({e.msg}).") from None
-    if config.get("peft_type") != "LORA":
-        raise UserError(f"{path}: peft_type {config.get('peft_type')!r}, expected 'LORA'.")
+    return dict(_open_config(folder).values)
+
+
+def _open_config(folder: pathlib.Path) -> JsonObject:
+    config = read_json(folder / CONFIG)
+    if config.text("peft_type", "") != "LORA":
+        raise config.error("peft_type", "'LORA'")
+    config.text("base_model_name_or_path", "")
+    config.text("revision", "")
     for key in _REFUSED:
-        if (value := config.get(key)) and (key, value) != ("bias", "none"):
-            raise UserError(f"{path}: {key} is {value!r}, which pgjax does not have.")
-    if (init := config.get("init_lora_weights")) not in _HARMLESS_INITS:
+        if (value := config.values.get(key)) and (key, value) != ("bias", "none"):
+            raise UserError(f"{config.path}: {key} is {value!r}, which pgjax does not support.")
+    if (init := config.values.get("init_lora_weights")) not in _HARMLESS_INITS:
         raise UserError(
-            f"{path}: init_lora_weights {init!r} changes the base as well; save the adapter as a "
-            "plain one (peft's path_initial_model_for_weight_conversion)."
+            f"{config.path}: init_lora_weights {init!r} changes the base as well; save the adapter "
+            "as a plain one (peft's path_initial_model_for_weight_conversion)."
         )
     return config
 
@@ -104,61 +113,96 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
 def open_adapter(
     folder: pathlib.Path, spec: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Opens an adapter; only headers are read.
+    """Opens an adapter and reads its headers.
 
-    Where peft adapts one of two matrices that pgjax keeps in one parameter (key and value; gate
-    and up), the other one's adapter is zero.
+    If peft adapts only one of two matrices that are one parameter in pgjax (key and value; gate and
+    up), the adapter of the other one is zero.
 
     Args:
-      folder: with `adapter_config.json` and `adapter_model.safetensors`.
-      spec: explicit sizes of the base.
+      folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+      spec: the explicit sizes of the base.
 
     Returns:
-      (tensors under pgjax's names, what `model.lora` says of them).
+      (the tensors under pgjax's names, the settings for `model.lora`).
 
     Raises:
-      UserError: see `read_config`; or tensors that are missing, left over or do not fit the base.
+      UserError: see `read_config`; or tensors are missing, left over or do not fit the base.
     """
-    config = read_config(folder)
-    stored = {
-        released_name(name.removeprefix(_PREFIX)).replace(".default.weight", ".weight"): x
-        for name, x in open_safetensors(folder / WEIGHTS).items()
-    }
-    rank = config["r"]
-    whole = [e for e in key_table(spec) if e.ours in PROJECTOR]
-    whole = [e for e in whole if e.layers[0][0].theirs in stored]
-    expected = {p.theirs: p for e in whole for p in e.layers[0]}
-    tensors: dict[str, Tensor] = {}
-    for entry in adapter_table(spec, rank):
-        zeros = {}
-        for column in zip(*entry.layers, strict=True):  # one linear layer's factor in all layers
-            present = any(_pair(p.theirs) & stored.keys() for p in column)
-            everywhere = present and not config.get("layers_to_transform")
-            expected |= {p.theirs: p for p in column if everywhere or p.theirs in stored}
-            zeros |= {p.theirs: InMemory(np.zeros(p.their_shape, np.float32)) for p in column}
-        if expected.keys() & zeros.keys():
-            tensors[entry.ours] = joined(entry, {**zeros, **stored})
-    if not tensors:
+    config = _open_config(folder)
+    rank = config.integer("r")
+    stored = _open_weights(folder / WEIGHTS)
+    adapted = _adapted_parts(adapter_table(spec, rank), stored, config)
+    if not adapted:
         raise UserError(
-            f"{folder / WEIGHTS} adapts no matrix of this model; it holds {sorted(stored)[:3]} …"
+            f"{folder / WEIGHTS} adapts no matrix of this model; it holds {sorted(stored)[:3]} …."
         )
-    shapes = {name: np.broadcast_to(np.float32(0), p.their_shape) for name, p in expected.items()}
-    trees.check_same(shapes, stored, what=f"Adapter {folder}")
-    tensors |= {e.ours: joined(e, stored) for e in whole}
-    matrices = dict.fromkeys(m[1] for m in map(_ADAPTER.fullmatch, tensors) if m)
+    projector = [
+        entry
+        for entry in key_table(spec)
+        if entry.name in PROJECTOR and entry.layers[0][0].hf_name in stored
+    ]
+    expected = [part for _, parts in adapted for part in parts]
+    expected += [part for entry in projector for part in entry.layers[0]]
+    check_stored(expected, stored, what=f"Adapter {folder}")
+    tensors = {entry.name: assemble(entry, _filled(entry, stored)) for entry, _ in adapted}
+    tensors |= {entry.name: assemble(entry, stored) for entry in projector}
     lora = {
         "rank": rank,
-        "alpha": float(config["lora_alpha"]),
-        "rslora": bool(config.get("use_rslora")),
-        "dropout": float(config.get("lora_dropout") or 0.0),
-        "targets": "|".join(matrices),
+        "alpha": config.number("lora_alpha"),
+        "rslora": config.flag("use_rslora", False),
+        "dropout": config.number("lora_dropout", 0.0),
+        "targets": "|".join(_adapted_matrices(tensors)),
     }
     return tensors, lora
 
 
+def _open_weights(path: pathlib.Path) -> dict[str, Tensor]:
+    """Opens an adapter's tensors under the names of the released files."""
+    return {
+        released_name(name.removeprefix(_PREFIX)).replace(".default.weight", ".weight"): x
+        for name, x in open_safetensors(path).items()
+    }
+
+
+def _adapted_parts(
+    table: Sequence[Entry], stored: Mapping[str, Tensor], config: JsonObject
+) -> list[tuple[Entry, list[Part]]]:
+    """Returns the entries that an adapter has, with the parts that its file must hold.
+
+    A linear layer that is adapted at all is adapted in every layer of the model, unless
+    `layers_to_transform` chooses layers.
+    """
+    every_layer = not config.values.get("layers_to_transform")
+    adapted = []
+    for entry in table:
+        parts: list[Part] = []
+        for in_each_layer in zip(*entry.layers, strict=True):
+            found = [part for part in in_each_layer if _pair(part.hf_name) & stored.keys()]
+            parts += in_each_layer if found and every_layer else found
+        if parts:
+            adapted.append((entry, parts))
+    return adapted
+
+
 def _pair(name: str) -> set[str]:
-    """Both factors of a pair, by the name of one."""
+    """Returns the names of both factors of an adapter, given one of them."""
     return {re.sub(r"lora_[AB]", f"lora_{factor}", name) for factor in "AB"}
+
+
+def _filled(entry: Entry, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of an entry, with zeros for those that are not stored."""
+    return {
+        part.hf_name: stored[part.hf_name]
+        if part.hf_name in stored
+        else InMemory(np.zeros(part.hf_shape, np.float32))
+        for layer in entry.layers
+        for part in layer
+    }
+
+
+def _adapted_matrices(names: Iterable[str]) -> list[str]:
+    """Returns the names of the matrices whose adapters are among some names."""
+    return list(dict.fromkeys(m[1] for m in map(_ADAPTER.fullmatch, names) if m))
 
 
 def write_adapter(
@@ -170,39 +214,35 @@ def write_adapter(
     base: str | None,
     revision: str | None = None,
 ) -> None:
-    """Writes an adapter that peft loads on top of its base; the folder appears whole or not.
+    """Writes an adapter that peft loads on top of its base.
+
+    The folder gets its name only when it is complete.
 
     Args:
-      folder: must not exist.
-      tensors: adapters under pgjax's names, and perhaps the projection into the decoder.
-      spec: explicit sizes of the model.
-      lora: rank, alpha, rslora and dropout.
-      base: what peft is to load below it, a path or a repository; None to leave that open.
-      revision: branch of the repository.
+      folder: the folder to write, which must not exist.
+      tensors: the adapters by pgjax's names, and optionally the projector.
+      spec: the model's explicit sizes.
+      lora: the adapters' `rank`, `alpha`, `rslora` and `dropout`.
+      base: the path or repository of the base that peft is to load, or None to leave that open.
+      revision: the branch of the repository.
 
     Raises:
-      UserError: the folder exists or cannot be written, or something else trained as well.
+      UserError: the folder exists or cannot be written, or other parameters were trained as well.
     """
-    table = {e.ours: e for e in adapter_table(spec, lora["rank"])}
-    table |= {e.ours: e for e in key_table(spec) if e.ours in PROJECTOR}
+    table = {e.name: e for e in adapter_table(spec, lora["rank"])}
+    table |= {e.name: e for e in key_table(spec) if e.name in PROJECTOR}
     if others := sorted(tensors.keys() - table.keys()):
         raise UserError(
-            f"An adapter in peft's layout holds adapters and the projector, but {others[:3]} … "
-            "trained too; export the merged model instead."
+            "A folder in peft's layout can hold adapters and the projector, but "
+            f"{others[:3]} … were trained too; export the merged model instead."
         )
     if folder.exists():
-        raise UserError(f"{folder} exists already; give a new folder.")
+        raise UserError(f"{folder} exists already, expected a new folder.")
     arrays = {
-        f"{_PREFIX}{_current_name(part.theirs)}": part.write(x)
+        f"{_PREFIX}{transformers_5_name(part.hf_name)}": part.to_hf(x)
         for name, tensor in tensors.items()
         for part, x in _parts(table[name], tensor)
     }
-    modules = dict.fromkeys(
-        n.split(".lora_")[0].removeprefix(_PREFIX) for n in arrays if ".lora_" in n
-    )
-    patterns = dict.fromkeys(
-        re.sub(r"layers\\\.\d+\\\.", r"layers\\.\\d+\\.", re.escape(name)) for name in modules
-    )
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -212,7 +252,7 @@ def write_adapter(
         "lora_alpha": lora["alpha"],
         "use_rslora": lora["rslora"],
         "lora_dropout": lora["dropout"],
-        "target_modules": "|".join(patterns),
+        "target_modules": _module_pattern(arrays),
         "modules_to_save": [_MODULE] if any(n in PROJECTOR for n in tensors) else None,
         "bias": "none",
         "inference_mode": True,
@@ -231,50 +271,63 @@ def write_adapter(
         raise UserError(f"{folder} could not be written ({e}).") from None
 
 
-def _parts(entry: Entry, tensor: Tensor):
-    """(what one tensor there holds, its values in our axes) of a parameter."""
+def _module_pattern(names: Iterable[str]) -> str:
+    """Makes the regular expression of the linear layers that have adapters, in any layer."""
+    modules = [n.split(".lora_")[0].removeprefix(_PREFIX) for n in names if ".lora_" in n]
+    patterns = [
+        re.sub(r"layers\\\.\d+\\\.", r"layers\\.\\d+\\.", re.escape(name)) for name in modules
+    ]
+    return "|".join(dict.fromkeys(patterns))
+
+
+def _parts(entry: Entry, tensor: Tensor) -> Iterator[tuple[Part, np.ndarray]]:
+    """Yields the parts of a parameter, each with its values in pgjax's axes."""
     x = tensor.read()
     for i, layer in enumerate(entry.layers):
         for j, part in enumerate(layer):
             values = x[i] if entry.stacked else x
-            yield part, values[j] if entry.parts else values
-
-
-def _current_name(name: str) -> str:
-    """The name of a tensor in transformers 5 for one of the released files."""
-    name = name.replace("vision_tower.vision_model.", "vision_tower.")
-    return "model." + name.replace("language_model.model.", "language_model.")
+            yield part, values[j] if entry.split else values
 
 
 def merged(
     tensors: Mapping[str, Tensor], spec: Mapping[str, Any], scale: float
 ) -> dict[str, Tensor]:
-    """The tensors of a model whose adapters have become part of their matrices.
+    """Merges a model's adapters into their matrices.
 
     Args:
-      tensors: with adapters; a matrix that has one is read in float32.
-      spec: explicit sizes of the model.
-      scale: of the product of an adapter's factors.
+      tensors: the model's tensors, of which at least one is an adapter.
+      spec: the model's explicit sizes.
+      scale: the factor of the product of an adapter's factors.
+
+    Returns:
+      The tensors without adapters; reading a matrix that had one gives float32.
     """
-    matrices = {e.ours: e for e in key_table(spec)}
-    names = [m[1] for m in map(_ADAPTER.fullmatch, tensors) if m]
-    rank = next(tensors[f"{name}_lora_a"].shape[-1] for name in names)
-    factors = {e.ours: e for e in adapter_table(spec, rank)}
+    matrices = {e.name: e for e in key_table(spec)}
+    adapted = _adapted_matrices(tensors)
+    rank = tensors[f"{adapted[0]}_lora_a"].shape[-1]
+    factors = {e.name: e for e in adapter_table(spec, rank)}
     result = {name: x for name, x in tensors.items() if not _ADAPTER.fullmatch(name)}
-    for name in dict.fromkeys(names):
-        pair = [(factors[f"{name}_lora_{f}"], tensors[f"{name}_lora_{f}"]) for f in "ab"]
-        result[name] = _Merged(tensors[name], matrices[name], *pair, scale)
+    for name in adapted:
+        a, b = (_Factor(factors[n], tensors[n]) for n in (f"{name}_lora_a", f"{name}_lora_b"))
+        result[name] = _Merged(tensors[name], matrices[name], a, b, scale)
     return result
+
+
+class _Factor(NamedTuple):
+    """One factor of an adapter."""
+
+    entry: Entry
+    tensor: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class _Merged:
-    """W + scale·A·B, a layer at a time."""
+    """The matrix W + scale·A·B, which is computed for the layers that are read."""
 
     matrix: Tensor
     entry: Entry
-    a: tuple[Entry, Tensor]
-    b: tuple[Entry, Tensor]
+    a: _Factor
+    b: _Factor
     scale: float
 
     @property
@@ -283,17 +336,17 @@ class _Merged:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the matrix; it is left to the reader to round to it."""
+        """The dtype of the matrix; `read` gives float32, and leaves rounding to the caller."""
         return self.matrix.dtype
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         result = self.matrix.read(start, stop).astype(np.float32)
-        a, b = (tensor.read(start, stop).astype(np.float32) for _, tensor in (self.a, self.b))
+        a, b = (x.tensor.read(start, stop).astype(np.float32) for x in (self.a, self.b))
         for i, layer in enumerate(range(start, stop)):
             for j, part in enumerate(self.entry.layers[layer]):
-                at = (i, j) if self.entry.parts else (i,)
-                low = self.a[0].layers[layer][j].write(a[at])
-                high = self.b[0].layers[layer][j].write(b[at])
-                result[at] += self.scale * part.read(high @ low)
+                at = (i, j) if self.entry.split else (i,)
+                low = self.a.entry.layers[layer][j].to_hf(a[at])
+                high = self.b.entry.layers[layer][j].to_hf(b[at])
+                result[at] += self.scale * part.from_hf(high @ low)
         return result

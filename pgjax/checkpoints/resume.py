@@ -1,21 +1,25 @@
-"""Training checkpoints in a run directory, through orbax: asynchronous and atomic."""
+"""Training checkpoints in a run directory, which orbax writes asynchronously and atomically."""
 
-import logging
 import os
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from pgjax.checkpoints.orbax_messages import QuietSaves
 from pgjax.errors import UserError
 
 FOLDER = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one run: what trains, the optimizer, step, key and data position."""
+    """The checkpoints of one run.
+
+    Each holds the parameters that train, the rest of the training state (optimizer state, step and
+    random key), and the position in the data.
+    """
 
     def __init__(
         self,
@@ -24,25 +28,25 @@ class Checkpoints:
         keep_last: int = 1,
         keep_every: int | None = None,
         read_only: bool = False,
-    ):
-        """Opens the folder and clears away what an interrupted save left.
+    ) -> None:
+        """Opens the folder, and clears away what an interrupted save has left.
 
         Args:
-          workdir: run directory.
-          keep_last: how many of the newest stay.
-          keep_every: checkpoints at multiples of this step stay too.
-          read_only: change nothing, for a run that may be training in another process.
+          workdir: the run directory.
+          keep_last: the number of newest checkpoints to keep.
+          keep_every: the interval in steps; checkpoints at its multiples are kept as well.
+          read_only: whether to change nothing, because another process may be training this run.
 
         Raises:
-          UserError: the folder cannot be made.
+          UserError: the folder cannot be created.
         """
-        _speak_once()
+        self._quiet = QuietSaves()
         self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
         try:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise UserError(f"Run directory {workdir} cannot be written ({e}).") from None
+            raise UserError(f"The run directory {workdir} cannot be written ({e}).") from None
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -56,53 +60,71 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """The newest whole checkpoint's step, or None."""
+        """Returns the step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(
         self, step: int, params: dict[str, Any], train: dict[str, Any], data: dict[str, Any]
     ) -> None:
-        """Starts saving; the files appear under their final name only when they are whole.
+        """Starts a save, which goes on in the background.
+
+        The checkpoint gets its name only when it is complete.
 
         Args:
-          step: optimizer updates done.
-          params: flat dict of the trainable parameters, all that `predict` needs.
-          train: tree of whatever else the step carries.
-          data: JSON-able data position.
+          step: the number of optimizer updates done.
+          params: the trainable parameters by name; `pgjax predict` reads only these.
+          train: the rest of the training state, a tree of arrays.
+          data: the position in the data, as values that JSON can hold.
 
         Raises:
-          UserError: this or the save before it failed, for instance for want of space.
+          UserError: this save or the one before it failed, for example because the disk is full.
         """
+        self._quiet.start()
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
             train=ocp.args.StandardSave(train),
             data=ocp.args.JsonSave(data),
         )
-        self._say_failure(f"The checkpoint of step {step}", self._manager.save, step, args=args)
+        self._explain_failure(
+            f"The checkpoint of step {step}", lambda: self._manager.save(step, args=args)
+        )
 
     def wait(self) -> None:
-        """Blocks until the save under way has ended.
+        """Blocks until the save in the background, if any, has ended.
 
         Raises:
-          UserError: it failed.
+          UserError: the save failed.
         """
-        self._say_failure("A checkpoint", self._manager.wait_until_finished)
+        self._explain_failure("A checkpoint", self._manager.wait_until_finished)
+        self._quiet.stop()
 
     def restore_params(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Reads the trainable parameters straight to the shardings and dtypes of `abstract`.
+        """Reads the trainable parameters to the devices.
+
+        Args:
+          step: the step of the checkpoint.
+          abstract: the shapes, dtypes and shardings that they are to have, by name.
 
         Raises:
-          UserError: they do not fit, or cannot be read.
+          UserError: the checkpoint cannot be read, or does not fit.
         """
-        return self._restore(step, params=ocp.args.StandardRestore(abstract)).params
+        return self._restore(step, params=ocp.args.StandardRestore(abstract))["params"]
 
     def restore(
         self, step: int, params: dict[str, Any], train: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Reads everything that `save` took, given abstract trees.
+        """Reads everything that `save` has written.
+
+        Args:
+          step: the step of the checkpoint.
+          params: the shapes, dtypes and shardings of the trainable parameters, by name.
+          train: those of the rest of the training state.
+
+        Returns:
+          (the parameters, the rest of the training state, the position in the data).
 
         Raises:
-          UserError: it does not fit, or cannot be read.
+          UserError: the checkpoint cannot be read, or does not fit.
         """
         out = self._restore(
             step,
@@ -110,46 +132,39 @@ class Checkpoints:
             train=ocp.args.StandardRestore(train),
             data=ocp.args.JsonRestore(),
         )
-        return out.params, out.train, out.data
+        return out["params"], out["train"], out["data"]
 
-    def _restore(self, step: int, **args):
+    def _restore(self, step: int, **args: ocp.args.CheckpointArgs) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as e:
             raise UserError(
-                f"Checkpoint {self.folder}/step_{step} cannot be read, or does not fit this "
+                f"The checkpoint {self.folder}/step_{step} cannot be read, or does not fit this "
                 f"config ({_first_line(e)})."
             ) from e
 
     def close(self) -> None:
-        """Waits for the save under way and closes."""
+        """Waits for the save in the background, if any, and releases what the manager holds.
+
+        Raises:
+          UserError: the save failed.
+        """
         self.wait()
         self._manager.close()
 
-    def _say_failure(self, what: str, call, *args, **kwargs) -> None:
+    def _explain_failure(self, what: str, call: Callable[[], Any]) -> None:
         try:
-            call(*args, **kwargs)
+            call()
+            return
         except Exception as e:
-            last = self.latest()
-            kept = "there is none yet" if last is None else f"{self.folder}/step_{last}"
-            raise UserError(
-                f"{what} could not be saved under {self.folder} ({_first_line(e)}); the last "
-                f"good one: {kept}."
-            ) from e
-
-
-def _speak_once() -> None:
-    """Silences what orbax and its threads say beside the exception that they raise anyway."""
-    for name in ("absl", "asyncio"):  # every file touched; every write after the first failure
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _unless_loop_closed
-
-
-def _unless_loop_closed(unraisable) -> None:
-    """A write that fails after the first one has nobody left to tell."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
+            reason = _first_line(e)
+        self._quiet.stop(failed=True)
+        last = self.latest()
+        good = "none" if last is None else f"{self.folder}/step_{last}"
+        raise UserError(
+            f"{what} could not be saved under {self.folder} ({reason}); the newest good checkpoint "
+            f"is {good}."
+        )
 
 
 def _first_line(e: Exception) -> str:
@@ -157,5 +172,5 @@ def _first_line(e: Exception) -> str:
 
 
 def abstract_like(tree: Any) -> Any:
-    """Shapes, dtypes and shardings of a tree of arrays, for `restore`."""
+    """Returns the shapes, dtypes and shardings of a tree of arrays, as `restore` takes them."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

@@ -1,70 +1,82 @@
-"""What an opened checkpoint is: named tensors that are read when asked for, row by row."""
+"""The tensors of an opened checkpoint, which are read when asked for, row by row."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-_ALIGNMENT = 64  # bytes; on a CPU, jax takes such an array over without a copy
+_ALIGNMENT = 64  # bytes; on a CPU, jax takes over an array with this alignment without a copy
 
 
-def aligned(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """An array that is not filled yet, at an address that devices can use."""
+def empty_aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """Makes an array that is not initialised, at an address that jax can take over."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     data = np.empty(size + _ALIGNMENT, np.uint8)
     start = -data.ctypes.data % _ALIGNMENT
     return data[start : start + size].view(dtype).reshape(shape)
 
 
-def as_aligned(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """`x` in a dtype and aligned, which is itself where it is so already."""
+def to_aligned(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Converts an array to a dtype and an aligned address, or returns it if it has both."""
     if x.dtype == dtype and x.flags.c_contiguous and x.ctypes.data % _ALIGNMENT == 0:
         return x
-    result = aligned(x.shape, dtype)
+    result = empty_aligned(x.shape, dtype)
     result[...] = x
     return result
 
 
+@runtime_checkable
 class Tensor(Protocol):
-    """One parameter as a checkpoint stores it, under pgjax's name and in pgjax's layout."""
+    """A parameter as a checkpoint stores it, under pgjax's name and with pgjax's axes."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows start:stop of the first axis, in host memory; a scalar is read whole."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole tensor."""
         ...
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of what `read` returns."""
+        ...
 
-Tensors = Mapping[str, Tensor]
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads rows start:stop of the first axis into host memory; a scalar is read whole."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class InMemory:
-    """An array that is there already."""
+    """A tensor that is an array in host memory."""
 
     array: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array."""
+        """The shape of the array."""
         return self.array.shape
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the array."""
+        """The dtype of the array."""
         return self.array.dtype
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """A view of the rows."""
+        """Returns a view of the rows."""
         return self.array[start:stop] if self.array.ndim else self.array
 
 
 @dataclasses.dataclass(frozen=True)
-class Mapped:
-    """A tensor made from another one, whole."""
+class Transformed:
+    """A tensor that is computed from all of another one.
+
+    Attributes:
+      source: the other tensor.
+      shape: the shape of the result.
+      change: computes the result from the source's array, and keeps its dtype.
+    """
 
     source: Tensor
     shape: tuple[int, ...]
@@ -72,11 +84,11 @@ class Mapped:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the source."""
+        """The dtype of the source."""
         return self.source.dtype
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of the changed array."""
+        """Computes the whole tensor and returns the rows."""
         whole = self.change(self.source.read())
         assert whole.shape == self.shape, (whole.shape, self.shape)
         return whole[start:stop]
@@ -84,24 +96,24 @@ class Mapped:
 
 @dataclasses.dataclass(frozen=True)
 class Stacked:
-    """Layers of equal shape, each stored as a tensor of its own."""
+    """A tensor whose rows are stored as tensors of their own, of equal shape and dtype."""
 
-    layers: Sequence[Tensor]
+    rows: Sequence[Tensor]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[L, …]."""
-        return (len(self.layers), *self.layers[0].shape)
+        """The number of rows, and the shape of one of them."""
+        return (len(self.rows), *self.rows[0].shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the first layer; they agree."""
-        return self.layers[0].dtype
+        """The dtype of every row."""
+        return self.rows[0].dtype
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """The layers asked for, the others are not touched."""
-        layers = self.layers[start:stop]
-        result = aligned((len(layers), *self.shape[1:]), self.dtype)
-        for i, layer in enumerate(layers):
-            result[i] = layer.read()
+        """Reads the rows, and none of the others."""
+        rows = self.rows[start:stop]
+        result = empty_aligned((len(rows), *self.shape[1:]), self.dtype)
+        for i, row in enumerate(rows):
+            result[i] = row.read()
         return result

@@ -1,1 +1,1 @@
-"""Autoregressive generation, given a model's prefill and extend functions."""
+"""Autoregressive generation from a model's prefill and extend functions."""

@@ -1,7 +1,7 @@
-"""Generation as one traced loop: no Python per token, no host in between.
+"""Generation as one traced loop, without Python or the host between two tokens.
 
-A model comes as two functions, `prefill() -> (float32 logits [B,V], cache)` and
-`extend(int32 [B], cache) -> (float32 logits [B,V], cache)`.
+A model is given by two functions, `prefill() -> (float32 logits [B,V], cache)` and
+`extend(tokens int32 [B], cache) -> (float32 logits [B,V], cache)`.
 """
 
 from collections.abc import Callable
@@ -9,41 +9,45 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float32, Int32, Key
 
 from pgjax.decoding.samplers import Sampler
 from pgjax.sharding import by_rows
 
 Cache = Any
-Prefill = Callable[[], tuple[jax.Array, Cache]]
-Extend = Callable[[jax.Array, Cache], tuple[jax.Array, Cache]]
+Prefill = Callable[[], tuple[Float32[jax.Array, "b v"], Cache]]
+Extend = Callable[[Int32[jax.Array, " b"], Cache], tuple[Float32[jax.Array, "b v"], Cache]]
 
 
 class Rules(NamedTuple):
-    """What is the same for every way of decoding.
+    """Conditions that every decoder obeys.
 
-    `keys` [B], a row's draws depend on its own only; `limit` int32, tokens to generate at most;
-    `row_valid` bool [B], nobody waits for the other rows, and they stay blank; `allowed` bool
-    [V], tokens that may be chosen; `stops` bool [V], tokens that end a row, eos among them.
+    Attributes:
+      keys: random keys [B]; the draws of a row depend on its own key only.
+      limit: int32 scalar, the most tokens to generate.
+      row_valid: bool [B]; rows that are False stay blank, and generation does not wait for them.
+      allowed: bool [V], tokens that may be chosen.
+      stops: bool [V], tokens that end a row, eos among them.
     """
 
-    keys: jax.Array
-    limit: jax.Array
-    row_valid: jax.Array
-    allowed: jax.Array
-    stops: jax.Array
+    keys: Key[jax.Array, " b"]
+    limit: Int32[jax.Array, ""]
+    row_valid: Bool[jax.Array, " b"]
+    allowed: Bool[jax.Array, " v"]
+    stops: Bool[jax.Array, " v"]
 
 
 def plain_rules(
-    rows: int, vocab_size: int, *, limit: int, eos_id: int, key: jax.Array | None = None
+    rows: int, vocab_size: int, *, limit: int, eos_id: int, key: Key[jax.Array, ""] | None = None
 ) -> Rules:
-    """Every row counts, every token may be chosen, and eos alone ends a row.
+    """Returns rules by which every row counts, every token may be chosen, and only eos ends a row.
 
     Args:
       rows: B.
       vocab_size: V.
-      limit: tokens to generate at most.
+      limit: the most tokens to generate.
       eos_id: the token that ends a row.
-      key: for all rows; None where nothing is drawn.
+      key: the random key of all rows; None where nothing is drawn.
     """
     keys = jax.random.split(jax.random.key(0) if key is None else key, rows)
     stops = jnp.arange(vocab_size) == eos_id
@@ -51,19 +55,33 @@ def plain_rules(
 
 
 class Generated(NamedTuple):
-    """What was generated; both are 0 after a row's end and in rows that do not count."""
+    """Generated tokens, up to and including the token that ends a row.
 
-    tokens: jax.Array  # int32 [B,T], the token that ends a row included
-    logprobs: jax.Array  # float32 [B,T], of the tokens under the model's own distribution
+    Attributes:
+      tokens: int32 [B,T], 0 after a row's end and in rows that are not valid.
+      logprobs: float32 [B,T], log-probabilities of the tokens under the model's own distribution,
+        0 where `tokens` are blank. Beam search puts an axis of beams after B.
+    """
+
+    tokens: Int32[jax.Array, "*b t"]
+    logprobs: Float32[jax.Array, "*b t"]
 
 
 class State(NamedTuple):
-    """Generation between two tokens."""
+    """The state of generation between two tokens.
 
-    t: jax.Array  # int32, tokens so far
-    token: jax.Array  # int32 [B], the last one
+    Attributes:
+      t: int32 scalar, number of tokens so far.
+      token: int32 [B], the last token of each row.
+      cache: from the model.
+      ended: bool [B], rows that have ended or are not valid.
+      out: the tokens so far.
+    """
+
+    t: Int32[jax.Array, ""]
+    token: Int32[jax.Array, " b"]
     cache: Cache
-    ended: jax.Array  # bool [B]
+    ended: Bool[jax.Array, " b"]
     out: Generated
 
 
@@ -73,18 +91,25 @@ def generate(
     """Generates until every row has ended or is full; to be called under `jax.jit`.
 
     Args:
-      prefill: fills a cache with room for `max_new_tokens`.
-      extend: adds one token to it.
-      rules: see `Rules`.
-      sampler: chooses a token of one row.
-      max_new_tokens: T, of which `rules.limit` are used.
+      prefill: fills a cache with room for `max_new_tokens` tokens.
+      extend: adds one token to the cache.
+      rules: conditions such as the limit and the tokens that end a row.
+      sampler: chooses the next token of one row.
+      max_new_tokens: T, the size of the result, of which at most `rules.limit` tokens are used.
     """
     state = begin(prefill, rules, sampler=sampler, max_new_tokens=max_new_tokens)
     return advance(extend, rules, state, sampler=sampler, until=max_new_tokens).out
 
 
 def begin(prefill: Prefill, rules: Rules, *, sampler: Sampler, max_new_tokens: int) -> State:
-    """The state after the first token."""
+    """Runs the prompts, and returns the state after the first token.
+
+    Args:
+      prefill: fills a cache with room for `max_new_tokens` tokens.
+      rules: conditions such as the tokens that end a row.
+      sampler: chooses the next token of one row.
+      max_new_tokens: T, the size of the result.
+    """
     logits, cache = prefill()
     shape = (logits.shape[0], max_new_tokens)
     out = Generated(jnp.zeros(shape, jnp.int32), jnp.zeros(shape))
@@ -94,7 +119,15 @@ def begin(prefill: Prefill, rules: Rules, *, sampler: Sampler, max_new_tokens: i
 def advance(
     extend: Extend, rules: Rules, state: State, *, sampler: Sampler, until: jax.Array | int
 ) -> State:
-    """Goes on until there are `until` tokens, or every row has ended."""
+    """Continues until there are `until` or `rules.limit` tokens, or every row has ended.
+
+    Args:
+      extend: adds one token to the cache.
+      rules: those that the state began with.
+      state: from `begin` or `advance`.
+      sampler: chooses the next token of one row.
+      until: number of tokens, counted from the first one.
+    """
     until = jnp.minimum(rules.limit, until)
 
     def body(s: State) -> State:

@@ -1,30 +1,44 @@
-"""How the next token of one row is chosen from its logits."""
+"""Samplers, which choose the next token of one row from its logits."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float32, Int32, Key
 
 from pgjax.errors import UserError
 
-_BLOCK = 128  # logits; divides the vocabularies of Gemma
+_BLOCK = 128  # logits of a block; divides the vocabularies of Gemma
 
-Sampler = Callable[[jax.Array, jax.Array], jax.Array]  # (key, float32 [V]) -> int32
+# (key, logits [V]) -> token
+Sampler = Callable[[Key[jax.Array, ""], Float32[jax.Array, " v"]], Int32[jax.Array, ""]]
 
 
-def greedy(key: jax.Array, logits: jax.Array) -> jax.Array:
-    """The most probable token; the key is not used."""
+def greedy(key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"]) -> Int32[jax.Array, ""]:
+    """Chooses the most probable token.
+
+    Args:
+      key: not used.
+      logits: float32 [V].
+
+    Returns:
+      int32 scalar.
+    """
     del key
     if logits.size % _BLOCK:
         return jnp.argmax(logits).astype(jnp.int32)
-    # Maxima are vectorized, and an argmax is not: the best block first, then the best in it.
+    # Compilers vectorize maxima but not an argmax: find the best block, then the best token in it.
     blocks = logits.reshape(-1, _BLOCK)
     i = jnp.argmax(blocks.max(axis=1)).astype(jnp.int32)
     return i * _BLOCK + jnp.argmax(blocks[i]).astype(jnp.int32)
 
 
 def temperature(value: float = 1.0) -> Sampler:
-    """A draw from softmax(logits / value)."""
+    """Returns a sampler that draws from softmax(logits / value).
+
+    Raises:
+      UserError: the temperature is not positive.
+    """
     _check(value > 0, f"temperature({value}): the temperature must be positive")
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
@@ -34,7 +48,11 @@ def temperature(value: float = 1.0) -> Sampler:
 
 
 def top_k(k: float, value: float = 1.0) -> Sampler:
-    """A draw among the k most probable tokens, at a temperature."""
+    """Returns a sampler that draws among the k most probable tokens, at temperature `value`.
+
+    Raises:
+      UserError: k is not a whole number from 1, or the temperature is not positive.
+    """
     _check(k >= 1 and k == int(k), f"top_k({k}, {value}): k must be a whole number from 1")
     _check(value > 0, f"top_k({k}, {value}): the temperature must be positive")
 
@@ -46,11 +64,16 @@ def top_k(k: float, value: float = 1.0) -> Sampler:
 
 
 def nucleus(p: float, value: float = 1.0) -> Sampler:
-    """A draw among the fewest tokens that hold a share p of the probability (arXiv:1904.09751).
+    """Returns a sampler that draws among the fewest tokens with probability p (arXiv:1904.09751).
 
-    The temperature comes first, then the choice of these tokens.
+    Args:
+      p: probability that these tokens have together at least.
+      value: temperature, which is applied before these tokens are chosen.
+
+    Raises:
+      UserError: p is not above 0 and at most 1, or the temperature is not positive.
     """
-    _check(0 < p <= 1, f"nucleus({p}, {value}): p must be in 0..1, not 0")
+    _check(0 < p <= 1, f"nucleus({p}, {value}): p must be above 0 and at most 1")
     _check(value > 0, f"nucleus({p}, {value}): the temperature must be positive")
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
@@ -65,5 +88,5 @@ def nucleus(p: float, value: float = 1.0) -> Sampler:
 
 
 def _check(ok: bool, message: str) -> None:
-    if not ok:  # also for nan
+    if not ok:  # comparisons with nan are False
         raise UserError(f"sampler {message}.")

@@ -1,18 +1,19 @@
-"""Decoding that follows several continuations of each row: beam search, and best of n samples."""
+"""Decoders that follow several continuations of each row: beam search, and best of n samples."""
 
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32
 
 from pgjax.decoding.generate import Cache, Extend, Generated, Prefill, Rules, generate
 from pgjax.decoding.samplers import Sampler
 from pgjax.sharding import by_rows, take_rows
 
-# (cache, int32 [M]) -> cache whose rows are the given rows of the one before. M is a multiple of
-# the batch, and each row comes from where the same share of the batch was, so that none moves.
-Take = Callable[[Cache, jax.Array], Cache]
+# (cache, rows int32 [M]) -> a cache of the given rows. M is a multiple of the batch, and the rows
+# for each device are among those that it holds, so that none moves.
+Take = Callable[[Cache, Int32[jax.Array, " m"]], Cache]
 
 
 def best_of(
@@ -25,7 +26,17 @@ def best_of(
     sampler: Sampler,
     max_new_tokens: int,
 ) -> Generated:
-    """Draws n answers to each row and keeps the one that the model finds most probable."""
+    """Draws n continuations of each row, and returns the one that the model finds most probable.
+
+    Args:
+      prefill: fills a cache with room for `max_new_tokens` tokens.
+      extend: adds one token to the cache.
+      take: takes rows of a cache.
+      rules: conditions such as the limit and the tokens that end a row.
+      n: continuations of each row.
+      sampler: chooses the next token of one row.
+      max_new_tokens: T, the size of the result.
+    """
     b = rules.row_valid.shape[0]
     rows = jnp.repeat(jnp.arange(b, dtype=jnp.int32), n)
 
@@ -50,15 +61,23 @@ def beam_search(
     beams: int,
     max_new_tokens: int,
 ) -> Generated:
-    """Beam search over whole answers, without a length penalty, as big_vision does it.
+    """Searches for the most probable continuation by beams, as big_vision does.
 
-    After every token each beam is also tried as a finished answer; the best one so far is kept,
-    and the beams go on with tokens that do not end. Log-probabilities only fall, so the search is
-    over when no beam is as probable as the finished answer. An answer always ends within the
-    limit.
+    There is no length penalty. After every token each beam is also tried as a finished
+    continuation. The best finished one so far is kept, and the beams go on with tokens that do not
+    end them. Log-probabilities only fall, so the search is over when no beam is as probable as the
+    best finished continuation. A continuation always ends within the limit.
+
+    Args:
+      prefill: fills a cache with room for `max_new_tokens` tokens.
+      extend: adds one token to the cache.
+      take: takes rows of a cache.
+      rules: conditions such as the limit and the tokens that end a row.
+      beams: number of beams of each row.
+      max_new_tokens: T, the size of the result.
 
     Returns:
-      The best finished answer of each row.
+      The best finished continuation of each row.
     """
     logits, cache = prefill()
     b, vocab = logits.shape
@@ -68,7 +87,7 @@ def beam_search(
         jnp.zeros((b, beams, max_new_tokens), jnp.int32), jnp.zeros((b, beams, max_new_tokens))
     )
     best = (jnp.where(rules.row_valid, -jnp.inf, 0.0), jax.tree.map(lambda x: x[:, 0], blank))
-    # Beams are alike at first; only one of them may go on.
+    # All beams of a row are equal at first, so only one of them may continue.
     scores = jnp.where(jnp.arange(beams)[None] == 0, 0.0, jnp.full((b, beams), -jnp.inf))
 
     def step(t, logits, scores, seqs, best):
@@ -100,7 +119,7 @@ def beam_search(
 
 
 def _better(t, finished, logprobs, seqs: Generated, best):
-    """Replaces each row's best answer where a beam finishes more probable than it."""
+    """Replaces each row's best finished continuation where a beam finishes with a higher score."""
     b, _, vocab = finished.shape
     flat = jnp.argmax(finished.reshape(b, -1), axis=1)
     score = jnp.take_along_axis(finished.reshape(b, -1), flat[:, None], axis=1)
@@ -114,7 +133,7 @@ def _better(t, finished, logprobs, seqs: Generated, best):
 
 
 def _append(t, seqs: Generated, parent, token, logprob) -> Generated:
-    """Sequences [B,K,T] of the parents [B,M], with a token more at t."""
+    """Returns the sequences [B,M,T] of the parents [B,M], with one more token at t."""
     tokens, logprobs = (jnp.take_along_axis(x, parent[:, :, None], axis=1) for x in seqs)
     return Generated(
         jax.lax.dynamic_update_slice_in_dim(tokens, token[:, :, None], t, axis=2),

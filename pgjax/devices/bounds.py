@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from pgjax.devices.data_sheets import Rates
 from pgjax.devices.program_cost import Cost
-from pgjax.devices.table import Rates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from pgjax.devices.table import Device, Gpu, Tpu, tpu_topology
+from pgjax.devices.data_sheets import Device, Gpu, Tpu, tpu_topology
 from pgjax.errors import UserError
 
 _GPUS_OF_A_HOST = 8

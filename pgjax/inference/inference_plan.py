@@ -18,8 +18,8 @@ from pgjax.checkpoints.sources import find_released, open_checkpoint
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import Figures, figures
+from pgjax.devices.data_sheets import Device
 from pgjax.devices.precision import AUTO, resolved
-from pgjax.devices.table import Device
 from pgjax.devices.targets import target_devices
 from pgjax.inference.batch_size import PROMPT
 from pgjax.inference.lengths import compiled_length

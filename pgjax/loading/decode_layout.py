@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from pgjax.checkpoints.load import put_transposed
+from pgjax.checkpoints.placement import put_transposed
 from pgjax.loading.quantize_on_load import (
     DECODER_LAYERS,
     abstract_param,

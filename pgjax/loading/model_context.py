@@ -37,7 +37,7 @@ class ShardedModel:
     def traced(self) -> contextlib.AbstractContextManager[None]:
         """The context in which functions of the model are traced."""
         spec = self.shardings["llm/embedder/input_embedding"].spec
-        return sharding.use_mesh(self.mesh, table_by_feature="data" in spec[1:])
+        return sharding.use_mesh(self.mesh, embedding_by_feature="data" in spec[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ import jax
 
 from pgjax import trees
 from pgjax.checkpoints import sources
-from pgjax.checkpoints.load import load, resampled
+from pgjax.checkpoints.fitting import fit_to_model
+from pgjax.checkpoints.placement import place
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
 from pgjax.checkpoints.sources import Checkpoint
 from pgjax.errors import UserError
@@ -153,13 +154,12 @@ class _Loader:
         _check_adapters(what, lora, self.context)
         new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
         wanted = {name: t for name, t in wanted.items() if name not in new}
-        tensors = dict(resampled(tensors, wanted, what))
-        trees.check_same(wanted, tensors, what=what)
+        tensors = fit_to_model(tensors, wanted, what=what)
         made = self._random(new, self.context.config["seed"]) if new else {}
         made = to_decode_layout(made) | made if self.decode_layout else made
         converted = self._convert(tensors, wanted)  # takes out what it converts
         rest = {name: wanted[name] for name in tensors}
-        return {**converted, **load(tensors, rest, what=what), **made}
+        return {**converted, **place(tensors, rest), **made}
 
     def _convert(
         self, values: dict[str, Any], targets: Mapping[str, jax.ShapeDtypeStruct] | None

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from pgjax.checkpoints.load import put
+from pgjax.checkpoints.placement import put
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.console import gib
 from pgjax.errors import note

@@ -1,17 +1,13 @@
-"""Means of per-example scores, over any number of processes."""
+"""Means of per-example scores."""
 
 import collections
-import json
 
 
 class Mean:
-    """The mean of every key over the examples that have it.
+    """The mean of every score over the examples that have it."""
 
-    Each process adds its own examples and sends `to_json()`; whoever merges them all has the same
-    result as one process with all examples, up to rounding.
-    """
-
-    def __init__(self):
+    def __init__(self) -> None:
+        """Starts without examples."""
         self._sums: dict[str, float] = collections.defaultdict(float)
         self._counts: dict[str, int] = collections.defaultdict(int)
 
@@ -21,20 +17,10 @@ class Mean:
             self._sums[key] += float(value)
             self._counts[key] += 1
 
-    def merge(self, text: str) -> None:
-        """Adds the examples of another `Mean`, given its `to_json()`."""
-        for key, (total, count) in json.loads(text).items():
-            self._sums[key] += total
-            self._counts[key] += count
-
-    def to_json(self) -> str:
-        """Sums and counts as JSON, `{key: [sum, count]}`."""
-        return json.dumps({key: [self._sums[key], self._counts[key]] for key in self._sums})
-
     def counts(self) -> dict[str, int]:
-        """Over how many examples each key is averaged, sorted by key."""
+        """Returns the number of examples that each score is averaged over, sorted by name."""
         return dict(sorted(self._counts.items()))
 
     def result(self) -> dict[str, float]:
-        """The means, sorted by key."""
+        """Returns the means, sorted by name."""
         return {key: self._sums[key] / self._counts[key] for key in sorted(self._sums)}

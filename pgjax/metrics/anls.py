@@ -1,15 +1,15 @@
-"""ANLS: average normalised Levenshtein similarity, for answers read from documents and scenes.
+"""ANLS (average normalised Levenshtein similarity) of answers read from documents and scenes.
 
-Biten et al., "Scene Text Visual Question Answering" (arXiv:1905.13648), eq. 1: with the distance NL
-between prediction and reference, divided by the longer one's length, an answer scores 1 − NL if
-NL < ½ and else 0; the best of its references counts.
+Equation 1 of Biten et al., "Scene Text Visual Question Answering" (arXiv:1905.13648): let NL be the
+edit distance between prediction and reference, divided by the length of the longer one. An answer
+scores 1 − NL if NL < ½, and 0 otherwise. The reference with the highest score counts.
 """
 
 from pgjax.metrics.exact_match import references
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: insertions, deletions and substitutions of one character."""
+    """Returns the Levenshtein distance in single-character insertions, deletions, substitutions."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         diagonal, row[0] = row[0], i
@@ -19,21 +19,21 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def similarity(a: str, b: str) -> float:
-    """1 − NL in ½..1, or 0 from NL = ½ on."""
+    """Returns 1 − NL, which is above ½, or 0 if NL is at least ½ (see the module)."""
     distance = edit_distance(a, b) / max(len(a), len(b), 1)
     return 1 - distance if distance < 0.5 else 0.0
 
 
 def anls(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
-    """Scores an answer that may contain small errors of reading.
+    """Scores an answer that may contain small reading errors.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` (the best counts), or `suffix`.
-      lower: compare in lower case.
+      prediction: the decoded answer.
+      meta: holds the references: `answers` (the best match counts), or `suffix`.
+      lower: whether to ignore case.
 
     Returns:
-      `anls` in 0..1; nothing for an example without references.
+      `anls` in 0..1, or an empty dict for an example without references.
     """
     answers = references(meta)
     if not answers:

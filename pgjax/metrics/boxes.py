@@ -1,14 +1,14 @@
-"""Intersection over union (Jaccard index) of boxes that a model names by location tokens."""
+"""Intersection over union (IoU, Jaccard index) of boxes given as location tokens."""
 
 from collections.abc import Sequence
 
 from pgjax.text.locations import parse_boxes
 
-RIGHT = 0.5  # A box counts as found from this IoU on, as in PASCAL VOC and RefCOCO.
+RIGHT = 0.5  # A box is right if its IoU is at least this, as in PASCAL VOC and RefCOCO.
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (y0, x0, y1, x1) in the same unit; 0 without area."""
+    """Returns the IoU of two boxes (y0, x0, y1, x1) in one unit; it is 0 if neither has an area."""
     height = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
     width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
     union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - height * width
@@ -16,14 +16,15 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def box_iou(prediction: str, meta: dict) -> dict[str, float]:
-    """Scores the first box of an answer about a single object.
+    """Scores the first box in an answer about a single object.
 
     Args:
-      prediction: decoded answer with location tokens.
-      meta: `boxes` [N, 4], (y0, x0, y1, x1) in 0..1; the first is the reference.
+      prediction: the decoded answer with location tokens.
+      meta: holds `boxes` [N, 4], (y0, x0, y1, x1) in 0..1; the first one is the reference.
 
     Returns:
-      `iou` in 0..1, 0 for an answer without a valid box; `acc` 1.0 where iou >= 0.5 (acc@0.5).
+      `iou` in 0..1, which is 0 for an answer without a valid box, and `acc`, which is 1.0 if
+      iou >= 0.5 (acc@0.5) and 0.0 otherwise.
     """
     predicted = parse_boxes(prediction)
     score = iou(predicted[0][:4], meta["boxes"][0]) if predicted else 0.0
@@ -31,17 +32,18 @@ def box_iou(prediction: str, meta: dict) -> dict[str, float]:
 
 
 def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
-    """Scores all boxes of an answer about all objects of a kind, in any order.
+    """Scores all boxes in an answer about all objects of one kind, in any order.
 
-    Predicted and reference boxes are paired greedily, best IoU first.
+    Predicted and reference boxes are paired greedily, in descending order of IoU.
 
     Args:
-      prediction: decoded answer with location tokens.
-      meta: `boxes` [N, 4], (y0, x0, y1, x1) in 0..1.
+      prediction: the decoded answer with location tokens.
+      meta: holds the reference `boxes` [N, 4], (y0, x0, y1, x1) in 0..1.
 
     Returns:
-      `iou`: the sum over pairs divided by the larger number of boxes, so that missing and invented
-      ones count as 0; `acc` 1.0 where the numbers agree and every pair has iou >= 0.5.
+      `iou`, the sum of the pairs' IoU divided by the larger number of boxes, so that missing and
+      invented boxes count as 0; and `acc`, which is 1.0 if the numbers of boxes agree and every
+      pair has iou >= 0.5, and 0.0 otherwise.
     """
     predicted = [box[:4] for box in parse_boxes(prediction)]
     expected = list(meta["boxes"])
@@ -52,7 +54,9 @@ def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
         ((iou(p, e), i, j) for i, p in enumerate(predicted) for j, e in enumerate(expected)),
         reverse=True,
     )
-    scores, used_i, used_j = [], set(), set()
+    scores: list[float] = []
+    used_i: set[int] = set()
+    used_j: set[int] = set()
     for score, i, j in pairs:
         if i not in used_i and j not in used_j:
             used_i.add(i)

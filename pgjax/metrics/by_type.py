@@ -1,4 +1,4 @@
-"""The mean over types of questions, languages or splits, each with its own accuracy."""
+"""Accuracy averaged over types of questions, languages or splits."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -8,7 +8,7 @@ from pgjax.metrics.exact_match import exact_match
 from pgjax.metrics.relaxed import relaxed_accuracy
 from pgjax.metrics.vqa import vqa_accuracy
 
-# Per-example metrics whose `acc` it takes the mean of.
+# The per-example metrics whose `acc` can be averaged.
 ACCURACIES: dict[str, Callable[..., dict[str, float]]] = {
     "exact_match": exact_match,
     "relaxed_accuracy": relaxed_accuracy,
@@ -24,37 +24,39 @@ def accuracy_by_type(
     metric: str = "exact_match",
     lower: bool = False,
 ) -> dict[str, float]:
-    """Accuracy per type and their mean, in which every type weighs the same.
+    """Computes the accuracy of each type and their mean, in which every type weighs the same.
 
-    RSVQA (Lobry et al., arXiv:2003.07333): the published score is that of comparisons and presence,
-    exclude=("count", "rural_urban") at low resolution and exclude=("count", "area") at high. xGQA
-    and MaRVL: key="language".
-    ChartQA: the mean over its two kinds of questions, metric="relaxed_accuracy".
+    The published score of RSVQA (Lobry et al., arXiv:2003.07333) is the mean over comparisons and
+    presence: exclude=("count", "rural_urban") at low resolution, exclude=("count", "area") at high
+    resolution. xGQA and MaRVL use key="language". ChartQA averages over its two kinds of questions
+    with metric="relaxed_accuracy".
 
     Args:
-      records: `prediction`, `answers` or `suffix`, and the type.
-      key: where a record names its type; any values may occur.
-      exclude: types to leave out of the mean; they are listed all the same.
-      metric: per-example metric, one of `ACCURACIES`.
-      lower: compare in lower case.
+      records: each holds `prediction`, `answers` or `suffix`, and its type. Records without
+        references are skipped; each of the others gets its accuracy as `acc_all` in its `scores`.
+      key: the key under which a record names its type; any values may occur.
+      exclude: types that are left out of the mean, but still listed.
+      metric: the per-example metric, one of `ACCURACIES`.
+      lower: whether to ignore case.
 
     Returns:
-      `acc`, the mean over types; `acc/<type>` for each; and `acc_all`, that over records, to
-      whose `scores` it is added. Records without references are not counted.
+      `acc`, the mean over types; `acc/<type>` for each type; and `acc_all`, the mean over records.
 
     Raises:
-      UserError: an unknown metric.
-      DataError: a record without its type, or no type that counts.
+      UserError: the metric is unknown.
+      DataError: a record does not name its type, or no type is left to average over.
     """
     if metric not in ACCURACIES:
         raise UserError(
-            f"accuracy_by_type has no metric {metric!r}, expected one of {[*ACCURACIES]}."
+            f"The metric accuracy_by_type cannot average {metric!r}, expected one of "
+            f"{[*ACCURACIES]}."
         )
     mean = Mean()
     for record in records:
         if key not in record:
             raise DataError(
-                f"metric accuracy_by_type expects the key {key!r}, the example has {list(record)}"
+                f"The metric accuracy_by_type needs the key {key!r}, but the example has "
+                f"{list(record)}."
             )
         if scores := ACCURACIES[metric](record["prediction"], record, lower=lower):
             record.setdefault("scores", {})["acc_all"] = scores["acc"]
@@ -64,7 +66,7 @@ def accuracy_by_type(
     counted = [v for k, v in result.items() if k.startswith("acc/") and k not in left_out]
     if not counted:
         raise DataError(
-            f"accuracy_by_type: no labelled record of a {key} other than {list(exclude)} "
-            f"among {len(records)}"
+            f"The metric accuracy_by_type found no labelled record with a {key} other than "
+            f"{list(exclude)} among {len(records)}."
         )
     return {"acc": sum(counted) / len(counted), **result}

@@ -1,4 +1,4 @@
-"""Scores of captions over a corpus: CIDEr-D and BLEU; others through pycocoevalcap."""
+"""Caption scores over a corpus: CIDEr-D, BLEU, and what pycocoevalcap computes."""
 
 import importlib
 import importlib.util
@@ -14,12 +14,13 @@ from pgjax.metrics.ptb import ptb_tokenize
 
 
 def split_tokenize(captions: Sequence[str]) -> list[str]:
-    """Lower case, words by white space alone, punctuation included."""
+    """Lowercases captions and splits them at white space alone, which keeps punctuation."""
     return [" ".join(caption.lower().split()) for caption in captions]
 
 
-# captions -> as many strings of words joined by spaces
-TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
+# Takes captions and returns, for each, its words joined by single spaces.
+CaptionTokenizer = Callable[[Sequence[str]], list[str]]
+TOKENIZERS: dict[str, CaptionTokenizer] = {
     "ptb": ptb_tokenize,
     "multilingual": multilingual_tokenize,
     "split": split_tokenize,
@@ -34,32 +35,35 @@ def cider(
     key: str = "",
     apart: str = "en",
 ) -> dict[str, float]:
-    """CIDEr-D of captions (Vedantam et al., arXiv:1411.5726), as coco-caption computes it.
+    """Computes CIDEr-D (Vedantam et al., arXiv:1411.5726) as coco-caption does.
 
-    Published scores are 100 times this.
+    Published scores are 100 times these values.
 
     Args:
-      records: `prediction`, and what people wrote in `answers` (or `suffix`); one record an image.
-        Records without references are not counted.
-      tokenizer: "ptb", coco-caption's, also for languages other than English in the published
-        code; "multilingual"; or "split", lower case and white space.
-      bleu: BLEU as well.
-      key: where a record names its language or set. Each is a corpus of its own, and the result
-        their mean: COCO-35L and XM3600 with key="language".
-      apart: one of these values, which the published means over 34 and 35 languages leave out.
+      records: one per image; each holds `prediction`, and the human captions in `answers` (or
+        `suffix`). Records without references are skipped; each of the others gets its own `cider`
+        in its `scores`, and the mean of these is the score of the corpus.
+      tokenizer: "ptb" is coco-caption's English tokenizer, which published code uses for all
+        languages; "multilingual" fits all languages; "split" splits at white space.
+      bleu: whether to compute BLEU as well.
+      key: the key under which a record names its language or set. Each value is a corpus of its
+        own, and the result is their mean: COCO-35L and XM3600 use key="language".
+      apart: a value of `key` that the published means over 34 and 35 languages leave out.
 
     Returns:
-      `cider` in 0..10, with bleu `bleu1` … `bleu4` in 0..1; with a key also `cider/<value>` for
-      each, and `cider/avg<number>`, the mean over those others than `apart`, if that is one of
-      them. A record's own `cider`, whose mean is that of its corpus, goes to its `scores`.
+      `cider` in 0..10, and with `bleu` also `bleu1` to `bleu4` in 0..1. With `key` there is also
+      `cider/<value>` for each value, and, if `apart` is one of them, `cider/avg<N>`, the mean over
+      the N others.
 
     Raises:
-      UserError: an unknown tokenizer.
-      DataError: a record without its `key`, or no labelled one.
+      UserError: the tokenizer is unknown.
+      DataError: a record lacks its `key`, or no record has references.
     """
     if tokenizer not in TOKENIZERS:
-        raise UserError(f"cider has no tokenizer {tokenizer!r}, expected one of {[*TOKENIZERS]}.")
-    corpora = _corpora(records, key)
+        raise UserError(
+            f"The metric cider has no tokenizer {tokenizer!r}, expected one of {[*TOKENIZERS]}."
+        )
+    corpora = _corpora(records, key, "cider")
     scores = {value: _score(corpus, TOKENIZERS[tokenizer], bleu) for value, corpus in corpora}
     result = _means(scores.values())
     if key:
@@ -70,26 +74,32 @@ def cider(
 
 
 def _means(scores: Collection[dict[str, float]]) -> dict[str, float]:
-    """The mean of each score."""
+    """Averages each score over the corpora."""
     names = next(iter(scores))
     return {name: sum(each[name] for each in scores) / len(scores) for name in names}
 
 
-def _corpora(records: Sequence[dict], key: str) -> list[tuple[str, list[dict]]]:
+def _corpora(records: Sequence[dict], key: str, metric: str) -> list[tuple[str, list[dict]]]:
+    """Groups the records that have references by `key`; without a key they form one corpus."""
     corpora: dict[str, list[dict]] = {}
     for record in records:
         if key and key not in record:
-            raise DataError(f"metric cider expects the key {key!r}, the example has {list(record)}")
+            raise DataError(
+                f"The metric {metric} needs the key {key!r}, but the example has {list(record)}."
+            )
         if references(record):
             corpora.setdefault(str(record[key]) if key else "", []).append(record)
     if not corpora:
-        raise DataError(f"metric cider: none of {len(records)} records has references")
+        raise DataError(
+            f"The metric {metric} needs references, but none of {len(records)} records has any."
+        )
     return list(corpora.items())
 
 
-def _score(records: list[dict], tokenize: Callable, bleu: bool) -> dict[str, float]:
-    candidates, texts = tokenized(records, tokenize)
-    candidates = [text.split() for text in candidates]
+def _score(records: list[dict], tokenize: CaptionTokenizer, bleu: bool) -> dict[str, float]:
+    """Scores one corpus, and adds its `cider` to the `scores` of each record."""
+    predictions, texts = tokenized(records, tokenize)
+    candidates = [text.split() for text in predictions]
     truths = [[text.split() for text in each] for each in texts]
     values = cider_d(candidates, truths)
     for record, value in zip(records, values, strict=True):
@@ -101,9 +111,9 @@ def _score(records: list[dict], tokenize: Callable, bleu: bool) -> dict[str, flo
 
 
 def tokenized(
-    records: Sequence[dict], tokenize: Callable[[Sequence[str]], list[str]]
+    records: Sequence[dict], tokenize: CaptionTokenizer
 ) -> tuple[list[str], list[list[str]]]:
-    """The predictions of records, and the references of each, as words joined by spaces."""
+    """Returns the predictions [N] and the references [N][…] of records, tokenized."""
     groups = [references(record) for record in records]
     flat = iter(tokenize([text for group in groups for text in group]))
     return (
@@ -112,7 +122,7 @@ def tokenized(
     )
 
 
-# What pycocoevalcap computes with Java or on its own: its module, and its class.
+# Scores that pycocoevalcap computes, by its module and class.
 _COCO = {
     "meteor": ("pycocoevalcap.meteor.meteor", "Meteor"),
     "rouge_l": ("pycocoevalcap.rouge.rouge", "Rouge"),
@@ -123,30 +133,35 @@ _COCO = {
 def coco_caption(
     records: Sequence[dict], *, metrics: Sequence[str] = ("meteor", "rouge_l")
 ) -> dict[str, float]:
-    """METEOR, ROUGE-L and SPICE of captions, computed by pycocoevalcap.
+    """Computes METEOR, ROUGE-L and SPICE of captions by pycocoevalcap.
 
     Args:
-      records: as for `cider`.
-      metrics: some of meteor (needs Java), rouge_l, spice (needs Java, and models that it downloads
-        on first use).
+      records: one per image; each holds `prediction`, and the human captions in `answers` (or
+        `suffix`). Records without references are skipped.
+      metrics: any of "meteor" (needs Java), "rouge_l", and "spice" (needs Java, and models that it
+        downloads on first use).
 
     Returns:
-      Each in 0..1.
+      Each of the metrics, in 0..1.
 
     Raises:
-      UserError: an unknown metric; pycocoevalcap or Java is not installed.
-      DataError: no labelled record.
+      UserError: a metric is unknown, or pycocoevalcap or Java is not installed.
+      DataError: no record has references.
     """
     if unknown := [name for name in metrics if name not in _COCO]:
-        raise UserError(f"coco_caption has no metric {unknown}, expected some of {[*_COCO]}.")
+        raise UserError(
+            f"The metric coco_caption cannot compute {unknown}, expected some of {[*_COCO]}."
+        )
     if importlib.util.find_spec("pycocoevalcap") is None:
         raise UserError(
-            "metric coco_caption needs pycocoevalcap: pip install -e '.[captions]'; CIDEr and BLEU "
-            "(metric cider) need neither it nor Java."
+            "The metric coco_caption needs pycocoevalcap: run pip install pycocoevalcap. CIDEr and "
+            "BLEU (metric cider) need neither it nor Java."
         )
     if set(metrics) & {"meteor", "spice"} and shutil.which("java") is None:
-        raise UserError("metric coco_caption: meteor and spice need Java, found no 'java' to run.")
-    [(_, labelled)] = _corpora(records, "")
+        raise UserError(
+            "The metrics meteor and spice need Java, but there is no program 'java' on the path."
+        )
+    [(_, labelled)] = _corpora(records, "", "coco_caption")
     candidates, truths = tokenized(labelled, ptb_tokenize)
     res = {i: [text] for i, text in enumerate(candidates)}
     gts = dict(enumerate(truths))

@@ -1,4 +1,4 @@
-"""Questions with a closed set of answers: multiple choice, ScienceQA, POPE, MMVP."""
+"""Scores of questions with a closed set of answers: multiple choice, ScienceQA, POPE and MMVP."""
 
 import collections
 import re
@@ -13,17 +13,18 @@ _LETTER = re.compile(r"the answer is ([a-z])\.", re.IGNORECASE | re.ASCII)
 def multiple_choice(
     prediction: str, meta: dict, *, lower: bool = False, key: str = "choices"
 ) -> dict[str, float]:
-    """Whether the right option was named (AI2D, A-OKVQA multiple choice).
+    """Checks whether an answer is the right option (AI2D, A-OKVQA multiple choice).
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` or `suffix`, the text of the right option; and the options offered, if known.
-      lower: compare in lower case.
-      key: where `meta` has the options.
+      prediction: the decoded answer.
+      meta: holds the text of the right option as `answers` or `suffix`, and, if known, the texts of
+        all options under `key`.
+      lower: whether to ignore case.
+      key: the key of the options in `meta`.
 
     Returns:
-      `acc` 0.0 or 1.0, and where the options are known `valid`, whether the answer is one of them;
-      nothing for an example without references.
+      `acc`, 0.0 or 1.0, and, if the options are known, `valid`, which is 1.0 if the answer is one
+      of them; or an empty dict for an example without references.
     """
     scores = exact_match(prediction, meta, lower=lower)
     if scores and key in meta:
@@ -32,24 +33,24 @@ def multiple_choice(
 
 
 def answer_letter(text: str) -> str | None:
-    """The letter, in lower case, of a text that begins "The answer is X."; None for other text."""
+    """Returns the letter X in lower case if a text begins with "The answer is X.", or else None."""
     match = _LETTER.match(text)
     return match[1].lower() if match else None
 
 
 def science_qa(prediction: str, meta: dict) -> dict[str, float]:
-    """Whether the letter in "The answer is X." is right.
+    """Checks the letter in an answer of the form "The answer is X.".
 
-    An answer without one is wrong, whatever the reference is; the reference implementation of this
-    benchmark calls two unreadable texts equal.
+    An answer without a letter is wrong, whatever the reference is. The benchmark's own code, in
+    contrast, takes two texts without a letter for equal.
 
     Args:
-      prediction: decoded answer.
-      meta: `suffix` or `answers`, in the same words.
+      prediction: the decoded answer.
+      meta: holds the reference in the same form, as `suffix` or `answers`.
 
     Returns:
-      `acc` 0.0 or 1.0, and `parsed`, whether the answer has a letter; nothing for an example
-      without references.
+      `acc`, 0.0 or 1.0, and `parsed`, which is 1.0 if the answer has a letter; or an empty dict for
+      an example without references.
     """
     answers = references(meta)
     if not answers:
@@ -60,28 +61,32 @@ def science_qa(prediction: str, meta: dict) -> dict[str, float]:
 
 
 def pope(records: Sequence[dict]) -> dict[str, float]:
-    """Yes or no questions about objects that may not be there (Li et al., arXiv:2305.10355).
+    """Scores yes-or-no questions about objects that may be absent (Li et al., arXiv:2305.10355).
 
-    "Yes" is the positive class. An answer that is neither yes nor no, in any case but to the
-    letter, is wrong and counts as neither.
+    "Yes" is the positive class. Case is ignored. An answer that is not exactly "yes" or "no" is
+    wrong and counts as neither.
 
     Args:
-      records: `prediction`, and the reference "yes" or "no" in `suffix` or `answers`; records
-        without references are not counted.
+      records: each holds `prediction`, and the reference "yes" or "no" in `suffix` or `answers`.
+        Records without references are skipped; each of the others gets its own `acc` and `valid`
+        in its `scores`.
 
     Returns:
-      `acc`, `precision`, `recall`, `f1`, `yes_rate` (answers that are yes), and `valid` (answers
-      that are yes or no), each in 0..1. Each record's own `acc` and `valid` go to its `scores`.
+      `acc`, `precision`, `recall`, `f1`, `yes_rate` (the share of answers that are "yes"), and
+      `valid` (the share that are "yes" or "no"), each in 0..1.
 
     Raises:
-      DataError: a reference that is neither yes nor no.
+      DataError: a reference is neither "yes" nor "no".
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for record in records:
         for reference in references(record)[:1]:
             expected, got = reference.strip().lower(), record["prediction"].lower()
             if expected not in ("yes", "no"):
-                raise DataError(f"metric pope expects 'yes' or 'no' to score against, {record}")
+                raise DataError(
+                    f"The metric pope needs the reference 'yes' or 'no', got {reference!r} in the "
+                    f"record {record}."
+                )
             pairs.append((got, expected))
             record.setdefault("scores", {}).update(
                 acc=float(got == expected), valid=float(got in ("yes", "no"))
@@ -100,31 +105,39 @@ def pope(records: Sequence[dict]) -> dict[str, float]:
 
 
 def mmvp(records: Sequence[dict], *, key: str = "pair", lower: bool = True) -> dict[str, float]:
-    """Paired accuracy: both questions of a pair of pictures right (Tong et al., arXiv:2401.06209).
+    """Computes the accuracy over pairs of questions (Tong et al., arXiv:2401.06209).
+
+    A pair is right if both of its questions are answered right.
 
     Args:
-      records: `prediction`, `suffix` or `answers`, and which pair the question belongs to.
-      key: where a record names its pair.
-      lower: compare in lower case.
+      records: each holds `prediction`, `suffix` or `answers`, and the name of its pair. Records
+        without references are skipped; each of the others gets its own accuracy as `acc_single` in
+        its `scores`.
+      key: the key under which a record names its pair.
+      lower: whether to ignore case.
 
     Returns:
-      `acc`, the share of pairs with both answers right; `acc_single`, that of single questions; and
-      `pairs`, how many there were. A question whose partner is missing counts as no pair. Each
-      record's own `acc_single` goes to its `scores`.
+      `acc`, the share of pairs that are right; `acc_single`, the share of single questions that are
+      right; and `pairs`, the number of pairs. A question without its partner is in no pair.
 
     Raises:
-      DataError: a record without its pair, or a pair of more than two.
+      DataError: a record does not name its pair, or a pair has more than two questions.
     """
-    pairs = collections.defaultdict(list)
+    pairs: dict[str, list[float]] = collections.defaultdict(list)
     for record in records:
         if key not in record:
-            raise DataError(f"metric mmvp expects the key {key!r}, the example has {list(record)}")
+            raise DataError(
+                f"The metric mmvp needs the key {key!r}, but the example has {list(record)}."
+            )
         if scores := exact_match(record["prediction"], record, lower=lower):
             record.setdefault("scores", {})["acc_single"] = scores["acc"]
             pairs[record[key]].append(scores["acc"])
     for name, scores in pairs.items():
         if len(scores) > 2:
-            raise DataError(f"metric mmvp: pair {name!r} has {len(scores)} questions, expected 2")
+            raise DataError(
+                f"The metric mmvp needs pairs of 2 questions, but the pair {name!r} has "
+                f"{len(scores)}."
+            )
     whole = [min(scores) for scores in pairs.values() if len(scores) == 2]
     single = [score for scores in pairs.values() for score in scores]
     return {

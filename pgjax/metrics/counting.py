@@ -1,7 +1,8 @@
-"""Counting: answers that are numbers, in digits or words.
+"""Scores of counting questions, whose answers are numbers in digits or words.
 
-TallyQA (Acharya et al., arXiv:1810.12440) tells simple questions ("How many dogs?") from complex
-ones ("How many dogs are eating?"); CountBenchQA (Beyer et al., arXiv:2407.07726) has one kind.
+TallyQA (Acharya et al., arXiv:1810.12440) distinguishes simple questions ("How many dogs?") from
+complex ones ("How many dogs are eating?"). CountBenchQA (Beyer et al., arXiv:2407.07726) has only
+one kind.
 """
 
 from pgjax.metrics.exact_match import references
@@ -12,21 +13,22 @@ _DIGITS = {"none": "0", **{word: str(i) for i, word in enumerate(_WORDS.split())
 
 
 def in_digits(text: str) -> str:
-    """Lower case, and a number word up to twenty (or "none") as digits; other text as it is."""
+    """Returns a number word up to "twenty" (or "none") as digits, and other text in lower case."""
     text = text.lower()
     return _DIGITS.get(text, text)
 
 
 def counting(prediction: str, meta: dict) -> dict[str, float]:
-    """Whether the number is right.
+    """Checks whether an answer is the right number.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` (any of them counts), or `suffix`.
+      prediction: the decoded answer.
+      meta: holds the references: `answers` (a match with any of them counts), or `suffix`.
 
     Returns:
-      `acc` 0.0 or 1.0, the same as `acc/count_<reference>` for a reference that is a number, and
-      `valid`, whether the answer is a number at all; nothing for an example without references.
+      `acc`, 0.0 or 1.0; the same value as `acc/count_<reference>` if the reference is a number; and
+      `valid`, which is 1.0 if the answer is a number. The dict is empty for an example without
+      references.
     """
     answers = [in_digits(answer) for answer in references(meta)]
     if not answers:
@@ -39,16 +41,16 @@ def counting(prediction: str, meta: dict) -> dict[str, float]:
 
 
 def tallyqa(prediction: str, meta: dict) -> dict[str, float]:
-    """As `counting`, with simple and complex questions apart.
+    """Scores as `counting` does, and separates simple from complex questions.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` or `suffix`; `issimple` 1 or 0, other values and questions without the key
-        are neither.
+      prediction: the decoded answer.
+      meta: holds `answers` or `suffix`, and `issimple`, which is 1 for a simple and 0 for a complex
+        question; a question without the key, or with another value, is neither.
 
     Returns:
-      What `counting` returns, and the same `acc` as `acc/simple` or `acc/complex`.
+      The scores of `counting`, and `acc` once more as `acc/simple` or `acc/complex`.
     """
     scores = counting(prediction, meta)
-    kind = {1: "simple", 0: "complex"}.get(meta.get("issimple"))
+    kind = {1: "simple", 0: "complex"}.get(meta.get("issimple", -1))
     return scores | ({f"acc/{kind}": scores["acc"]} if scores and kind else {})

@@ -1,37 +1,40 @@
-"""Exact match: does the answer equal a reference?"""
+"""Exact match of an answer with a reference."""
 
 from pgjax.errors import DataError
 
 
 def references(meta: dict) -> list[str]:
-    """The reference texts of an example: `answers` where it has the key, else `[suffix]`.
+    """Returns the reference texts of an example: its `answers` if it has any, or `[suffix]`.
 
     Raises:
-      DataError: it has neither.
+      DataError: the example has neither key.
     """
     if "answers" in meta:
         return list(meta["answers"])
     if "suffix" in meta:
         return [meta["suffix"]]
-    raise DataError(f"Expected 'answers' or 'suffix' to score against, got {sorted(meta)}.")
+    raise DataError(
+        f"A metric needs the key 'answers' or 'suffix' to score against, but the example has "
+        f"{sorted(meta)}."
+    )
 
 
 def exact_match(
     prediction: str, meta: dict, *, lower: bool = False, strip: bool = True
 ) -> dict[str, float]:
-    """Whether the prediction equals one of the references.
+    """Checks whether an answer equals one of its references.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` (any of them counts), or `suffix`.
-      lower: compare in lower case.
-      strip: ignore white space at both ends.
+      prediction: the decoded answer.
+      meta: holds the references: `answers` (a match with any of them counts), or `suffix`.
+      lower: whether to ignore case.
+      strip: whether to ignore white space at both ends.
 
     Returns:
-      `acc` 0.0 or 1.0; nothing for an example without references.
+      `acc`, 0.0 or 1.0, or an empty dict for an example without references.
     """
 
-    def normal(text):
+    def normal(text: str) -> str:
         text = text.strip() if strip else text
         return text.lower() if lower else text
 

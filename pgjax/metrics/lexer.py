@@ -1,32 +1,42 @@
-r"""Longest-match lexing by regular expressions, as generated scanners do it; plain Python.
+r"""A lexer that takes the longest match of any regular expression, as generated scanners do.
 
-Of all rules the one that matches the longest text wins, the first of equals. Python's `re` takes
-the first alternative instead, and so cannot say what such a scanner would do. The automaton is
-built state by state as texts ask for it.
+The rule that matches the longest text wins; among equals, the first one does. Python's `re` cannot
+replace such a scanner, because it takes the first alternative that matches. The automaton is built
+lazily, one state at a time.
 
-Patterns know `|`, `(…)`, `*`, `+`, `?`, `{m,n}`, `.`, `[…]`, `[^…]`, `\uXXXX`, and backslashes
-before what is not meant so. Letters match in either case, but in brackets and by number as they
-are. Classes of characters (`\l`, …) are the caller's.
+Patterns support `|`, `(…)`, `*`, `+`, `?`, `{m,n}`, `.`, `[…]`, `[^…]`, `\uXXXX`, and a backslash
+before a character that is meant literally. Letters match in either case, except in brackets and as
+`\uXXXX`, where they match exactly. The caller defines the character classes (`\l`, …).
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Classes = dict[str, Callable[[str], bool]]  # what `\l`, `\d`, … match
+CharClass = Callable[[str], bool]  # whether a character belongs to a class
+Classes = dict[str, CharClass]  # the classes by the letter after the backslash
 
 
 class Rule(NamedTuple):
-    """A pattern, what is done with its text, and a pattern that must follow and is left there."""
+    """One rule of a lexer.
+
+    Attributes:
+      pattern: the regular expression of the text that the rule consumes.
+      action: turns that text into a token.
+      before: a regular expression that must match what follows, which is not consumed.
+    """
 
     pattern: str
-    action: Any
+    action: Callable[[str], str]
     before: str = ""
 
 
 class CharSet:
-    """Characters, some by name and some by class."""
+    """A set of characters, given by single characters and by classes."""
 
-    def __init__(self, chars: Collection[str], classes: Sequence[Callable], negated: bool = False):
+    def __init__(
+        self, chars: Collection[str], classes: Sequence[CharClass], negated: bool = False
+    ) -> None:
+        """Makes the set, or with `negated` the set of all other characters."""
         self.chars, self.classes, self.negated = frozenset(chars), classes, negated
 
     def __contains__(self, char: str) -> bool:
@@ -34,40 +44,39 @@ class CharSet:
         return inside != self.negated
 
 
-# Letters that are one letter in another case: Kelvin, long s, Turkish i.
+# Further characters that equal a letter in another case: Kelvin sign, long s, Turkish i.
 _SAME = {"k": "\u212a", "s": "\u017f", "i": "\u0130\u0131"}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
 
 
-# A parsed pattern: a CharSet, or a sequence, a choice or a repetition of such.
-Node = Any
-
-
 class _Sequence(NamedTuple):
-    parts: list[Node]
+    parts: "list[_Node]"
 
 
 class _Choice(NamedTuple):
-    parts: list[Node]
+    parts: "list[_Node]"
 
 
 class _Repeat(NamedTuple):
-    part: Node
+    part: "_Node"
     low: int
-    high: int | None  # None: any number
+    high: int | None  # None means any number.
+
+
+_Node = CharSet | _Sequence | _Choice | _Repeat  # a parsed pattern
 
 
 class _Parser:
-    """Reads one pattern."""
+    """Parses one pattern."""
 
-    def __init__(self, pattern: str, classes: Classes):
+    def __init__(self, pattern: str, classes: Classes) -> None:
         self.pattern, self.classes, self.at = pattern, classes, 0
 
-    def parse(self) -> Node:
-        """Raises ValueError for a pattern with unbalanced parentheses."""
+    def parse(self) -> _Node:
+        """Returns the parsed pattern, or raises ValueError if its parentheses are unbalanced."""
         node = self._choice()
         if self.at != len(self.pattern):
-            raise ValueError(f"pattern {self.pattern!r} ends too early, at {self.at}")
+            raise ValueError(f"The pattern {self.pattern!r} ends too early, at {self.at}.")
         return node
 
     def _next(self) -> str:
@@ -77,20 +86,20 @@ class _Parser:
     def _peek(self, chars: str) -> bool:
         return self.at < len(self.pattern) and self.pattern[self.at] in chars
 
-    def _choice(self) -> Node:
+    def _choice(self) -> _Node:
         parts = [self._sequence()]
         while self._peek("|"):
             self.at += 1
             parts.append(self._sequence())
         return _Choice(parts)
 
-    def _sequence(self) -> Node:
-        parts = []
+    def _sequence(self) -> _Node:
+        parts: list[_Node] = []
         while self.at < len(self.pattern) and not self._peek("|)"):
             parts.append(self._repeated(self._atom()))
         return _Sequence(parts)
 
-    def _repeated(self, part: Node) -> Node:
+    def _repeated(self, part: _Node) -> _Node:
         if not self._peek("*+?{"):
             return part
         sign = self._next()
@@ -101,12 +110,12 @@ class _Parser:
             return _Repeat(part, int(low), int(high or low))
         return _Repeat(part, int(sign == "+"), 1 if sign == "?" else None)
 
-    def _atom(self) -> Node:
+    def _atom(self) -> _Node:
         char = self._next()
         if char == "(":
             node = self._choice()
             if self.at == len(self.pattern):
-                raise ValueError(f"pattern {self.pattern!r} lacks a ')'")
+                raise ValueError(f"The pattern {self.pattern!r} lacks a ')'.")
             self.at += 1
             return node
         if char == "[":
@@ -114,12 +123,12 @@ class _Parser:
         if char == ".":
             return CharSet("", (), negated=True)
         if char == "\\":
-            char = self._escaped()
-            return CharSet("", (char,)) if callable(char) else CharSet(char, ())
+            escaped = self._escaped()
+            return CharSet("", (escaped,)) if callable(escaped) else CharSet(escaped, ())
         return CharSet({char.lower(), char.upper(), *_SAME.get(char.lower(), "")}, ())
 
-    def _escaped(self) -> str | Callable[[str], bool]:
-        """What a backslash stands for: a character or a class."""
+    def _escaped(self) -> str | CharClass:
+        """Reads what follows a backslash: a character or a class."""
         char = self._next()
         if char == "u":
             self.at += 4
@@ -129,40 +138,55 @@ class _Parser:
     def _brackets(self) -> CharSet:
         negated = self._peek("^")
         self.at += negated
-        chars, classes = set(), []
+        chars: set[str] = set()
+        classes: list[CharClass] = []
         while not self._peek("]"):
             first = self._member()
             if callable(first):
                 classes.append(first)
             elif self._peek("-") and self.pattern[self.at + 1] != "]":
                 self.at += 1
-                chars.update(map(chr, range(ord(first), ord(self._member()) + 1)))
+                last = self._member()
+                if callable(last):
+                    raise ValueError(f"The pattern {self.pattern!r} has a range up to a class.")
+                chars.update(map(chr, range(ord(first), ord(last) + 1)))
             else:
                 chars.add(first)
         self.at += 1
         return CharSet(chars, classes, negated)
 
-    def _member(self) -> str | Callable[[str], bool]:
+    def _member(self) -> str | CharClass:
         char = self._next()
         return self._escaped() if char == "\\" else char
 
 
 class _Automaton:
-    """A nondeterministic automaton: `edges[state]` are (CharSet, state), `free[state]` states."""
+    """A nondeterministic automaton, whose states are numbered.
 
-    def __init__(self):
+    `edges[state]` are pairs of the characters that lead on and the next state; `free[state]` are
+    the states that are reached without any character.
+    """
+
+    def __init__(self) -> None:
         self.edges: list[list[tuple[CharSet, int]]] = []
         self.free: list[list[int]] = []
 
     def state(self) -> int:
-        """Adds a state."""
+        """Adds a state and returns its number."""
         self.edges.append([])
         self.free.append([])
         return len(self.edges) - 1
 
-    def add(self, node: Node, start: int) -> int:
-        """Adds what begins in a state, and returns the state in which it ends (Thompson 1968)."""
+    def add(self, node: _Node, start: int) -> int:
+        """Adds a pattern that begins in the state `start`, and returns the state in which it ends.
+
+        This is the construction of Thompson, "Regular Expression Search Algorithm" (1968).
+        """
         match node:
+            case CharSet():
+                end = self.state()
+                self.edges[start].append((node, end))
+                return end
             case _Sequence(parts):
                 for part in parts:
                     start = self.add(part, start)
@@ -185,18 +209,16 @@ class _Automaton:
                     start = self.add(part, start)
                     self.free[start].append(end)
                 return end
-        end = self.state()
-        self.edges[start].append((node, end))
-        return end
 
 
 class Matcher:
-    """A deterministic automaton of several patterns, built as it is used."""
+    """A deterministic automaton of several patterns, which is built as it is used."""
 
-    def __init__(self, patterns: Sequence[str], classes: Classes):
+    def __init__(self, patterns: Sequence[str], classes: Classes) -> None:
+        """Parses the patterns; a malformed one raises ValueError."""
         self._nfa = _Automaton()
         start = self._nfa.state()
-        self._accepts = {}
+        self._accepts: dict[int, int] = {}
         for i, pattern in enumerate(patterns):
             begin = self._nfa.state()
             self._nfa.free[start].append(begin)
@@ -214,7 +236,7 @@ class Matcher:
                 if state not in closed:
                     closed.add(state)
                     stack.append(state)
-        # Only where it can go from there, and whether it may stop there, tells states apart.
+        # States without edges that accept nothing make no difference.
         key = frozenset(s for s in closed if self._nfa.edges[s] or s in self._accepts)
         if key not in self._index:
             self._index[key] = len(self._sets)
@@ -226,7 +248,7 @@ class Matcher:
         return self._index[key]
 
     def step(self, state: int, char: str) -> int | None:
-        """The state after one more character; None where no pattern goes on."""
+        """Returns the state after one more character, or None if no pattern continues with it."""
         steps = self.steps[state]
         if char not in steps:
             reached = {
@@ -236,34 +258,37 @@ class Matcher:
         return steps[char]
 
     def longest(self, text: str, at: int) -> tuple[int | None, int]:
-        """The first pattern with the longest match from `at` on, and where that ends."""
+        """Returns the first pattern with the longest match from `at` on, and where it ends."""
         state, found, end = self.start, None, at
         for i in range(at, len(text)):
             char = text[i]
             steps = self.steps[state]
-            state = steps[char] if char in steps else self.step(state, char)
-            if state is None:
+            after = steps[char] if char in steps else self.step(state, char)
+            if after is None:
                 break
+            state = after
             if self.accepts[state] is not None:
                 found, end = self.accepts[state], i + 1
         return found, end
 
     def ends(self, text: str) -> list[int]:
-        """The lengths of the beginnings of a text that match, shortest first."""
+        """Returns the lengths of the prefixes of a text that match, shortest first."""
         state, found = self.start, []
         for i, char in enumerate(text, 1):
-            state = self.step(state, char)
-            if state is None:
+            after = self.step(state, char)
+            if after is None:
                 break
+            state = after
             if self.accepts[state] is not None:
                 found.append(i)
         return found
 
 
 class Lexer:
-    """Rules in the order of their precedence."""
+    """Finds the rule that matches a text."""
 
-    def __init__(self, rules: Sequence[Rule], classes: Classes):
+    def __init__(self, rules: Sequence[Rule], classes: Classes) -> None:
+        """Takes rules in descending order of precedence; a malformed pattern raises ValueError."""
         self.rules = rules
         self._matcher = Matcher([f"({rule.pattern})({rule.before})" for rule in rules], classes)
         self._parts = {
@@ -273,7 +298,10 @@ class Lexer:
         }
 
     def match(self, text: str, at: int) -> tuple[Rule | None, str]:
-        """The rule that matches a text from `at` on, and its part without what must follow."""
+        """Returns the rule that matches a text from `at` on, and the text that it consumes.
+
+        If no rule matches, returns None and one character.
+        """
         i, end = self._matcher.longest(text, at)
         if i is None:
             return None, text[at : at + 1]

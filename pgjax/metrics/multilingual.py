@@ -1,18 +1,19 @@
-"""Words of captions in any language, for scores of COCO-35L and XM3600.
+"""A caption tokenizer for any language, for scores of COCO-35L and XM3600.
 
-PaliGemma's public reference runs coco-caption's English tokenizer on every language, which takes a
-clause without spaces for one word; compare with its numbers by tokenizer="ptb". This one follows
-the `zh` tokenization of sacreBLEU (Post, arXiv:1804.08771), in which every Chinese character is a
-word, for all scripts that are written without spaces: Chinese characters, kana, Thai, Lao, Khmer,
-Burmese, with the marks that belong to a character. In others, Korean too, words end at spaces,
-punctuation and symbols. It needs no dictionary, and so does not change with the version of one.
+PaliGemma's public code runs coco-caption's English tokenizer on every language, which takes a
+clause without spaces for one word; to compare with its numbers, use tokenizer="ptb". This tokenizer
+extends the `zh` tokenization of sacreBLEU (Post, arXiv:1804.08771), in which every Chinese
+character is a word, to all scripts that are written without spaces: Chinese characters, kana, Thai,
+Lao, Khmer and Burmese, each character with its combining marks. In all other scripts, including
+Korean, words end at spaces, punctuation and symbols. No dictionary is needed, so results do not
+depend on the version of one.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
-# Scripts that are written without spaces between words, by code points.
+# The code points of scripts that are written without spaces between words.
 _UNSPACED = (
     "\u0e00-\u0eff"  # Thai, Lao
     "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f"  # Burmese
@@ -28,17 +29,19 @@ def multilingual_tokenize(captions: Sequence[str]) -> list[str]:
     """Splits captions into words.
 
     Args:
-      captions: in any languages.
+      captions: captions in any languages.
 
     Returns:
-      As many: normalised (NFKC) words in lower case, joined by single spaces, without punctuation.
+      For each caption, its words without punctuation, normalised (NFKC) and in lower case, joined
+      by single spaces.
     """
     return [" ".join(_words(caption)) for caption in captions]
 
 
 def _words(caption: str) -> list[str]:
     words: list[str] = []
-    inside = joins = False  # whether the last character is of a word; and goes on with a letter
+    inside = False  # whether the last character belongs to a word
+    joins = False  # whether a letter would continue that word
     for char in unicodedata.normalize("NFKC", caption).lower():
         kind = unicodedata.category(char)[0]
         belongs = inside and (kind == "M" or char in "\u200c\u200d")

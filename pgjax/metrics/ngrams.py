@@ -1,36 +1,41 @@
-"""CIDEr-D and BLEU of tokenized texts, equal to coco-caption's (pycocoevalcap)."""
+"""CIDEr-D and BLEU of tokenized texts, with the results of coco-caption (pycocoevalcap)."""
 
 import collections
 import math
 from collections.abc import Sequence
 
-N = 4  # longest n-gram
+N = 4  # the length of the longest n-grams
 Tokens = Sequence[str]
 
 
 def _ngrams(tokens: Tokens) -> list[collections.Counter]:
-    """Counts of 1-grams, …, N-grams."""
+    """Counts the 1-grams, …, N-grams of a text."""
     return [
         collections.Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
         for n in range(1, N + 1)
     ]
 
 
+# The weights of the n-grams of a text for each n, the norms of these vectors, and a length.
+_Vectors = tuple[list[dict[tuple[str, ...], float]], list[float], int]
+
+
 def cider_d(
     candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], *, sigma: float = 6.0
 ) -> list[float]:
-    """CIDEr-D (Vedantam et al., arXiv:1411.5726) of each candidate; the corpus' is their mean.
+    """Computes CIDEr-D (Vedantam et al., arXiv:1411.5726) of each candidate.
 
-    n-grams weigh by their inverse document frequency, a document being the references of one
-    candidate. With one candidate alone every weight, and so the score, is 0.
+    The score of a corpus is the mean over its candidates. n-grams are weighted by their inverse
+    document frequency, where a document is all references of one candidate. A single candidate
+    scores 0, because then every weight is 0.
 
     Args:
-      candidates: [N], the tokens of each.
-      references: [N], the tokens of at least one each.
-      sigma: of the penalty on a difference in length.
+      candidates: [n], the tokens of each candidate.
+      references: [n][≥ 1], the tokens of each candidate's references.
+      sigma: the standard deviation of the Gaussian penalty on a difference in length, in bigrams.
 
     Returns:
-      [N], each in 0..10.
+      [n] scores in 0..10.
     """
     counts = [[_ngrams(tokens) for tokens in each] for each in references]
     documents = collections.Counter(
@@ -38,21 +43,21 @@ def cider_d(
     )
     log_number = math.log(max(len(candidates), 1))
 
-    def weigh(ngrams):
+    def weigh(ngrams: list[collections.Counter]) -> _Vectors:
         vectors = [
             {g: tf * (log_number - math.log(max(1, documents[g]))) for g, tf in n.items()}
             for n in ngrams
         ]
         norms = [math.sqrt(sum(w * w for w in vector.values())) for vector in vectors]
-        return vectors, norms, ngrams[1].total()  # Lengths are counted in bigrams there.
+        return vectors, norms, ngrams[1].total()  # coco-caption measures lengths in bigrams.
 
-    def similarity(candidate, reference):
+    def similarity(candidate: _Vectors, reference: _Vectors) -> float:
         (hyp_vectors, hyp_norms, hyp_length), (vectors, norms, length) = candidate, reference
         total = 0.0
         for hyp, ref, norm in zip(
             hyp_vectors, vectors, map(float.__mul__, hyp_norms, norms), strict=True
         ):
-            if norm:  # Clipped: repeating a word of the reference does not pay.
+            if norm:  # Weights are clipped, so that repeating a word of the reference does not pay.
                 total += sum(min(w, ref[g]) * ref[g] for g, w in hyp.items() if g in ref) / norm
         return total / N * math.exp(-((hyp_length - length) ** 2) / (2 * sigma**2))
 
@@ -65,16 +70,16 @@ def cider_d(
 
 
 def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-    """BLEU-1, …, BLEU-4 of a corpus (Papineni et al., ACL 2002), without smoothing.
+    """Computes BLEU-1, …, BLEU-4 of a corpus (Papineni et al., ACL 2002), without smoothing.
 
-    Each candidate counts with the length of the reference that is closest to its own.
+    The brevity penalty takes, for each candidate, the reference that is closest in length.
 
     Args:
-      candidates: [N], the tokens of each.
-      references: [N], the tokens of at least one each.
+      candidates: [n], the tokens of each candidate.
+      references: [n][≥ 1], the tokens of each candidate's references.
 
     Returns:
-      [4], each in 0..1.
+      [4] scores in 0..1.
     """
     right, said = [0] * N, [0] * N
     length = reference_length = 0
@@ -88,7 +93,7 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
                 most |= ref[n]
             right[n] += (counts & most).total()
             said[n] += counts.total()
-    # The constants of the official code, which keep empty corpora from dividing by zero.
+    # coco-caption's constants, which prevent divisions by zero on empty corpora.
     tiny, small = 1e-15, 1e-9
     ratio = (length + tiny) / (reference_length + small)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0

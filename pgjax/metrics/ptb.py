@@ -1,13 +1,13 @@
-r"""The tokenizer of caption scores: the words that coco-caption (pycocoevalcap) compares.
+r"""The tokenizer of caption scores, with the words that coco-caption (pycocoevalcap) compares.
 
-coco-caption runs Stanford's PTBTokenizer 3.4.1, a generated scanner in Java for the conventions of
-the Penn Treebank, with `-preserveLines -lowerCase`, and drops tokens that are punctuation. The
-rules below accept what that scanner accepts, less what makes no difference once punctuation is
-gone: the direction of quotes, and a full stop that ends an abbreviation and a sentence at once.
+coco-caption runs Stanford's PTBTokenizer 3.4.1, a generated Java scanner for the conventions of the
+Penn Treebank, with `-preserveLines -lowerCase`, and drops tokens that are punctuation. The rules
+below accept what that scanner accepts, except for distinctions that disappear with punctuation: the
+direction of quotes, and a full stop that ends both an abbreviation and a sentence.
 
-As there, captions are read one after the other as lines of one text, so that what follows a
-caption can matter ("plan B." before "The cat"). Unlike there, nothing in a caption shifts all that
-follow: another line separator is a space, and no tag goes on in the next line.
+As in coco-caption, captions are the lines of one text, so that a caption can affect the one before
+it ("plan B." followed by "The cat"). Unlike there, no caption can be split or swallow the next one:
+other line separators become spaces, and a tag ends with its line.
 """
 
 import functools
@@ -24,26 +24,26 @@ _LINE_SEPARATORS = re.compile("[\n\r\x0b\x0c\u2028\u2029]")
 
 
 def _characters(ranges: str) -> frozenset[str]:
-    """Characters from hexadecimal ranges."""
+    """Reads a set of characters from hexadecimal ranges."""
     ends = [[int(end, 16) for end in part.split("-")] for part in ranges.split()]
     return frozenset(chr(c) for e in ends for c in range(e[0], e[-1] + 1))
 
 
-# The scanner knows Unicode 6.1. These were no letters or digits then; two were.
+# The scanner follows Unicode 6.1, which did not have these letters and digits, but two others.
 _LATER = _characters("""
 37f 528-52f 560 588 5ef 860-88f 8a1 8ad-8c9 978 980 9fc af9 c34 c5a-c5d c80 cdc-cdd d04 d54-d5f
 de6-def e86 e89 e8c e8e-e93 e98 ea0 ea8-ea9 eac 13f5-13fd 16f1-16f8 170d 171f 1878 191d-191e
 19b0-19c0 19c8-19c9 1b4c 1c80-1cbf 1cf2-1cf3 1cfa 2c2f 2c5f 312e-312f 31bb-31bf 4db6-4dbf 9fcd-9fff
 a698-a69d a78f a794-a79f a7ab-a7f7 a8fd-a8fe a9e0-a9fe aa7e-aa7f ab30-abbf""")
 _EARLIER = _characters("1885-1886")
-# Accents, vowel signs and the like, which words may contain and begin with.
+# Words may contain and begin with these accents, vowel signs and similar marks.
 _MARKS = _characters("""
 ad 2c2-2c5 2d2-2df 2e5-2eb 2ed 2ef-36f 375 378-379 384-385 3f6 483-487 55a-55f 591-5bd 5bf 5c1-5c2
 5c4-5c5 5c7 615-61a 64b-65e 670 6d6-6e4 6e7-6ed 6fd-6fe 70f 711 730-74c 7a6-7b0 7eb-7f3 900-903 93c
 93e-94e 951-955 962-963 981-983 9bc 9be-9c4 9c7-9c8 9cb-9cd 9d7 9e2-9e3 a01-a03 a3c a3e-a4f a81-a83
 abc abe-acf b82 bbe-bc2 bc6-bc8 bca-bcd c01-c03 c3e-c56 d3e-d44 d46-d48 e31 e34-e3a e47-e4e eb1
 eb4-ebc ec8-ecd""")
-# Symbols that are tokens. All others, and what is outside of the basic plane, vanish.
+# These symbols are tokens. All others, and all beyond the basic multilingual plane, are dropped.
 _SYMBOLS = _characters("""
 25-26 2b 5c 5e 7c 7e a1 a6-a9 ac ae-b4 b5-ba bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603
 606-60a 60c 614 61b 61e-61f 66a 66d 6d4 700-70d 7f6-7f8 7fa 964-965 e4f 1fbd 2016-2017 2020-2023
@@ -68,11 +68,11 @@ _CLASSES = {
 
 
 def _any(words: str) -> str:
-    """A pattern for any of some patterns, which are separated by white space."""
+    """Makes a pattern that matches any of the patterns, which are separated by white space."""
     return f"({'|'.join(words.split())})"
 
 
-# What becomes of a matched text.
+# The actions, which turn a matched text into a token.
 
 
 def _keep(text: str) -> str:
@@ -80,7 +80,7 @@ def _keep(text: str) -> str:
 
 
 def _word(text: str) -> str:
-    """Without soft hyphens; of nothing but these, one hyphen."""
+    """Removes soft hyphens; a text of only these becomes one hyphen."""
     return text.replace("\u00ad", "") or "-"
 
 
@@ -97,7 +97,7 @@ def _entity(text: str) -> str:
 
 
 def _quotes(text: str) -> str:
-    """As LaTeX and the Penn Treebank write quotes."""
+    """Writes quotes as LaTeX and the Penn Treebank do."""
     for pattern, plain in (
         ("&apos;", "'"),
         ('"|&quot;', "''"),
@@ -119,7 +119,7 @@ def _fraction(text: str) -> str:
 
 
 def _currency(text: str) -> str:
-    """The treebank had dollars, cents, and pounds as #."""
+    """Writes currency signs as the Penn Treebank does, with # for pounds."""
     return {"¢": "cents", "£": "#", "\u0080": "$", "¤": "$", "₠": "$", "€": "$"}.get(text, text)
 
 
@@ -127,7 +127,7 @@ def _as(token: str) -> Callable[[str], str]:
     return lambda text: token
 
 
-# Parts of patterns.
+# The parts of patterns.
 
 _SPACE = r"[ \t\u00a0\u2000-\u200a\u3000]"
 _GAP = r"[ \t\u00a0\u2000-\u200a\u3000\n\u0085]"
@@ -150,7 +150,7 @@ _CONTRACTED = _any(rf"""
     [A-HJ-XZn]{_INNER_APOSTROPHE}\l\l+ \l+[aeiouyAEIOUY]{_INNER_APOSTROPHE}[aeiouA-Z]\l*
     cont'd\.? nor'easter c'mon e'er s'mores ev'ry li'l nat'l""")
 
-# Web addresses, and files by the ends of their names.
+# Web addresses, and files with known extensions.
 _URL = r'https?://[^ \t\n\f\r"<>|(){}]+[^ \t\n\f\r"<>|.!?(){},-]'
 _SITE = (
     r'(www\.([^ \t\n\f\r"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}'
@@ -175,7 +175,7 @@ _PHONE = (
 )
 _RAISED = r"[\u207a\u207b\u208a\u208b]?([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+|[\u2080-\u2089]+)"
 
-# Words that keep their full stop. Letters in brackets have to be capitals.
+# Words that keep their full stop. Letters in brackets match in this case only.
 _NATIONS = r"(Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-(U\.K|U\.S\.S\.R)"
 _ABBREVIATION = _any(r"""
     Jan Feb Mar Apr Jun Jul Aug Sept? Oct Nov Dec Mon Tues? Wed Thu(rs)? Fri
@@ -189,7 +189,7 @@ _TITLE = _any(rf"""
     Sgt Spc Ste? Supts? Alex a\.k\.a cf Cie Dept Elec Invt Jos M[ft]g Natl Ph TREAS vs Wm
     [A-Za-z](\.[A-Za-z])* {_NATIONS}""")
 _NUMBERED = _any("art bldg ca figs? nos? op pp prop")
-# After a single letter and a full stop, a new sentence.
+# Words that begin a new sentence after a single letter and a full stop.
 _SENTENCE = _any(r"""
     [A]bout [A]ccording [A]dditionally [A]fter [A]n? [A]s [A]t [B]ut [E]arlier [H]e(re?)? [H]owever
     [I]f [I]n [I]t [L]ast [M]any [M]ore [M]r\. [M]s\. [N]ow [O]nce [O]ne [O]ther [O]ur [S]he [S]ince
@@ -213,7 +213,7 @@ _FACE = r"[<>]?[:;=][\-o\*']?[\(\)DPdpO\\{@\|\[\]]"
 _EYES = r"[\-\^x=~<>']"
 _EASTERN_FACE = (
     rf"{_EYES}_{_EYES}|\({_EYES}[_.]?{_EYES}\)|\([\^x=~<>']-[\^x=~<>'`]\)"
-    r"|[\^x=~<>]\.\[\^x=[^<\n]*<>\]"  # Sic; meant to be the eyes again, but ~ is "up to" there.
+    r"|[\^x=~<>]\.\[\^x=[^<\n]*<>\]"  # The original means the eyes again, but ~ is "up to" there.
 )
 
 _RULES = [
@@ -251,9 +251,8 @@ _RULES = [
     Rule(rf"{_NUMBERED}\.", _keep, rf"{_GAP}?\d"),
     Rule(r"(pt[eyEY]|co)\.", _keep, f"{_SPACE}(ltd|lim)"),
     Rule(rf"{_ABBREVIATION}\.", _keep, ".."),
-    Rule(
-        _ABBREVIATION, lambda text: f"{text}.", r"\."
-    ),  # At the end of all; its stop counts twice.
+    # At the end of the text, the full stop also ends the abbreviation.
+    Rule(_ABBREVIATION, lambda text: f"{text}.", r"\."),
     Rule(rf"{_TITLE}\.", _keep),
     Rule(_NATIONS, _keep, _GAP),
     Rule(f"{_APOSTROPHE}[0-9][0-9]", _keep, _GAP),
@@ -299,22 +298,23 @@ def _lexer() -> Lexer:
 
 
 def ptb_tokenize(captions: Sequence[str]) -> list[str]:
-    """Splits captions into words, as coco-caption does.
+    """Splits captions into words as coco-caption does.
 
     Args:
-      captions: any text.
+      captions: the captions of a corpus, in order.
 
     Returns:
-      As many: the words in lower case, joined by single spaces, without punctuation.
+      For each caption, its words without punctuation, in lower case, joined by single spaces.
     """
     if not captions:
         return []
     text = "\n".join(_LINE_SEPARATORS.sub(" ", caption) for caption in captions)
     wide = max(text, default="") > "\uffff"
-    if wide:  # Java sees characters outside of the basic plane as two.
+    if wide:  # Java sees characters beyond the basic multilingual plane as two.
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
         text = "".join(map(chr, units.tolist()))
-    lexer, lines, at = _lexer(), [[]], 0
+    lines: list[list[str]] = [[]]
+    lexer, at = _lexer(), 0
     while at < len(text):
         if text[at] == "\n":
             lines.append([])
@@ -322,10 +322,10 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
             continue
         rule, found = lexer.match(text, at)
         at += len(found)
-        # What no rule matches vanishes.
+        # A character that no rule matches is dropped.
         if token := rule.action(found).lower() if rule else "":
             lines[-1].append(token)
-    # As coco-caption reads the program's lines; a token may end in spaces that are not ASCII.
+    # coco-caption reads the scanner's output this way; a token may end in spaces beyond ASCII.
     words = [
         " ".join(word for word in " ".join(line).rstrip().split(" ") if word not in _PUNCTUATION)
         for line in lines

@@ -1,7 +1,8 @@
-"""Relaxed accuracy: numbers read from charts may be off by 5 %.
+"""Relaxed accuracy, which allows numbers read from charts to be off by 5 %.
 
-Methani et al., "PlotQA" (arXiv:1909.00997), and Masry et al., "ChartQA" (arXiv:2203.10244): a
-number is right within 5 % of the reference, other text where it is equal.
+Defined by Methani et al., "PlotQA" (arXiv:1909.00997), and Masry et al., "ChartQA"
+(arXiv:2203.10244): a number is right if it is within 5 % of the reference, other text if it equals
+the reference.
 """
 
 import math
@@ -12,7 +13,7 @@ TOLERANCE = 0.05
 
 
 def number(text: str) -> float | None:
-    """The number that a text is, percents as fractions; None for other text."""
+    """Returns the number that a text stands for, with percents as fractions, or None."""
     try:
         if text.endswith("%"):
             return float(text.rstrip("%")) / 100
@@ -22,10 +23,10 @@ def number(text: str) -> float | None:
 
 
 def is_close(prediction: str, reference: str) -> bool:
-    """Whether a prediction is right: numerically for two numbers, else literally.
+    """Returns whether an answer is right, by value for two numbers and literally for other text.
 
-    As published, a reference of zero has to be met literally ("0.0" is not "0"), and infinite or
-    undefined numbers are never right.
+    As published, a reference of zero has to be matched literally ("0.0" does not match "0"), and
+    infinite values and NaN match no number.
     """
     got, expected = number(prediction), number(reference)
     if got is None or not expected:
@@ -36,16 +37,17 @@ def is_close(prediction: str, reference: str) -> bool:
 def relaxed_accuracy(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
     """Scores an answer read from a chart.
 
-    ChartQA's score is the mean over its human and its augmented questions, as many in the test set.
+    The score of ChartQA is the mean over its human and its augmented questions; its test set has
+    equally many of both.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers` (any of them counts), or `suffix`.
-      lower: compare text in lower case.
+      prediction: the decoded answer.
+      meta: holds the references: `answers` (a match with any of them counts), or `suffix`.
+      lower: whether to ignore the case of text.
 
     Returns:
-      `acc`, and without tolerance `exact`, each 0.0 or 1.0; nothing for an example without
-      references.
+      `acc` with the tolerance and `exact` without it, each 0.0 or 1.0, or an empty dict for an
+      example without references.
     """
     answers = references(meta)
     if not answers:

@@ -1,41 +1,43 @@
-"""Referring expression segmentation: one phrase, one mask (RefCOCO, RefCOCO+, RefCOCOg)."""
+"""Scores of referring expression segmentation (RefCOCO, RefCOCO+, RefCOCOg)."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from pgjax.errors import DataError, UserError
 from pgjax.metrics.boxes import iou
 from pgjax.text.locations import BINS, parse_boxes
 
-# Here the published scores take location tokens as 1023rds, so that the last is the far edge.
+# The published scores read location tokens as 1023rds, so that the last one is the far edge.
 _SCALE = BINS / (BINS - 1)
 
-# (16 codes, box (y0, x0, y1, x1) in 0..1, (height, width)) -> mask bool [height, width]
-DrawMask = Callable[[Sequence[int], Sequence[float], tuple[int, int]], np.ndarray]
+Mask = Bool[np.ndarray, "h w"]
+# Draws 16 codes in a box (y0, x0, y1, x1) in 0..1 into a mask of the size (height, width).
+DrawMask = Callable[[Sequence[int], Sequence[float], tuple[int, int]], Mask]
 
 
 def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, float]:
-    """Intersection over union of the mask, at the image's full resolution, and of the box.
+    """Scores the mask in an answer, at the image's full resolution, and its box.
 
-    The first object in the answer that has a mask counts. An answer without one, or one whose box
-    covers no pixel, scores 0.
+    The first object in the answer that has a mask counts. An answer without a mask, or with a box
+    that covers no pixel, scores 0.
 
     Args:
-      prediction: decoded answer, 4 location and 16 segmentation tokens.
-      meta: `mask`, the reference, as COCO run lengths (`{"size": [H, W], "counts": …}`) or as an
-        array [H,W]; its box is the first of `boxes` (y0, x0, y1, x1) in 0..1 if given, else the
-        one around the mask.
-      draw: decodes codes into a mask of the image. It takes a model, so the evaluator gives it.
+      prediction: the decoded answer with 4 location tokens and 16 segmentation tokens.
+      meta: holds the reference `mask`, as COCO run lengths (`{"size": [h, w], "counts": …}`) or as
+        an array [h, w]. The reference box is the first of `boxes` (y0, x0, y1, x1) in 0..1 if there
+        are any, or else the box around the mask.
+      draw: decodes codes into a mask of the image. It runs a model, so the evaluator provides it.
 
     Returns:
-      `miou` in 0..1, of the mask; `boxacc/0.5` and `boxacc/0.75`, 1.0 where the IoU of the boxes
-      reaches that; `valid`, whether there was a mask. Averaged they are the published mIoU (the
-      mean over phrases, not pixels) and the share of right boxes.
+      `miou`, the IoU of the mask in 0..1; `boxacc/0.5` and `boxacc/0.75`, which are 1.0 if the IoU
+      of the box is at least that; and `valid`, which is 1.0 if there is a mask. Their means are the
+      published mIoU (over phrases, not pixels) and the shares of right boxes.
 
     Raises:
-      UserError: run lengths, and pycocotools is not installed.
-      DataError: no reference mask, or an empty one.
+      UserError: the reference is given as run lengths, and pycocotools is not installed.
+      DataError: the reference mask is missing or empty.
     """
     truth = _reference(meta)
     height, width = truth.shape
@@ -56,17 +58,19 @@ def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, fl
     return {"miou": 0.0, "boxacc/0.5": 0.0, "boxacc/0.75": 0.0, "valid": 0.0}
 
 
-def _reference(meta: dict) -> np.ndarray:
-    """bool [H,W], not empty."""
+def _reference(meta: dict) -> Mask:
+    """Returns the reference mask, which is not empty."""
     if "mask" not in meta:
-        raise DataError(f"metric segmentation expects the key 'mask', the example has {list(meta)}")
+        raise DataError(
+            f"The metric segmentation needs the key 'mask', but the example has {list(meta)}."
+        )
     mask = meta["mask"]
     if isinstance(mask, dict):
         try:
             from pycocotools import mask as run_lengths
         except ImportError as e:
             raise UserError(
-                "metric segmentation needs pycocotools: pip install -e '.[metrics]'"
+                "The metric segmentation needs pycocotools: run pip install pycocotools."
             ) from e
         mask = run_lengths.decode(
             {"size": [int(v) for v in mask["size"]], "counts": mask["counts"]}
@@ -74,14 +78,14 @@ def _reference(meta: dict) -> np.ndarray:
     mask = np.asarray(mask).astype(bool)
     if mask.ndim != 2 or not mask.any():
         raise DataError(
-            f"metric segmentation: the reference mask of shape {mask.shape} has "
-            f"{int(mask.sum())} pixels, expected some in [H, W]"
+            f"The metric segmentation needs a reference mask [h, w] with at least one pixel, but "
+            f"the mask of shape {mask.shape} has {int(mask.sum())}."
         )
     return mask
 
 
-def _bounds(mask: np.ndarray) -> tuple[float, ...]:
-    """The box around a mask in 0..1: (y0, x0, y1, x1)."""
+def _bounds(mask: Mask) -> tuple[float, float, float, float]:
+    """Returns the box (y0, x0, y1, x1) around a mask, in 0..1."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     height, width = mask.shape
     return rows[0] / height, columns[0] / width, (rows[-1] + 1) / height, (columns[-1] + 1) / width

@@ -1,9 +1,10 @@
-"""How sure a mean over questions is, and whether two runs differ; numpy only.
+"""Confidence intervals of mean scores, and tests of whether two runs differ.
 
 Intervals are percentiles of the bootstrap over questions (Efron & Tibshirani, "An Introduction to
-the Bootstrap", 1993, ch. 13): questions are drawn with replacement, as many as there are. Two runs
-on the same questions are compared pair by pair, which removes what the questions have in common;
-for right or wrong answers there is the exact test of McNemar (Psychometrika 12, 1947) as well.
+the Bootstrap", 1993, ch. 13), which draws as many questions as there are, with replacement. Two
+runs on the same questions are compared question by question, which removes the variance that the
+questions contribute. Answers that are right or wrong are compared by McNemar's exact test
+(Psychometrika 12, 1947).
 """
 
 import math
@@ -11,14 +12,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from pgjax.errors import UserError
 
-_DRAWS_AT_ONCE = 1 << 22  # question draws held in memory
+_DRAWS_AT_ONCE = 1 << 22  # the number of drawn questions that are held in memory at a time
+
+Scores = Float64[np.ndarray, "n"]
+Means = Float64[np.ndarray, "resamples"]
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval."""
+    """A mean score with the ends of its confidence interval, in the unit of the scores."""
 
     mean: float
     low: float
@@ -26,10 +31,15 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Run a less run b on the same questions.
+    """The difference a − b between two runs on the same questions.
 
-    `mean`, `low`, `high`: of a − b. `p_value`: two-sided, of the hypothesis that both are the
-    same. `better`, `worse`: on how many questions a scores above and below b.
+    Attributes:
+      mean: the mean difference, in the unit of the scores.
+      low: the lower end of its confidence interval.
+      high: the upper end of its confidence interval.
+      p_value: the two-sided p-value of the hypothesis that both runs have the same mean.
+      better: the number of questions on which a scores higher than b.
+      worse: the number of questions on which a scores lower than b.
     """
 
     mean: float
@@ -43,23 +53,23 @@ class Difference(NamedTuple):
 def confidence_interval(
     scores: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """The mean of per-question scores, and where it would lie on other questions of the kind.
+    """Computes the mean of per-question scores and its bootstrap confidence interval.
 
     Args:
-      scores: [N], one per question.
-      level: of confidence, in 0..1.
-      resamples: bootstrap means to draw.
-      seed: the same seed gives the same interval.
+      scores: [n], one per question.
+      level: the confidence level, between 0 and 1.
+      resamples: the number of bootstrap means to draw.
+      seed: the seed of the draws; the same seed gives the same interval.
 
     Returns:
       The mean and the ends of the percentile interval, in the unit of the scores.
 
     Raises:
-      UserError: no scores, scores that are not finite, or a level outside 0..1.
+      UserError: there are no scores, some are not finite, or the level is not between 0 and 1.
     """
-    scores = _scores(scores, "scores")
-    low, high = _percentiles(_bootstrap_means(scores, resamples, seed), level)
-    return Interval(float(scores.mean()), low, high)
+    values = _as_scores(scores, "scores")
+    low, high = _percentiles(_bootstrap_means(values, resamples, seed), level)
+    return Interval(float(values.mean()), low, high)
 
 
 def paired_difference(
@@ -72,41 +82,52 @@ def paired_difference(
 ) -> Difference:
     """Compares two runs on the same questions.
 
-    The p-value is McNemar's exact test where all scores are 0 or 1 (of the questions on which the
-    runs disagree, each is right with probability ½), else the paired bootstrap's: twice the share
-    of resampled differences, shifted to mean 0, beyond the one measured.
+    If all scores are 0 or 1, the p-value is that of McNemar's exact test: on each question on which
+    the runs disagree, either one is right with probability ½. Otherwise it is that of the paired
+    bootstrap: the share of resampled differences, shifted to mean 0, that are at least as large in
+    magnitude as the measured one.
 
     Args:
-      a: [N], scores of one run.
-      b: [N], of the other, in the same order of questions.
-      level: of confidence, in 0..1.
-      resamples: bootstrap means to draw.
-      seed: the same seed gives the same result.
+      a: [n], the scores of one run.
+      b: [n], the scores of the other run, for the same questions in the same order.
+      level: the confidence level, between 0 and 1.
+      resamples: the number of bootstrap means to draw.
+      seed: the seed of the draws; the same seed gives the same result.
+
+    Returns:
+      The mean difference a − b, its confidence interval and p-value, and counts of questions.
 
     Raises:
-      UserError: unequal numbers of scores, none, not finite ones, or a level outside 0..1.
+      UserError: the runs have different numbers of scores, there are no scores, some are not
+        finite, or the level is not between 0 and 1.
     """
-    a, b = _scores(a, "a"), _scores(b, "b")
-    if len(a) != len(b):
+    first, second = _as_scores(a, "a"), _as_scores(b, "b")
+    if len(first) != len(second):
         raise UserError(
-            f"Compared runs have {len(a)} and {len(b)} scores, expected the same questions."
+            f"The compared runs have {len(first)} and {len(second)} scores, expected as many of "
+            "both, for the same questions."
         )
-    difference = a - b
+    difference = first - second
     means = _bootstrap_means(difference, resamples, seed)
     low, high = _percentiles(means, level)
     mean = float(difference.mean())
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-    if np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all():
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
         p_value = mcnemar(better, worse)
     else:
-        # One more than counted, so that no finite number of draws claims p = 0.
+        # Counting one more avoids p = 0, which no finite number of draws can establish.
         beyond = int((np.abs(means - mean) >= abs(mean) * (1 - 1e-12)).sum())
         p_value = (beyond + 1) / (resamples + 1)
     return Difference(mean, low, high, p_value, better, worse)
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """The two-sided exact p-value of `better` against `worse` disagreements, binomial with ½."""
+    """Returns the p-value of McNemar's exact test, two-sided, by the binomial with probability ½.
+
+    Args:
+      better: the number of questions that only the one run answers right.
+      worse: the number of questions that only the other run answers right.
+    """
     n = better + worse
     logs = [
         math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
@@ -115,21 +136,21 @@ def mcnemar(better: int, worse: int) -> float:
     return min(1.0, 2 * math.fsum(map(math.exp, logs)))
 
 
-def _scores(values: Sequence[float], name: str) -> np.ndarray:
+def _as_scores(values: Sequence[float], name: str) -> Scores:
     scores = np.asarray(values, np.float64)
     if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
         raise UserError(
-            f"Statistics of '{name}' need a list of at least one finite score, got shape "
+            f"Statistics of '{name}' need a list of at least one score, all finite, got the shape "
             f"{scores.shape} with {int((~np.isfinite(scores)).sum())} that are not finite."
         )
     return scores
 
 
-def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 [resamples]: means of as many values, drawn with replacement."""
+def _bootstrap_means(values: Scores, resamples: int, seed: int) -> Means:
+    """Draws as many values as there are, with replacement, and returns the mean of each draw."""
     rng = np.random.default_rng(seed)
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= 64:  # How often each value is drawn is all that matters.
+    if len(distinct) <= 64:  # Only the number of times that each value is drawn matters.
         draws = rng.multinomial(len(values), counts / len(values), size=resamples)
         return draws @ distinct / len(values)
     rows = max(1, _DRAWS_AT_ONCE // len(values))
@@ -140,8 +161,8 @@ def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     return np.concatenate(means)
 
 
-def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
+def _percentiles(means: Means, level: float) -> tuple[float, float]:
     if not 0 < level < 1:
-        raise UserError(f"A confidence level is between 0 and 1, got {level}.")
+        raise UserError(f"The confidence level is {level}, expected a number between 0 and 1.")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,9 +1,9 @@
-"""VQA accuracy: agreement with several annotators.
+"""VQA accuracy, which measures the agreement of an answer with several annotators.
 
-Antol et al., "VQA: Visual Question Answering" (arXiv:1505.00468): "an answer is deemed 100%
-accurate if at least 3 workers provided that exact answer", accuracy = min(#humans that said it / 3,
-1). The VQA v2 evaluation (visualqa.org/evaluation.html) averages this over the 10 sets of 9
-annotators that leave one out, after cleaning up predictions and answers.
+Antol et al., "VQA: Visual Question Answering" (arXiv:1505.00468), take an answer for fully right if
+at least 3 annotators gave it: the accuracy is min(m / 3, 1) for m annotators. The official VQA v2
+evaluation (visualqa.org/evaluation.html) averages this over the 10 subsets of 9 annotators, after
+normalising prediction and answers.
 """
 
 import functools
@@ -15,7 +15,7 @@ _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBERS = "zero one two three four five six seven eight nine ten"
 
-# The contractions that the official code restores where one apostrophe was dropped.
+# The official code restores these contractions if one apostrophe is missing.
 _CONTRACTIONS = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
 haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
@@ -33,26 +33,27 @@ _REPLACEMENTS = {
         for word in _CONTRACTIONS.split()
         for m in re.finditer("'", word)
     },
-    "somebody'd": "somebodyd",  # Sic; the official table has it the wrong way around.
+    "somebody'd": "somebodyd",  # The official table has this one reversed.
     "none": "0",
     **{word: str(number) for number, word in enumerate(_NUMBERS.split())},
 }
 
 
-@functools.lru_cache(maxsize=65_536)  # most answers are among a few thousand
+@functools.lru_cache(maxsize=65_536)  # Most answers are among a few thousand.
 def clean_answer(text: str) -> str:
-    """Normalises an answer as the official VQA v2 evaluation does, its oddities included.
+    """Normalises an answer exactly as the official VQA v2 evaluation does.
 
-    Punctuation becomes a space, or vanishes where the text has it beside a space or has a comma
-    between digits anywhere; full stops vanish unless a digit follows; then lower case, articles
-    out, number words to digits, apostrophes into contractions.
+    A punctuation mark becomes a space; it is deleted instead if it stands beside a space anywhere
+    in the text, or if the text has a comma between digits. Full stops are deleted unless a digit
+    follows. Then the text is lowercased, articles are removed, number words become digits, and
+    contractions get their apostrophe back.
     """
     comma_in_number = re.search(r"\d,\d", text)
     out = text
     for p in _PUNCTUATION:
         vanishes = comma_in_number or f"{p} " in text or f" {p}" in text
         out = out.replace(p, "" if vanishes else " ")
-    out = re.sub(r"\.(?!\d)", "", out, count=32)  # Sic; a flag was given as a count there.
+    out = re.sub(r"\.(?!\d)", "", out, count=32)  # The official code passes a flag as the count.
     words = [word for word in out.lower().split() if word not in _ARTICLES]
     return " ".join(_REPLACEMENTS.get(word, word) for word in words)
 
@@ -60,20 +61,21 @@ def clean_answer(text: str) -> str:
 def vqa_accuracy(
     prediction: str, meta: dict, *, leave_one_out: bool = True, lower: bool = False
 ) -> dict[str, float]:
-    """Accuracy against the annotators' answers.
+    """Scores an answer by the number of annotators who gave it.
 
     Args:
-      prediction: decoded answer.
-      meta: `answers`, one per annotator (10 in VQA v2), and optionally `answer_type`.
-      leave_one_out: the official VQA v2 score: the mean over annotators i of min(m_i / 3, 1), m_i
-        of the others agreeing with the prediction. Answers are cleaned up (`clean_answer`) where
-        the annotators do not all agree, as officially, so that a unanimous "yes" must be met
-        exactly. False (OK-VQA, A-OKVQA, VizWiz): min(m / 3, 1) on the text as it is.
-      lower: compare in lower case.
+      prediction: the decoded answer.
+      meta: holds `answers`, one per annotator (10 in VQA v2), and optionally `answer_type`.
+      leave_one_out: whether to compute the official VQA v2 score, the mean over annotators i of
+        min(m_i / 3, 1), where m_i of the others agree with the prediction. Texts are normalised
+        (`clean_answer`) only if the annotators disagree, as in the official code, so that a
+        unanimous "yes" must be matched exactly. False gives min(m / 3, 1) on the text as it is
+        (OK-VQA, A-OKVQA, VizWiz).
+      lower: whether to ignore case.
 
     Returns:
-      `acc` in 0..1, the same as `acc/<answer_type>` (less its "/") where the example has that
-      key; nothing for an example without answers.
+      `acc` in 0..1, and the same value as `acc/<answer_type>` (without any "/" in the type) if the
+      example has one; or an empty dict for an example without answers.
     """
     answers = references(meta)
     if not answers:

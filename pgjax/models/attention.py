@@ -1,4 +1,4 @@
-"""The attention that both towers call, and the choice of what computes it.
+"""The attention that both towers call, and the choice of its implementation.
 
 Einsum letters: B rows, T queries, S keys, K key/value heads, G queries per key head, H head size.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from pgjax.errors import UserError
 from pgjax.models import attention_kernels as kernels
@@ -25,7 +26,7 @@ __all__ = [
     "soft_cap",
 ]
 
-# (q, k, v, mask, scale, softcap) -> y, as `attend` has them.
+# Each maps (q, k, v, mask, scale, softcap) to y, with the shapes and dtypes of `attend`.
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "xla": attend_plainly,
     "blocks": attend_in_blocks,
@@ -35,13 +36,13 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 }
 AUTO = "auto"
 
-# Logits of one head and row from which a matrix of them is not kept: those of 448 px and more.
+# The most logits of one head and row that are held as a matrix; 448 pixels and more exceed it.
 _LONG = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What the choice of an implementation depends on, besides the device."""
+    """Properties of an attention call that decide, with the device, its implementation."""
 
     queries: int
     keys: int
@@ -52,25 +53,25 @@ class Shape:
 
 
 def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    mask: jax.Array | None = None,
+    q: Float[jax.Array, "b t n h"],
+    k: Float[jax.Array, "b s k h"],
+    v: Float[jax.Array, "b s k h"],
+    mask: Bool[jax.Array, "b t s"] | None = None,
     scale: float | None = None,
     softcap: float = 0.0,
     implementation: str = AUTO,
-) -> jax.Array:
-    """Softmax attention with logits and softmax in float32.
+) -> Float[jax.Array, "b t n h"]:
+    """Computes softmax attention, with logits and softmax in float32.
 
     Args:
-      q: [B,T,N,H].
-      k: [B,S,K,H] in q's dtype, with K dividing N (grouped queries).
-      v: [B,S,K,H].
-      mask: bool [B,T,S], True where a query may attend; None for everywhere. A query that may
-        attend to nothing has a finite result without meaning.
-      scale: of the logits; None for H^-½.
-      softcap: c > 0 bounds the scaled logits to c·tanh(logits/c), before the mask.
-      implementation: a key of `IMPLEMENTATIONS`, or `auto` for what `choose` says.
+      q: queries [B,T,N,H].
+      k: keys [B,S,K,H] in q's dtype, with K dividing N (grouped-query attention).
+      v: values [B,S,K,H].
+      mask: bool [B,T,S], True where a query may attend; None lets every query attend to every key.
+        The result of a query that may attend to nothing is finite but meaningless.
+      scale: factor of the logits; None means H^-½.
+      softcap: c > 0 bounds the scaled logits to c·tanh(logits/c) before the mask is applied.
+      implementation: a key of `IMPLEMENTATIONS`, or `auto`, which lets `choose` decide.
 
     Returns:
       [B,T,N,H] in q's dtype.
@@ -82,11 +83,12 @@ def attend(
     if implementation not in kernels.NAMES:
         return function(q, k, v, mask, scale, softcap)
 
-    # XLA cannot split what is inside a kernel: each device calls it for its own rows and heads.
+    # XLA cannot partition a kernel, so each device calls it for its own rows and heads.
     def local(q, k, v, *mask):
         return function(q, k, v, *(mask or (None,)), scale, softcap)
 
-    if k.shape[2] > 1 and k.shape[2] % model_size():  # the heads of q are split, those of k are not
+    # Where the mesh splits the heads of q but cannot split those of k, k is repeated to q's heads.
+    if k.shape[2] > 1 and k.shape[2] % model_size():
         k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
     heads = ("batch", None, "heads", None)
     kv_heads = ("batch", None, "kv_heads", None)
@@ -96,10 +98,15 @@ def attend(
 
 
 def chosen(implementation: str, shape: Shape) -> str:
-    """What computes attention under a config's `model.attention`.
+    """Returns the implementation that a call uses under a config's `model.attention`.
 
-    A single token reads its keys once in any case, so that it always takes the plain formula. What
-    takes neither a mask nor a soft cap is for the image tower; the decoder then has what suits it.
+    A single query reads its keys only once in any case, so it always uses the plain formula. An
+    implementation that supports neither masks nor soft caps applies to the image tower only; the
+    decoder then uses what `choose` picks.
+
+    Args:
+      implementation: a key of `IMPLEMENTATIONS`, or `auto`.
+      shape: properties of the call.
     """
     unable = implementation in kernels.UNMASKED and (shape.masked or shape.softcap)
     if implementation == AUTO or shape.queries == 1 or unable:
@@ -108,17 +115,17 @@ def chosen(implementation: str, shape: Shape) -> str:
 
 
 def choose(shape: Shape) -> str:
-    """The fastest implementation that fits, on the devices of the mesh in use.
+    """Returns the fastest implementation that fits, on the devices of the mesh in use.
 
-    cuDNN's attention where nothing is masked (the image tower), and for long sequences tokamax's
-    Triton kernel, which takes masks, soft caps and heads of 256: both in 16 bits on GPUs from
-    Ampere on. On TPUs the splash kernel for long sequences without a mask. Elsewhere the plain
-    formula for short sequences, and for long ones the same in blocks of queries, so that no matrix
-    of logits is kept.
+    GPUs from Ampere on, in 16 bits, use cuDNN's attention where nothing is masked (the image
+    tower), and for long sequences tokamax's Triton kernel, which takes masks, soft caps and heads
+    of 256. TPUs use the splash kernel for long sequences without a mask. All else uses the plain
+    formula for short sequences, and the same formula in blocks of queries for long ones, which
+    never holds a matrix of all logits.
 
-    For the decoder's 384 tokens of a 224-pixel example, the Triton kernel took 1.8 ms a layer at
-    batch 32 on an H200, forward and backward, three times what the plain formula's products and
-    memory traffic take by the data sheet.
+    For the decoder's 384 tokens of a 224-pixel example, the Triton kernel took 1.8 ms per layer at
+    batch 32 on an H200, forward and backward: three times what the data sheet gives for the plain
+    formula's products and memory traffic.
     """
     long = shape.queries * shape.keys > _LONG
     plain = "blocks" if long else "xla"
@@ -137,10 +144,10 @@ def choose(shape: Shape) -> str:
 
 
 def check_implementation(name: str) -> str:
-    """The name of an implementation, or `auto`.
+    """Returns `name` if it is an implementation that this installation has, or `auto`.
 
     Raises:
-      UserError: it is none, or its library is not installed.
+      UserError: the name is unknown, or the library that it needs is not installed.
     """
     if name not in (AUTO, *IMPLEMENTATIONS):
         raise UserError(

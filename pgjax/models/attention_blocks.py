@@ -1,26 +1,35 @@
-"""Attention a block of queries at a time, so that no matrix of all logits ever exists.
+"""Attention one block of queries at a time, so that no matrix of all logits ever exists.
 
-What FlashAttention does (Dao et al., arXiv:2205.14135) in plain JAX, for every device, dtype and
-length: the forward pass keeps the log of each query's softmax denominator, from which the backward
-pass makes the logits of a block again. A block sees all keys at once and needs no running maximum.
+This is the idea of FlashAttention (Dao et al., arXiv:2205.14135) in plain JAX, for every device,
+dtype and length. The forward pass keeps the logarithm of each query's softmax denominator, from
+which the backward pass recomputes the logits of a block. A block sees all keys at once, so it needs
+no running maximum.
 
 Einsum letters: B rows, T queries of a block, S keys, K key/value heads, G queries per key head,
 H head size.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 
 from pgjax.models.attention_plain import logits_of
 
-_BLOCK_BYTES = 2**26  # of the float32 logits of a block, all rows and heads
+_BLOCK_BYTES = 2**26  # size of a block's float32 logits over all rows and heads
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def attend_in_blocks(q, k, v, mask, scale: float, softcap: float) -> jax.Array:
-    """See `pgjax.models.attention.attend`."""
+def attend_in_blocks(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None,
+    scale: float,
+    softcap: float,
+) -> jax.Array:
+    """Computes `pgjax.models.attention.attend` while holding the logits of one block of queries."""
+    return _attend(q, k, v, mask, scale, softcap)
+
+
+def _primal(q, k, v, mask, scale, softcap):
     return _forward(q, k, v, mask, scale, softcap)[0]
 
 
@@ -56,7 +65,7 @@ def _bwd(scale, softcap, residuals, g):
             "BKTGS,BTKGH->BSKH", p.astype(g.dtype), g, preferred_element_type=jnp.float32
         )
         dp = jnp.einsum("BTKGH,BSKH->BKTGS", g, v, preferred_element_type=jnp.float32)
-        # Of the softmax: p·(dp - Σ p·dp), and Σ p·dp = g·y.
+        # The softmax has the gradient p·(dp - Σ p·dp), in which Σ p·dp = g·y.
         both = jnp.einsum("BTKGH,BTKGH->BKTG", g.astype(jnp.float32), y.astype(jnp.float32))
         ds = p * (dp - both[..., None])
         if softcap:  # d c·tanh(x/c) / dx = 1 - tanh²(x/c); masked logits have p = 0
@@ -73,13 +82,14 @@ def _bwd(scale, softcap, residuals, g):
     return blocks.join(dq), dk.astype(k.dtype), dv.astype(v.dtype), None
 
 
-attend_in_blocks.defvjp(_fwd, _bwd)
+_attend = jax.custom_vjp(_primal, nondiff_argnums=(4, 5))
+_attend.defvjp(_fwd, _bwd)
 
 
 class _Blocks:
-    """How queries are cut; the last block is filled up with queries that see everything."""
+    """Cuts queries into equal blocks; the last one is padded with queries that see every key."""
 
-    def __init__(self, q, k, mask):
+    def __init__(self, q: jax.Array, k: jax.Array, mask: jax.Array | None):
         self.shape, self.groups = q.shape, (k.shape[2], q.shape[2] // k.shape[2])
         b, t, n, _ = q.shape
         fitting = max(1, _BLOCK_BYTES // (4 * b * n * k.shape[1]))
@@ -91,13 +101,13 @@ class _Blocks:
             mask = jnp.pad(mask, ((0, 0), (0, self.pad), (0, 0)), constant_values=True)
             self.mask = jnp.moveaxis(mask.reshape(b, self.count, self.size, -1), 1, 0)
 
-    def split(self, x):
-        """[B,T,N,H] -> [blocks,B,T,K,G,H]."""
+    def split(self, x: jax.Array) -> jax.Array:
+        """Pads and cuts [B,T,N,H] into [blocks,B,T/blocks,K,G,H]."""
         b, _, _, h = self.shape
         x = jnp.pad(x, ((0, 0), (0, self.pad), (0, 0), (0, 0)))
         return jnp.moveaxis(x.reshape(b, self.count, self.size, *self.groups, h), 1, 0)
 
-    def join(self, x):
-        """[blocks,B,T,K,G,H] -> [B,T,N,H]."""
+    def join(self, x: jax.Array) -> jax.Array:
+        """Inverts `split`: [blocks,B,T/blocks,K,G,H] -> [B,T,N,H]."""
         b, t, n, h = self.shape
         return jnp.moveaxis(x, 0, 1).reshape(b, -1, n, h)[:, :t]

@@ -1,22 +1,31 @@
-"""Attention as the formula says it, with a matrix of all logits.
+"""Softmax attention by its formula, which holds a matrix of all logits.
 
 Einsum letters: B rows, T queries, S keys, K key/value heads, G queries per key head, H head size.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-# Rows of one token each, up to which a GPU takes sums of products.
+# The most rows of one token each for which a GPU computes attention by sums of products.
 _FEW = 8
 
 
-def attend_plainly(q, k, v, mask, scale: float, softcap: float) -> jax.Array:
-    """See `pgjax.models.attention.attend`; keeps float32 logits [B,N,T,S]."""
+def attend_plainly(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None,
+    scale: float,
+    softcap: float,
+) -> jax.Array:
+    """Computes `pgjax.models.attention.attend` while holding float32 logits [B,N,T,S]."""
     if q.shape[1] == 1 and q.shape[0] <= _FEW:
         return jax.lax.platform_dependent(
             q, k, v, mask,
-            cuda=lambda *args: _token_by_sums(*args, scale, softcap),
-            default=lambda *args: _by_products(*args, scale, softcap),
+            cuda=functools.partial(_token_by_sums, scale=scale, softcap=softcap),
+            default=functools.partial(_by_products, scale=scale, softcap=softcap),
         )  # fmt: skip
     return _by_products(q, k, v, mask, scale, softcap)
 
@@ -36,10 +45,10 @@ def _by_products(q, k, v, mask, scale, softcap):
 
 
 def _token_by_sums(q, k, v, mask, scale, softcap):
-    """One query, by sums of products over keys as the cache has them.
+    """Attends from one query per row by sums of products over the keys in the cache's own layout.
 
-    A library's product of so few rows takes scratch memory, and may want the cache in another
-    order.
+    A library's matrix product of so few rows takes scratch memory, and may want the cache in
+    another layout.
     """
     b, _, n, h = q.shape
     wide = q.reshape(b, 1, k.shape[2], -1, h).astype(jnp.float32)
@@ -50,8 +59,21 @@ def _token_by_sums(q, k, v, mask, scale, softcap):
     return y.astype(v.dtype).reshape(b, 1, n, h)
 
 
-def logits_of(q, k, mask, scale: float, softcap: float) -> jax.Array:
-    """[B,T,K,G,H], [B,S,K,H] -> float32 [B,K,T,G,S], the lowest number where masked."""
+def logits_of(
+    q: jax.Array, k: jax.Array, mask: jax.Array | None, scale: float, softcap: float
+) -> jax.Array:
+    """Computes the scaled, capped and masked attention logits.
+
+    Args:
+      q: [B,T,K,G,H].
+      k: [B,S,K,H].
+      mask: bool [B,T,S], True where a query may attend, or None.
+      scale: factor of the logits.
+      softcap: c > 0 bounds the scaled logits to c·tanh(logits/c); 0 leaves them as they are.
+
+    Returns:
+      float32 [B,K,T,G,S], the lowest float32 where the mask is False.
+    """
     logits = jnp.einsum("BTKGH,BSKH->BKTGS", q, k, preferred_element_type=jnp.float32) * scale
     return _masked(soft_cap(logits, softcap), None if mask is None else mask[:, None, :, None])
 
@@ -61,5 +83,5 @@ def _masked(logits, mask):
 
 
 def soft_cap(x: jax.Array, cap: float) -> jax.Array:
-    """c·tanh(x/c), or x where c is 0."""
+    """Bounds x to cap·tanh(x/cap); a cap of 0 returns x unchanged."""
     return cap * jnp.tanh(x / cap) if cap else x

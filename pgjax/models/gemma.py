@@ -1,33 +1,31 @@
-"""Gemma decoders (arXiv:2403.08295, arXiv:2408.00118), with an explicit key/value cache.
+"""Gemma decoders (arXiv:2403.08295, arXiv:2408.00118) with an explicit key/value cache.
 
 Einsum letters: B rows, T new tokens, S attended tokens, D width, N query heads, K key/value
 heads, H head size, F hidden size of the MLP, V vocabulary, C = 2 (key and value; gate and up).
 """
 
 import functools
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Float32, Int32
 
 from pgjax.models.attention import AUTO, attend, soft_cap
 from pgjax.models.embedding import Transposed, dot_rows, take_rows
-from pgjax.models.layers import scan_layers, unstacked_layers
+from pgjax.models.layers import named_init, scan_layers, unstacked_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import GemmaConfig
 from pgjax.sharding import constrain, constrain_looked_up, data_size
 
-# Bytes of an MLP's hidden units, of which a backward pass holds about six, up to which they exist
-# for all tokens at once.
+# The most bytes of an MLP's hidden units that may exist for all tokens at once; a backward pass
+# holds about six arrays of that size.
 _MOST_HIDDEN = 2**29
 
-LayerCache = dict[str, jax.Array]  # "k", "v": [B,S,K,H]
-# Of all layers: one dict of [L,B,S,K,H] where they are scanned, or a tuple of L dicts.
+LayerCache = dict[str, jax.Array]  # keys "k" and "v": [B,S,K,H] each
+# The cache of all layers: one dict of [L,B,S,K,H] where they are scanned, else a tuple of L dicts.
 LayersCache = LayerCache | tuple[LayerCache, ...]
-
-
-def _param(init, *axes):
-    return nn.with_logical_partitioning(init, axes)
 
 
 def _fan_in(in_axis, out_axis, batch_axis=()):
@@ -37,7 +35,7 @@ def _fan_in(in_axis, out_axis, batch_axis=()):
 
 
 class Einsum(nn.Module):
-    """One weight `w` and the einsum that uses it."""
+    """A weight `w` and the einsum that multiplies by it."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
@@ -46,8 +44,12 @@ class Einsum(nn.Module):
     lora: Lora = Lora()
 
     @nn.compact
-    def __call__(self, eqn: str, x: jax.Array, deterministic: bool) -> jax.Array:
-        """Applies `eqn` to x and w; w is cast to x's dtype, which is the compute dtype."""
+    def __call__(self, eqn: str, x: jax.Array, deterministic: bool) -> tuple[jax.Array, ...]:
+        """Applies an einsum to x and w; w is cast to x's dtype, which is the compute dtype.
+
+        Returns:
+          One product, or one for each matrix that w holds side by side (letter C).
+        """
         batch = tuple(set(range(len(self.shape))) - {*self.in_axis, *self.out_axis})
         return product(
             self,
@@ -63,30 +65,32 @@ class Einsum(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm with scale stored as an offset from 1 (arXiv:1910.07467)."""
+    """Root-mean-square norm (arXiv:1910.07467) whose scale is stored as an offset from 1."""
 
     eps: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [...,D] -> [...,D], computed in float32, returned in x's dtype."""
-        init = _param(nn.initializers.zeros_init(), "embed")
+        """Normalizes x [...,D] in float32, and returns [...,D] in x's dtype."""
+        init = named_init(nn.initializers.zeros_init(), "embed")
         scale = self.param("scale", init, (x.shape[-1],)).astype(jnp.float32)
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
         return (y * (1.0 + jnp.expand_dims(scale, range(y.ndim - 1)))).astype(x.dtype)
 
 
-def rope(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Rotary position embedding, halves rotated (arXiv:2104.09864).
+def rope(
+    x: Float[jax.Array, "b t n h"], positions: Int32[jax.Array, "b t"], base: float = 10_000.0
+) -> Float[jax.Array, "b t n h"]:
+    """Applies rotary position embedding to the two halves of each head (arXiv:2104.09864).
 
     Args:
       x: [B,T,N,H].
       positions: int32 [B,T].
-      base: longest wavelength over 2π.
+      base: the longest wavelength divided by 2π.
 
     Returns:
-      [B,T,N,H] in x's dtype; angles are computed in float32.
+      [B,T,N,H] in x's dtype; angles and rotation are computed in float32.
     """
     half = x.shape[-1] // 2
     wavelength = base ** (jnp.arange(half, dtype=jnp.float32) / half)
@@ -97,7 +101,7 @@ def rope(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Arra
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; parameters q_einsum, kv_einsum and attn_vec_einsum."""
+    """Grouped-query attention with the parameters q_einsum, kv_einsum and attn_vec_einsum."""
 
     config: GemmaConfig
     lora: Lora = Lora()
@@ -113,7 +117,19 @@ class Attention(nn.Module):
         start: jax.Array | None,
         deterministic: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
-        """x [B,T,D], mask bool [B,T,S] -> ([B,T,D], cache with T new columns from `start`)."""
+        """Attends from T new tokens to themselves, or to the tokens of a cache.
+
+        Args:
+          x: [B,T,D].
+          cache: keys and values [B,S,K,H], or None.
+          positions: int32 [B,T].
+          mask: bool [B,T,S], True where a query may attend; S is T without a cache.
+          start: int32 scalar, the cache column of the first new token; None without a cache.
+          deterministic: switches dropout off.
+
+        Returns:
+          ([B,T,D], the cache with T new columns from `start`, or None).
+        """
         c = self.config
         n, k, h, d = c.num_heads, c.num_kv_heads, c.head_dim, c.width
         einsum = functools.partial(Einsum, lora=self.lora)
@@ -125,12 +141,14 @@ class Attention(nn.Module):
             (n, h, d), ("heads", "head_dim", "embed"), (0, 1), (2,), name="attn_vec_einsum"
         )
         split, split_kv = (("batch", None, name, None) for name in ("heads", "kv_heads"))
-        q = rope(constrain(q_einsum("BTD,NDH->BTNH", x, deterministic), *split), positions)
+        (q,) = q_einsum("BTD,NDH->BTNH", x, deterministic)
+        q = rope(constrain(q, *split), positions)
         key, value = (
             constrain(y, *split_kv) for y in kv_einsum("BTD,CKDH->CBTKH", x, deterministic)
         )
         key = rope(key, positions)
         if cache is not None:
+            assert start is not None, "a cache comes with the column to write to"
             cache = {
                 name: constrain(
                     jax.lax.dynamic_update_slice_in_dim(
@@ -142,23 +160,26 @@ class Attention(nn.Module):
             }
             key, value = cache["k"].astype(q.dtype), cache["v"].astype(q.dtype)
         y = attend(q, key, value, mask, c.query_scale, c.attn_softcap, self.attention)
-        y = constrain(y, *split)
-        return out_einsum("BTNH,NHD->BTD", y, deterministic), cache
+        (y,) = out_einsum("BTNH,NHD->BTD", constrain(y, *split), deterministic)
+        return y, cache
 
 
 class FeedForward(nn.Module):
-    """Gated tanh-GELU MLP; parameters gating_einsum [C,D,F] and linear [F,D]."""
+    """Gated tanh-GELU MLP with the parameters gating_einsum [C,D,F] and linear [F,D]."""
 
     mlp_dim: int
     lora: Lora = Lora()
-    in_parts: bool = False  # whether large hidden layers may be recomputed, a part after the other
+    in_parts: bool = False  # whether large hidden layers may be recomputed one part at a time
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
-        """x [B,T,D] -> [B,T,D]; a part of T after the other where hidden units take much memory."""
+        """Maps x [B,T,D] to [B,T,D], one part of T at a time where hidden units take much memory.
+
+        On several devices all of T is done at once, because each part would gather the matrices
+        again.
+        """
         b, t, d = x.shape
         hidden_bytes = b * t * self.mlp_dim * x.dtype.itemsize
-        # On several devices each part would gather the matrices again.
         if not self.in_parts or hidden_bytes <= _MOST_HIDDEN or data_size() > 1:
             return self._of_part(x, deterministic)
         parts = -(-2 * hidden_bytes // _MOST_HIDDEN)
@@ -187,7 +208,7 @@ class FeedForward(nn.Module):
         )
         gate, up = (constrain(y, "batch", None, "mlp") for y in (gate, up))
         hidden = nn.gelu(gate, approximate=True) * up
-        return multiply(
+        (y,) = multiply(
             "BTF,FD->BTD",
             hidden,
             name="linear",
@@ -195,15 +216,16 @@ class FeedForward(nn.Module):
             axes=("mlp", "embed"),
             init=_fan_in((0,), (1,)),
         )
+        return y
 
 
 class Block(nn.Module):
-    """Pre-norm decoder layer; with post-norms, what it adds is normed as well."""
+    """Pre-norm decoder layer; with `post_norms` it also normalizes what it adds to the residual."""
 
     config: GemmaConfig
     lora: Lora = Lora()
     attention: str = AUTO
-    recomputed: bool = False  # whether a backward pass makes all of a layer anew
+    recomputed: bool = False  # whether the backward pass recomputes the whole layer
 
     @nn.compact
     def __call__(
@@ -215,7 +237,7 @@ class Block(nn.Module):
         start: jax.Array | None,
         deterministic: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
-        """x [B,T,D] -> ([B,T,D], cache)."""
+        """Runs one layer with the arguments and results of `Attention`."""
         c = self.config
         x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
@@ -234,31 +256,31 @@ class Block(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Token embedding, tied with the output layer."""
+    """Token embedding that the output layer shares."""
 
     vocab_size: int
     width: int
     dtype: jnp.dtype
 
     def setup(self):  # noqa: D102
-        init = _param(nn.initializers.normal(self.width**-0.5), "vocab", "embed")
-        kept = self.get_variable("params", "input_embedding")
-        if not isinstance(kept, Transposed):
-            kept = self.param("input_embedding", init, (self.vocab_size, self.width))
-        self.table = kept
+        init = named_init(nn.initializers.normal(self.width**-0.5), "vocab", "embed")
+        stored = self.get_variable("params", "input_embedding")
+        if not isinstance(stored, Transposed):
+            stored = self.param("input_embedding", init, (self.vocab_size, self.width))
+        self.table: jax.Array | Transposed = stored
 
-    def encode(self, tokens: jax.Array) -> jax.Array:
-        """int32 [B,T] -> [B,T,D], scaled by √D."""
+    def encode(self, tokens: Int32[jax.Array, "b t"]) -> Float[jax.Array, "b t d"]:
+        """Embeds tokens int32 [B,T] as [B,T,D] in `dtype`, scaled by √D."""
         x = constrain_looked_up(take_rows(self.table, tokens)).astype(self.dtype)
         return x * jnp.asarray(self.width**0.5, self.dtype)
 
-    def decode(self, x: jax.Array) -> jax.Array:
-        """[...,D] -> float32 logits [...,V]."""
+    def decode(self, x: Float[jax.Array, "*b d"]) -> Float32[jax.Array, "*b v"]:
+        """Turns hidden states [...,D] into float32 logits [...,V], not yet capped."""
         return dot_rows(x, self.table)
 
 
 class Gemma(nn.Module):
-    """The decoder: embeds tokens, runs the layers over given embeddings, makes logits."""
+    """The decoder, which embeds tokens, runs its layers over embeddings, and makes logits."""
 
     config: GemmaConfig
     dtype: jnp.dtype = jnp.float32
@@ -273,54 +295,62 @@ class Gemma(nn.Module):
         self.layers = layers(c, self.lora, self.attention, self.remat == "full")
         self.final_norm = RMSNorm(c.norm_eps)
 
-    def embed(self, tokens: jax.Array) -> jax.Array:
-        """int32 [B,T] -> [B,T,D]."""
+    def embed(self, tokens: Int32[jax.Array, "b t"]) -> Float[jax.Array, "b t d"]:
+        """Embeds tokens int32 [B,T] as [B,T,D] in the compute dtype, scaled by √D."""
         return self.embedder.encode(tokens)
 
     def __call__(
         self,
-        x: jax.Array,
-        positions: jax.Array,
-        mask: jax.Array,
+        x: Float[jax.Array, "b t d"],
+        positions: Int32[jax.Array, "b t"],
+        mask: Bool[jax.Array, "b t s"],
         cache: LayersCache | None = None,
-        start: jax.Array | None = None,
+        start: Int32[jax.Array, ""] | None = None,
         deterministic: bool = True,
-    ) -> tuple[jax.Array, LayersCache | None]:
-        """Runs the layers.
+    ) -> tuple[Float[jax.Array, "b t d"], LayersCache | None]:
+        """Runs the layers and the final norm.
 
         Args:
-          x: [B,T,D] embeddings.
+          x: embeddings [B,T,D].
           positions: int32 [B,T].
           mask: bool [B,T,S], True where a query may attend; S is T, or the cache's length.
           cache: from `empty_cache` or an earlier call, or None.
-          start: int32 scalar, the cache column that the first new token is written to.
-          deterministic: no dropout.
+          start: int32 scalar, the cache column that the first new token is written to; needed with
+            a cache.
+          deterministic: switches dropout off.
 
         Returns:
-          (final-normed [B,T,D] in the compute dtype, updated cache or None).
+          (hidden states [B,T,D] after the final norm in the compute dtype, updated cache or None).
         """
         x, rest = x.astype(self.dtype), (positions, mask, start, deterministic)
         if (layers := unstacked_layers(self, "layers")) is None:
             x, cache = self.layers(x, cache, *rest)
             return self.final_norm(x), cache
-        block, caches = Block(self.config, self.lora, self.attention, parent=None), []
-        for i, params in enumerate(layers):
-            # Else the compiler widens all layers' quantized or half-precision weights beforehand,
-            # and keeps them so from token to token.
+        block, new = Block(self.config, self.lora, self.attention, parent=None), []
+        old = (None,) * len(layers) if cache is None else cast(tuple[LayerCache, ...], cache)
+        for params, layer_cache in zip(layers, old, strict=True):
+            # Without the barrier the compiler widens the quantized or half-precision weights of all
+            # layers beforehand, and keeps them widened from token to token.
             params, x = jax.lax.optimization_barrier((params, x))
-            x, new = block.apply({"params": params}, x, cache and cache[i], *rest)
-            caches.append(new)
-        return self.final_norm(x), cache and tuple(caches)
+            x, layer_cache = block.apply({"params": params}, x, layer_cache, *rest)
+            new.append(layer_cache)
+        return self.final_norm(x), None if cache is None else tuple(new)
 
     def empty_cache(self, rows: int, size: int, dtype: jnp.dtype) -> LayersCache:
-        """Zeros for `rows` of `size` columns, in the form that `__call__` takes."""
+        """Makes a cache of zeros in the form that `__call__` takes.
+
+        Args:
+          rows: B.
+          size: S, columns of each row.
+          dtype: of the keys and values.
+        """
         c = self.config
         shape = (rows, size, c.num_kv_heads, c.head_dim)
         if unstacked_layers(self, "layers") is None:
             return {name: jnp.zeros((c.depth, *shape), dtype) for name in ("k", "v")}
         return tuple({name: jnp.zeros(shape, dtype) for name in ("k", "v")} for _ in range(c.depth))
 
-    def logits(self, x: jax.Array) -> jax.Array:
-        """Final-normed [...,D] -> float32 [...,V]."""
+    def logits(self, x: Float[jax.Array, "*b d"]) -> Float32[jax.Array, "*b v"]:
+        """Turns hidden states [...,D] after the final norm into float32 logits [...,V]."""
         logits = constrain(self.embedder.decode(x), "batch", *[None] * (x.ndim - 2), "vocab")
         return soft_cap(logits, self.config.final_softcap)

@@ -1,11 +1,11 @@
-"""Low-rank adapters (LoRA, Hu et al., arXiv:2106.09685), and the product that they add to.
+"""Low-rank adapters (LoRA, Hu et al., arXiv:2106.09685), and the products that they add to.
 
-A matrix W called `…/w` may have `…/w_lora_a` and `…/w_lora_b` beside it; x·W is then
-x·W + scale·(x·A)·B. B starts at zero, so that an adapter begins as nothing. What the released files
-hold keeps its names and shapes.
+A matrix W called `…/w` may have adapter matrices A and B beside it, called `…/w_lora_a` and
+`…/w_lora_b`; the product is then x·W + scale·(x·A)·B. B starts at zero, so a new adapter does not
+change the model. The parameters of the released files keep their names and shapes.
 
-Einsum letters are those of the caller, in which C counts matrices that a parameter holds side by
-side (key and value; gate and up), each with an adapter of its own. R is the rank.
+Einsum letters are those of the caller. C counts matrices that one parameter holds side by side (key
+and value; gate and up), each with an adapter of its own. R is the rank.
 """
 
 import dataclasses
@@ -20,34 +20,35 @@ import jax
 import jax.numpy as jnp
 
 from pgjax.errors import UserError
-from pgjax.models.quantized import kept_matrix
+from pgjax.models.layers import named_init
+from pgjax.models.quantized import stored_matrix
 from pgjax.models.rows import products, times
 from pgjax.sharding import gather
 
-A, B = "_lora_a", "_lora_b"  # after the name of the matrix
+A, B = "_lora_a", "_lora_b"  # suffixes of the matrix's name
 
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """Which matrices have adapters, and of what kind; rank 0 for none."""
+    """Which matrices have adapters, and of what kind; rank 0 means that none has."""
 
     rank: int = 0
     alpha: float = 16.0
     rslora: bool = False
     dropout: float = 0.0
-    targets: str = ".*"  # a regex of parameter names
+    targets: str = ".*"  # regex that the full parameter name must match
 
     @property
     def scale(self) -> float:
-        """α/r, or α/√r (rsLoRA, Kalajdzievski, arXiv:2312.03732)."""
+        """The factor of an adapter's product: α/r, or α/√r for rsLoRA (arXiv:2312.03732)."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
 def lora_config(spec: Mapping[str, Any]) -> Lora:
-    """Builds the adapters' description from `dict(rank=, alpha=, rslora=, dropout=, targets=)`.
+    """Builds a `Lora` from `dict(rank=, alpha=, rslora=, dropout=, targets=)`.
 
     Raises:
-      UserError: an unknown key, or a value that makes no sense.
+      UserError: a key is unknown, or a value is out of range.
     """
     known = [f.name for f in dataclasses.fields(Lora)]
     if unknown := sorted(spec.keys() - set(known)):
@@ -67,7 +68,7 @@ def lora_config(spec: Mapping[str, Any]) -> Lora:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter is part of an adapter."""
+    """Says whether a parameter of this name belongs to an adapter."""
     return name.endswith((A, B))
 
 
@@ -82,23 +83,22 @@ def product(
     init: nn.initializers.Initializer,
     lora: Lora,
     deterministic: bool,
-) -> jax.Array | tuple[jax.Array, ...]:
-    """`einsum(eqn, x, w)` with a parameter w, and what its adapter adds, where it has one.
+) -> tuple[jax.Array, ...]:
+    """Computes `einsum(eqn, x, w)` with a parameter w, and adds the product of its adapter, if any.
 
     Args:
-      module: whose parameters they are.
-      eqn: with the letters of x and w, such as `BTD,NDH->BTNH`; C comes first where it comes.
-      x: [B,T,…] in the dtype of computation.
-      name: of w.
-      shape: of w.
+      module: the module that owns the parameters.
+      eqn: an einsum of x and w such as `BTD,NDH->BTNH`; where w has the letter C, it comes first.
+      x: [B,T,…] in the compute dtype.
+      name: name of w.
+      shape: shape of w.
       axes: logical names of w's axes.
-      init: of w.
-      lora: which matrices get adapters when parameters are made, and their scale.
-      deterministic: no dropout in front of the adapter.
+      init: initializer of w.
+      lora: which matrices get adapters when parameters are initialized, and their scale.
+      deterministic: switches off the dropout in front of the adapter.
 
     Returns:
-      In x's dtype; where w holds several matrices side by side, something that unpacks into their
-      products.
+      One product in x's dtype for each matrix that w holds side by side; a single one without C.
     """
     letters, out = eqn.split("->")
     ours, theirs = letters.split(",")
@@ -110,18 +110,17 @@ def product(
     axis = {"R": None, **dict(zip(theirs, axes, strict=True))}
 
     def matrix(suffix: str, letters: str, init: nn.initializers.Initializer) -> jax.Array:
-        boxed = nn.with_logical_partitioning(init, tuple(axis[a] for a in letters))
-        w = module.param(name + suffix, boxed, tuple(size[a] for a in letters))
         names = tuple(axis[a] for a in letters)
+        w = module.param(name + suffix, named_init(init, *names), tuple(size[a] for a in letters))
         if w.dtype.itemsize < x.dtype.itemsize:  # gathered in the narrower dtype
             return gather(w, names).astype(x.dtype)
         return gather(w.astype(x.dtype), names)
 
-    kept_as_rows = kept_matrix(module, name)
-    base = matrix("", theirs, init) if kept_as_rows is None else kept_as_rows
+    stored = stored_matrix(module, name)
+    weight = matrix("", theirs, init) if stored is None else stored
     factors, dropped = [], x
     if _has_adapter(module, name, lora):
-        # Uniform within ±1/√inputs, as in the paper's code and in peft.
+        # A is uniform within ±1/√inputs, as in the paper's code and in peft.
         inputs = range(len(parts), len(parts + summed))
         uniform = nn.initializers.variance_scaling(
             1 / 3, "fan_in", "uniform", inputs, -1, range(len(parts))
@@ -144,34 +143,36 @@ def product(
         return y + lora.scale * jnp.einsum(f"{c}{rest}R,{c}R{kept}->{result}", low, factors[1])
 
     if x.shape[1] == 1:
-        if kept_as_rows is None:
-            # A product that has w's leading axes as a batch reads w as it lies. With one x for all
-            # of them, XLA moves w into another layout first, which costs more than a token's
-            # arithmetic.
+        if isinstance(weight, jax.Array):
+            # A product that has w's leading axes as a batch reads w in its own layout. With one x
+            # for all of them, XLA moves w into another layout first, which costs more than a
+            # token's arithmetic.
             lead = "".join(itertools.takewhile(lambda a: a not in ours, theirs))
-            return adapted(multiply(parts, lead, base), parts, factors)
-        flat = x.reshape(-1, math.prod(size[a] for a in summed))
-        y = times(flat, base).reshape(
-            *x.shape[: x.ndim - len(summed)], *(size[a] for a in parts + kept)
-        )
-        return adapted(jnp.einsum(f"{rest}{parts}{kept}->{out}", y), parts, factors)
-    # Apart, so that nothing, and no gradient, holds both of the largest activations.
+            y = multiply(parts, lead, weight)
+        else:
+            flat = x.reshape(-1, math.prod(size[a] for a in summed))
+            y = times(flat, weight).reshape(
+                *x.shape[: x.ndim - len(summed)], *(size[a] for a in parts + kept)
+            )
+            y = jnp.einsum(f"{rest}{parts}{kept}->{out}", y)
+        y = adapted(y, parts, factors)
+        return tuple(y) if parts else (y,)
+    # One matrix at a time, so that nothing, and no gradient, holds both of the largest activations.
     count = size[parts] if parts else 1
-    if kept_as_rows is None:
-        each = [multiply("", "", w) for w in (base if parts else [base])]
+    if isinstance(weight, jax.Array):
+        each = [multiply("", "", w) for w in (weight if parts else [weight])]
     else:
         flat = x.reshape(*x.shape[: x.ndim - len(summed)], -1)
         each = [
             y.reshape(*y.shape[:-1], *(size[a] for a in kept))
-            for y in products(flat, base, parts=count)
+            for y in products(flat, weight, parts=count)
         ]
     pairs = [[f[i] for f in factors] if parts else factors for i in range(count)]
-    each = tuple(adapted(y, "", pair) for y, pair in zip(each, pairs, strict=True))
-    return each if parts else each[0]
+    return tuple(adapted(y, "", pair) for y, pair in zip(each, pairs, strict=True))
 
 
 def _has_adapter(module: nn.Module, name: str, lora: Lora) -> bool:
-    """When parameters are made, the config says; afterwards the parameters do."""
+    """Asks the config while parameters are initialized, and afterwards the parameters."""
     if not module.is_initializing():
         return module.has_variable("params", name + A)
     path = "/".join((*module.path, name))

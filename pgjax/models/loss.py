@@ -1,20 +1,21 @@
 """Cross-entropy over supervised positions, without ever holding all logits.
 
 A language model's logits [B,T,V] are by far its largest activation (V = 257,152). Here each
-row's supervised positions are first moved to its front; a loop then takes a few columns at a
-time, as many times as the fullest row needs, and makes logits, loss and gradient together, so
-one chunk of logits is alive at any moment and none is computed twice.
+row's supervised positions are first moved to its front. A loop then takes one chunk of columns at
+a time, as often as the fullest row needs, and computes its logits, loss and gradient together, so
+that one chunk of logits exists at any moment and none is computed twice.
 
-Einsum letters: B rows, C columns of a chunk, D width, V vocabulary, N parts of the batch, as many
-as there are devices that split it.
+Einsum letters: B rows, C columns of a chunk, D width, V vocabulary, N parts of the batch, one for
+each device that splits it.
 """
 
-import functools
 import math
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Float32, Int32
 
 from pgjax import trees
 from pgjax.models.attention import soft_cap
@@ -24,31 +25,43 @@ from pgjax.sharding import constrain, data_size, gather, model_size
 
 Flat = dict[str, jax.Array]
 
-_GRADIENT_BLOCKS = 16  # of the vocabulary, in which the gradient of the embedding is added up
+# The most blocks of the vocabulary in which the gradient of the embedding is added up.
+_GRADIENT_BLOCKS = 16
 
 
 def make_loss(
     model: PaliGemma, *, label_smoothing: float, chunk: int
 ) -> Callable[[Flat, Flat, Flat, jax.Array, jax.Array | None], tuple[jax.Array, jax.Array]]:
-    """Loss of a batch as a function of the trainable parameters.
+    """Builds the loss of a batch as a function of the trainable parameters.
+
+    Args:
+      model: the module whose parameters are trained.
+      label_smoothing: ε of `supervised_xent`.
+      chunk: columns whose logits exist at a time, see `supervised_xent`.
 
     Returns:
       `(trainable, frozen, batch, row_weight [B], key or None) -> (scalar, token losses [B,T])`,
-      where the batch holds image, text [B,T+1], mask_ar and mask_loss, and a key means dropout.
+      where the batch holds image, text [B,T+1], mask_ar and mask_loss, and a key switches dropout
+      on.
     """
 
-    def loss(trainable, frozen, batch, row_weight, key):
+    def loss(
+        trainable: Flat, frozen: Flat, batch: Flat, row_weight: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         params = trees.unflatten({**frozen, **trainable})
         text, mask_ar, targets, supervised = shift(
             batch["text"], batch["mask_ar"], batch["mask_loss"]
         )
-        hidden = model.apply(
-            {"params": params},
-            batch["image"],
-            text,
-            mask_ar,
-            deterministic=key is None,
-            rngs=None if key is None else {"dropout": key},
+        hidden = cast(
+            jax.Array,
+            model.apply(
+                {"params": params},
+                batch["image"],
+                text,
+                mask_ar,
+                deterministic=key is None,
+                rngs=None if key is None else {"dropout": key},
+            ),
         )
         table = params["llm"]["embedder"]["input_embedding"]
         softcap = model.llm_config.final_softcap
@@ -60,66 +73,77 @@ def make_loss(
 
 
 def shift(
-    text: jax.Array, mask_ar: jax.Array, mask_loss: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Next-token inputs and targets; the only place where the shift by one happens.
+    text: Int32[jax.Array, "b n"],
+    mask_ar: Int32[jax.Array, "b n"],
+    mask_loss: Int32[jax.Array, "b n"],
+) -> tuple[
+    Int32[jax.Array, "b n-1"],
+    Int32[jax.Array, "b n-1"],
+    Int32[jax.Array, "b n-1"],
+    Bool[jax.Array, "b n-1"],
+]:
+    """Splits sequences of T+1 tokens into inputs and next-token targets of T tokens each.
+
+    This is the only place where the shift by one happens.
 
     Args:
       text: int32 [B,T+1].
       mask_ar: int32 [B,T+1].
-      mask_loss: int32 [B,T+1].
+      mask_loss: int32 [B,T+1], positive where a token is supervised.
 
     Returns:
-      inputs: text [B,T] and mask_ar [B,T]; targets [B,T]; supervised bool [B,T].
+      (input text, input mask_ar, targets, supervised), int32 [B,T] but the last, which is bool.
     """
     return text[:, :-1], mask_ar[:, :-1], text[:, 1:], mask_loss[:, 1:] > 0
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def supervised_xent(
-    hidden: jax.Array,
-    embedding: jax.Array | Transposed,
-    targets: jax.Array,
-    supervised: jax.Array,
-    row_weight: jax.Array,
+    hidden: Float[jax.Array, "b t d"],
+    embedding: Float[jax.Array, "v d"] | Transposed,
+    targets: Int32[jax.Array, "b t"],
+    supervised: Bool[jax.Array, "b t"],
+    row_weight: Float32[jax.Array, " b"],
     label_smoothing: float,
     chunk: int,
     softcap: float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Weighted mean over rows of the mean cross-entropy over a row's supervised tokens.
+) -> tuple[Float32[jax.Array, ""], Float32[jax.Array, "b t"]]:
+    """Computes the weighted sum over rows of the mean cross-entropy of a row's supervised tokens.
 
     With smoothing ε the target distribution is 1-ε on the target and ε/(V-1) on every other
     token (Szegedy et al., arXiv:1512.00567, without the target's own share). A row without
     supervised tokens has loss 0.
 
     Args:
-      hidden: [B,T,D] final-normed hidden states.
-      embedding: [V,D] output embedding; has a gradient if it is an array.
+      hidden: [B,T,D], hidden states after the final norm.
+      embedding: [V,D], output embedding; it has a gradient if it is an array.
       targets: int32 [B,T].
       supervised: bool [B,T].
-      row_weight: float32 [B], for a mean over rows 1/B each.
+      row_weight: float32 [B]; 1/B each gives the mean over rows.
       label_smoothing: ε.
-      chunk: columns of [B,T] whose logits are alive at a time.
+      chunk: columns of [B,T] whose logits exist at a time.
       softcap: c > 0 bounds the logits to c·tanh(logits/c).
 
     Returns:
-      (float32 scalar loss, float32 [B,T] cross-entropy per token, 0 where not supervised; the
+      (float32 scalar loss, float32 [B,T] cross-entropy of each token, 0 where not supervised; the
       second is for reporting and carries no gradient).
     """
-    static = (label_smoothing, chunk, softcap)
-    loss, token_xent, _, _ = _forward(
-        hidden, embedding, targets, supervised, row_weight, *static, False, False
+    return _supervised_xent(
+        hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk, softcap
     )
+
+
+def _primal(hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk, softcap):
+    arrays = (hidden, embedding, targets, supervised, row_weight)
+    loss, token_xent, _, _ = _forward(arrays, label_smoothing, chunk, softcap, False, False)
     return loss, token_xent
 
 
-def _fwd(hidden, embedding, targets, supervised, row_weight, *static):
-    # A frozen embedding is not perturbed, and then its [V,D] gradient is never made.
+def _fwd(hidden, embedding, targets, supervised, row_weight, label_smoothing, chunk, softcap):
+    arrays = tuple(x.value for x in (hidden, embedding, targets, supervised, row_weight))
+    # A frozen embedding is not perturbed, and then its [V,D] gradient is never computed.
+    wanted = (hidden.perturbed, embedding.perturbed)
     loss, token_xent, d_hidden, d_embedding = _forward(
-        *(x.value for x in (hidden, embedding, targets, supervised, row_weight)),
-        *static,
-        hidden.perturbed,
-        embedding.perturbed,
+        arrays, label_smoothing, chunk, softcap, *wanted
     )
     return (loss, token_xent), (d_hidden, d_embedding)
 
@@ -135,12 +159,18 @@ def _bwd(label_smoothing, chunk, softcap, residuals, cotangents):
     return d_hidden, d_embedding, None, None, None
 
 
-supervised_xent.defvjp(_fwd, _bwd, symbolic_zeros=True)
+_supervised_xent = jax.custom_vjp(_primal, nondiff_argnums=(5, 6, 7))
+_supervised_xent.defvjp(_fwd, _bwd, symbolic_zeros=True)
 
 
 def _forward(
-    hidden, embedding, targets, supervised, row_weight, smoothing, chunk, softcap, want_dh, want_de
-):
+    arrays: tuple, smoothing: float, chunk: int, softcap: float, want_dh: bool, want_de: bool
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    """Computes loss and token losses, and the gradients by hidden states and embedding if wanted.
+
+    `arrays` are the arguments of `supervised_xent` up to `row_weight`.
+    """
+    hidden, embedding, targets, supervised, row_weight = arrays
     b, t, _ = hidden.shape
     vocab = embedding.shape[0]
     chunk = min(chunk, t)
@@ -149,7 +179,7 @@ def _forward(
 
     count = supervised.sum(axis=1, dtype=jnp.int32)
     weight = row_weight / jnp.maximum(count, 1).astype(jnp.float32)
-    # Supervised columns first, in their order; padded to whole chunks.
+    # Supervised columns come first, in their order, and are padded to whole chunks.
     order = jnp.argsort(~supervised, axis=1, stable=True).astype(jnp.int32)
     pad = -t % chunk
     packed_h = constrain(_take(hidden, order), "batch", None, None)
@@ -181,10 +211,11 @@ def _forward(
             at_target = jnp.arange(vocab, dtype=jnp.int32)[None, None] == y[:, :, None]
             p = jnp.exp(logits - lse[:, :, None])
             dlogits = scale * (p - low - jnp.where(at_target, high, 0.0))
-            if softcap:  # d c·tanh(x/c) / dx = 1 - tanh²(x/c)
+            if softcap:  # the derivative of c·tanh(x/c) is 1 - tanh²(x/c)
                 dlogits *= 1.0 - jnp.square(logits / softcap)
             dlogits = dlogits.astype(h.dtype)
             if want_dh:
+                assert not isinstance(table, Transposed), "training has the table as [V,D]"
                 chunk_dh = _logits_transposed(dlogits, table)
                 dh = jax.lax.dynamic_update_slice_in_dim(dh, chunk_dh, start, axis=1)
             if want_de:
@@ -203,22 +234,23 @@ def _forward(
     return (
         loss,
         _take(xent[:, :t], back),
-        _take(dh[:, :t], back) if want_dh else None,
-        de.sum(axis=0).reshape(embedding.shape).astype(embedding.dtype) if want_de else None,
+        None if dh is None else _take(dh[:, :t], back),
+        None if de is None else de.sum(axis=0).reshape(embedding.shape).astype(embedding.dtype),
     )
 
 
 def _zeros_by_device(shape: tuple[int, int]) -> jax.Array:
-    """float32 [N,K,V/K,D]: a gradient [V,D] of each device's own rows, in K blocks.
+    """Makes zeros float32 [N,K,V/K,D], in which each device adds up the gradient of its own rows.
 
-    It is summed over devices once, at the end, and not in every chunk.
+    The gradient [V,D] is cut into K blocks. It is summed over devices once, at the end, and not in
+    every chunk.
     """
     blocks = math.gcd(shape[0], _GRADIENT_BLOCKS) if model_size() == 1 else 1
     return jnp.zeros((data_size(), blocks, shape[0] // blocks, shape[1]), jnp.float32)
 
 
 def _add_outer(de: jax.Array, dlogits: jax.Array, h: jax.Array) -> jax.Array:
-    """[N,K,V/K,D] plus [B,C,V]ᵀ[B,C,D], a block after the other, so that it exists once."""
+    """Adds [B,C,V]ᵀ[B,C,D] to de [N,K,V/K,D], one block at a time, so that de exists only once."""
     groups, blocks, size, _ = de.shape
     h = h.reshape(groups, -1, *h.shape[1:])
     dlogits = dlogits.reshape(*h.shape[:-1], blocks, size)
@@ -234,7 +266,7 @@ def _add_outer(de: jax.Array, dlogits: jax.Array, h: jax.Array) -> jax.Array:
 
 
 def _logits_transposed(dlogits: jax.Array, table: jax.Array) -> jax.Array:
-    """[B,C,V], [V,D] -> [B,C,D] in dlogits' dtype."""
+    """Multiplies dlogits [B,C,V] by the table [V,D] into [B,C,D], in dlogits' dtype."""
     if not is_narrower(table, dlogits):
         return jnp.einsum("BCV,VD->BCD", dlogits, table)
 
@@ -247,5 +279,5 @@ def _logits_transposed(dlogits: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def _take(x: jax.Array, columns: jax.Array) -> jax.Array:
-    """Reorders the columns of [B,T] or [B,T,D] by int32 [B,T]."""
+    """Reorders the columns of x [B,T] or [B,T,D] by int32 [B,T]."""
     return jax.vmap(lambda row, order: jnp.take(row, order, axis=0))(x, columns)

@@ -1,7 +1,7 @@
-"""PaliGemma (Beyer et al., arXiv:2407.07726): image tokens, then text, in one decoder.
+"""PaliGemma (Beyer et al., arXiv:2407.07726): one decoder over image tokens and text.
 
-Sequence: `[image tokens][bos][prefix]["\\n"][suffix][eos][pad]`, with full attention over image
-and prefix and causal attention over the suffix.
+The sequence is `[image tokens][bos][prefix]["\\n"][suffix][eos][pad]`, with full attention over
+image and prefix, and causal attention over the suffix.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Float32, Int32
 
 from pgjax.errors import UserError
 from pgjax.models.attention import AUTO, check_implementation
@@ -27,11 +28,13 @@ from pgjax.models.variants import (
 from pgjax.sharding import constrain, take_rows
 
 
-def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
-    """Block-wise causal attention mask.
+def make_attn_mask(
+    valid: Bool[jax.Array, "b t"], mask_ar: Int32[jax.Array, "b t"]
+) -> Bool[jax.Array, "b t t"]:
+    """Makes a block-wise causal attention mask.
 
-    A 1 in `mask_ar` starts a new block; tokens see every valid token of their own block and of
-    the blocks before. `[0 0 0 1 1]` is a prefix of three and a causal suffix of two,
+    A 1 in `mask_ar` starts a new block; a token attends to every valid token of its own block and
+    of the blocks before. `[0 0 0 1 1]` is a prefix of three and a causal suffix of two,
     `[1 1 1]` is purely causal, `[0 0 1 0 1 0]` is three blocks of two.
 
     Args:
@@ -39,7 +42,7 @@ def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
       mask_ar: int32 [B,T].
 
     Returns:
-      bool [B,T,T], [b,i,j] True where i attends to j.
+      bool [B,T,T], in which [b,i,j] is True where token i attends to token j.
     """
     block = jnp.cumsum(mask_ar, axis=1)
     causal = block[:, None, :] <= block[:, :, None]
@@ -48,26 +51,30 @@ def make_attn_mask(valid: jax.Array, mask_ar: jax.Array) -> jax.Array:
 
 @flax.struct.dataclass
 class Cache:
-    """Everything that decoding carries from one token to the next.
+    """The state that decoding passes from one token to the next.
 
-    The columns are image tokens, then the prompt's text (padding included, but never attended
-    to), then one column per decoded token.
+    Its columns are the image tokens, then the prompt's text with its padding, which no token
+    attends to, then one column per decoded token.
     """
 
-    layers: LayersCache  # in the cache dtype
-    valid: jax.Array  # bool [B,S]
-    length: jax.Array  # int32 [B], valid tokens so far = position of the next one
-    column: jax.Array  # int32 scalar, where the next token is written
+    layers: LayersCache  # keys and values in the cache dtype
+    valid: Bool[jax.Array, "b s"]  # columns that hold a token to attend to
+    length: Int32[jax.Array, " b"]  # valid tokens so far, which is the position of the next one
+    column: Int32[jax.Array, ""]  # where the next token is written
 
-    def take(self, rows: jax.Array) -> "Cache":
-        """The cache of the given rows, int32 [M], see `pgjax.sharding.take_rows`."""
+    def take(self, rows: Int32[jax.Array, " m"]) -> "Cache":
+        """Returns the cache of the given rows; `pgjax.sharding.take_rows` says which may be taken.
+
+        Args:
+          rows: int32 [M].
+        """
         layers = jax.tree.map(lambda x: take_rows(x, rows, x.ndim - 4), self.layers)
         valid, length = (take_rows(x, rows) for x in (self.valid, self.length))
         return Cache(layers, valid, length, self.column)
 
 
 class PaliGemma(nn.Module):
-    """SigLIP, a linear head, and Gemma; parameters under `img` and `llm`."""
+    """SigLIP with a linear head, and Gemma; their parameters are under `img` and `llm`."""
 
     img_config: SiglipConfig
     llm_config: GemmaConfig
@@ -79,22 +86,24 @@ class PaliGemma(nn.Module):
     attention: str = AUTO  # see pgjax.models.attention
 
     def setup(self):  # noqa: D102
+        shared = (self.remat, self.lora, self.attention)
         width = self.llm_config.width
-        shared = {"remat": self.remat, "lora": self.lora, "attention": self.attention}
-        self.img = Siglip(self.img_config, width, self.num_patches, self.img_dtype, **shared)
-        self.llm = Gemma(self.llm_config, self.llm_dtype, **shared)
+        self.img = Siglip(self.img_config, width, self.num_patches, self.img_dtype, *shared)
+        self.llm = Gemma(self.llm_config, self.llm_dtype, *shared)
 
     @property
     def has_dropout(self) -> bool:
-        """Whether training draws random numbers."""
+        """Whether a training step draws random numbers for dropout."""
         return bool(self.img_config.dropout or self.llm_config.dropout or self.lora.dropout)
 
-    def embed_image(self, image: jax.Array, deterministic: bool = True) -> jax.Array:
-        """Encodes images; several per example concatenate their tokens.
+    def embed_image(
+        self, image: Float32[jax.Array, "b *f h w 3"], deterministic: bool = True
+    ) -> Float32[jax.Array, "b p d"]:
+        """Encodes images; the tokens of an example's several images are concatenated.
 
         Args:
           image: float32 [B,H,W,3] or [B,F,H,W,3] in [-1,1].
-          deterministic: no dropout.
+          deterministic: switches dropout off.
 
         Returns:
           float32 [B,P,D] or [B,F·P,D].
@@ -113,24 +122,24 @@ class PaliGemma(nn.Module):
 
     def __call__(
         self,
-        image: jax.Array,
-        text: jax.Array,
-        mask_ar: jax.Array,
-        mask_input: jax.Array | None = None,
+        image: Float32[jax.Array, "b *f h w 3"],
+        text: Int32[jax.Array, "b t"],
+        mask_ar: Int32[jax.Array, "b t"],
+        mask_input: Bool[jax.Array, "b t"] | None = None,
         deterministic: bool = True,
-    ) -> jax.Array:
-        """Hidden states at the text positions; `logits` turns them into logits.
+    ) -> Float[jax.Array, "b t d"]:
+        """Computes hidden states at the text positions, which `logits` turns into logits.
 
         Args:
           image: float32 [B,(F,)H,W,3] in [-1,1].
           text: int32 [B,T].
-          mask_ar: int32 [B,T].
-          mask_input: bool [B,T]; None where padding only follows causal text, as in training,
-            so that nothing attends to it anyway.
-          deterministic: no dropout.
+          mask_ar: int32 [B,T], see `make_attn_mask`.
+          mask_input: bool [B,T], False on padding; None where padding only follows causal text, as
+            in training, so that no token attends to it anyway.
+          deterministic: switches dropout off.
 
         Returns:
-          final-normed [B,T,D] in the decoder's dtype.
+          [B,T,D] after the final norm, in the decoder's dtype.
         """
         x, num_img = self._embed(image, text, deterministic)
         valid = jnp.ones(text.shape, bool) if mask_input is None else mask_input
@@ -140,32 +149,32 @@ class PaliGemma(nn.Module):
         hidden, _ = self.llm(x, positions, mask, deterministic=deterministic)
         return constrain(hidden[:, num_img:], "batch", None, None)
 
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Final-normed [...,D] -> float32 [...,V]."""
+    def logits(self, hidden: Float[jax.Array, "*b d"]) -> Float32[jax.Array, "*b v"]:
+        """Turns hidden states [...,D] after the final norm into float32 logits [...,V]."""
         return self.llm.logits(hidden)
 
     def prefill(
         self,
-        image: jax.Array,
-        text: jax.Array,
-        mask_ar: jax.Array,
-        mask_input: jax.Array,
+        image: Float32[jax.Array, "b *f h w 3"],
+        text: Int32[jax.Array, "b t"],
+        mask_ar: Int32[jax.Array, "b t"],
+        mask_input: Bool[jax.Array, "b t"],
         *,
         max_new_tokens: int,
         cache_dtype: jnp.dtype,
-    ) -> tuple[jax.Array, Cache]:
-        """Runs ragged prompts and fills a cache with room for `max_new_tokens` more.
+    ) -> tuple[Float32[jax.Array, "b v"], Cache]:
+        """Runs prompts of different lengths, and fills a cache with room for new tokens.
 
         Args:
           image: float32 [B,(F,)H,W,3] in [-1,1].
-          text: int32 [B,T], each row's prompt at its start.
-          mask_ar: int32 [B,T].
+          text: int32 [B,T], with each row's prompt at its start.
+          mask_ar: int32 [B,T], see `make_attn_mask`.
           mask_input: bool [B,T], False on padding.
           max_new_tokens: how often `extend` may be called.
-          cache_dtype: of the keys and values kept.
+          cache_dtype: dtype of the keys and values in the cache.
 
         Returns:
-          (float32 logits [B,V] for the token after each row's last valid one, cache).
+          (float32 logits [B,V] of the token after each row's last valid one, cache).
         """
         x, num_img = self._embed(image, text, deterministic=True)
         valid, mask_ar = _prepend_image(mask_input, mask_ar, num_img)
@@ -174,20 +183,23 @@ class PaliGemma(nn.Module):
         layers = self.llm.empty_cache(b, t + max_new_tokens, cache_dtype)
         mask = jnp.pad(make_attn_mask(valid, mask_ar), ((0, 0), (0, 0), (0, max_new_tokens)))
         hidden, layers = self.llm(x, positions, mask, layers, jnp.int32(0))
+        assert layers is not None, "the decoder returns the cache that it was given"
         length = valid.sum(axis=1, dtype=jnp.int32)
         last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
         valid = jnp.pad(valid, ((0, 0), (0, max_new_tokens)))
         return self.logits(last), Cache(layers, valid, length, jnp.int32(t))
 
-    def extend(self, token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    def extend(
+        self, token: Int32[jax.Array, " b"], cache: Cache
+    ) -> tuple[Float32[jax.Array, "b v"], Cache]:
         """Appends one token to every row.
 
         Args:
           token: int32 [B].
-          cache: from `prefill` or `extend`, with a column left.
+          cache: from `prefill` or `extend`, with a free column.
 
         Returns:
-          (float32 logits [B,V] for the token after it, cache).
+          (float32 logits [B,V] of the token after it, cache).
         """
         columns = jnp.arange(cache.valid.shape[1], dtype=jnp.int32)
         valid = cache.valid | (columns == cache.column)[None]
@@ -198,24 +210,25 @@ class PaliGemma(nn.Module):
             cache.layers,
             cache.column,
         )
+        assert layers is not None, "the decoder returns the cache that it was given"
         return self.logits(hidden[:, 0]), Cache(layers, valid, cache.length + 1, cache.column + 1)
 
 
 def _prepend_image(
     valid: jax.Array, mask_ar: jax.Array, num_img: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Adds `num_img` valid columns of the prefix's attention block to both [B,T] masks."""
+    """Puts `num_img` valid columns of the prefix's attention block before both [B,T] masks."""
     pad = ((0, 0), (num_img, 0))
     return jnp.pad(valid, pad, constant_values=True), jnp.pad(mask_ar, pad)
 
 
 def _positions(valid: jax.Array) -> jax.Array:
-    """bool [B,T] -> int32 [B,T], counting valid tokens only."""
+    """Numbers the valid tokens of each row: bool [B,T] -> int32 [B,T]."""
     return jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
 
 
 def num_patches(res: int, patch_size: tuple[int, int]) -> int:
-    """Image tokens of a square image of `res` pixels.
+    """Returns the number of image tokens of a square image of `res` pixels a side.
 
     Raises:
       UserError: the patches do not tile the image.
@@ -226,11 +239,14 @@ def num_patches(res: int, patch_size: tuple[int, int]) -> int:
 
 
 def make_model(spec: dict[str, Any]) -> PaliGemma:
-    """Builds the module from `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=,
-    attention=)`.
+    """Builds the module from the section `model` of a config.
+
+    Args:
+      spec: `dict(res=, img={…}, llm={…}, img_dtype=, llm_dtype=, remat=, lora=, attention=)`, of
+        which `res`, `img` and `llm` are required.
 
     Raises:
-      UserError: an unknown variant or key, or sizes that do not go together.
+      UserError: a variant or key is unknown, or sizes do not fit together.
     """
     img, llm = siglip_config(spec["img"]), gemma_config(spec["llm"])
     return PaliGemma(
@@ -246,19 +262,24 @@ def make_model(spec: dict[str, Any]) -> PaliGemma:
 
 
 def explicit(model: PaliGemma) -> dict[str, Any]:
-    """The sizes of a model spelled out, `dict(res=, img={…}, llm={…})`, as exports write them."""
+    """Returns a model's sizes as exports write them: `dict(res=, img={…}, llm={…})`."""
     side = round(model.num_patches**0.5)
     img, llm = dataclasses.asdict(model.img_config), dataclasses.asdict(model.llm_config)
     return {"res": side * img["patch_size"][0], "img": img, "llm": llm}
 
 
 def abstract_params(model: PaliGemma) -> dict[str, Any]:
-    """The boxed parameter tree as `jax.ShapeDtypeStruct`, with logical axes, no memory used."""
+    """Returns the parameter tree without using memory for its values.
+
+    Returns:
+      A nested dict of `nn.Partitioned` boxes, each with logical axis names and a
+      `jax.ShapeDtypeStruct`.
+    """
     return jax.eval_shape(model.init, jax.random.key(0), *_dummy(model))["params"]
 
 
 def init_params(model: PaliGemma, key: jax.Array) -> dict[str, Any]:
-    """Random float32 parameters (unboxed nested dict)."""
+    """Draws random float32 parameters, and returns them as a nested dict of arrays."""
     return nn.unbox(model.init(key, *_dummy(model))["params"])
 
 

@@ -1,10 +1,10 @@
-"""Products with matrices that are kept in a form for answering: [N,K], an output channel to a row.
+"""Products with matrices stored for inference as [N,K], one output channel per row.
 
-N counts output channels, K what is summed over, R the rows of x. A token of an answer is bound by
-reading the matrices, so that they have to be read once, as they are kept: in half precision, or as
-codes. On a GPU a sum of products over the last axis compiles to one kernel that widens what it has
-read, for several rows of x too; a matrix product in the library's kernels would have it widened in
-memory first.
+N counts output channels, K inputs that a product sums over, R the rows of x. Generating a token is
+bound by reading the matrices, so they should be read once, as they are stored: in half precision,
+or as codes. On a GPU a sum of products over the last axis compiles to one kernel that widens what
+it has read, even for several rows of x; a library's matrix product would need it widened in memory
+first.
 """
 
 from typing import Protocol
@@ -13,73 +13,75 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from pgjax.sharding import constrain
 
-# Rows of x for which a GPU takes a sum of products. From then on its matrix units are faster.
+# The most rows of x for which a GPU uses sums of products; for more, its matrix units are faster.
 _FEW = 8
 
 
 class Matrix(Protocol):
-    """What `times` and `products` take."""
+    """A matrix [N,K] that `times` and `products` multiply by."""
 
     def summands(self) -> list[tuple[int, jax.Array]]:
-        """Columns of x from an offset, and float32 [N,K'] to multiply them with."""
+        """Returns pairs (j, w): float32 w [N,K'] multiplies the columns j..j+K'-1 of x."""
         ...
 
     def floats(self, dtype: jnp.dtype) -> jax.Array:
-        """[N,K] to multiply x of this dtype with."""
+        """Returns [N,K] in the dtype of the x that it multiplies, to be scaled by `factors`."""
         ...
 
     def factors(self) -> jax.Array | None:
-        """Float32 [N], what sums are multiplied with in the end."""
+        """Returns float32 [N], which the sums are multiplied by at the end, or None."""
         ...
 
     def is_widened(self, dtype: jnp.dtype) -> bool:
-        """Whether `floats` takes memory of its own where a GPU multiplies in this dtype."""
+        """Says whether `floats` takes memory of its own on a GPU that multiplies in this dtype."""
         ...
 
     def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
-        """Whether one kernel sums for several rows of x, which are of this dtype."""
+        """Says whether one GPU kernel sums for several rows of x, which have this dtype."""
         ...
 
 
 @flax.struct.dataclass
 class Rows:
-    """One layer of a float parameter, kept as [N,K]."""
+    """One layer of a float parameter, stored as [N,K]."""
 
     values: jax.Array
-    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)  # of the parameter's layer
-    summed: tuple[int, ...] = flax.struct.field(pytree_node=False)  # its axes that make K
+    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)  # shape of the parameter's layer
+    summed: tuple[int, ...] = flax.struct.field(pytree_node=False)  # axes of the layer that make K
 
     @property
     def nbytes(self) -> int:
-        """As of an array."""
+        """The size of the array in bytes."""
         return self.values.nbytes
 
     def summands(self) -> list[tuple[int, jax.Array]]:
-        """See `Matrix`."""
+        """Returns the matrix as float32, which begins at column 0."""
         return [(0, self.values.astype(jnp.float32))]
 
     def floats(self, dtype: jnp.dtype) -> jax.Array:
-        """See `Matrix`."""
+        """Returns the matrix [N,K] in a dtype."""
         return self.values.astype(dtype)
 
     def factors(self) -> None:
-        """See `Matrix`."""
+        """Returns None, because float weights need no scales."""
         return None
 
     def is_widened(self, dtype: jnp.dtype) -> bool:
-        """See `Matrix`; Triton, which compiles for bfloat16, widens what it has read."""
+        """Says that only float32 takes memory; Triton, used for bfloat16, widens as it reads."""
         return dtype == jnp.float32 != self.values.dtype
 
     def fuses_with_rows(self, dtype: jnp.dtype) -> bool:
-        """See `Matrix`."""
+        """Says that one GPU kernel sums for several rows of x."""
         return True
 
 
 def to_rows(layer: jax.Array, summed: tuple[int, ...]) -> jax.Array:
-    """A parameter's layer as [N,K]; `summed` are the axes that make K."""
+    """Rearranges a parameter's layer into [N,K]; `summed` are the axes that make K."""
     kept = [a for a in range(layer.ndim) if a not in summed]
     k = 1
     for a in summed:
@@ -88,19 +90,27 @@ def to_rows(layer: jax.Array, summed: tuple[int, ...]) -> jax.Array:
 
 
 def from_rows(rows: jax.Array, shape: tuple[int, ...], summed: tuple[int, ...]) -> jax.Array:
-    """What `to_rows` was given."""
+    """Inverts `to_rows`, given the layer's shape and the axes that make K."""
     order = [a for a in range(len(shape)) if a not in summed] + list(summed)
     x = rows.reshape([shape[a] for a in order])
     return x.transpose([order.index(a) for a in range(len(shape))])
 
 
-def times(x: jax.Array, matrix: Matrix) -> jax.Array:
-    """[R,K] times each row of a matrix [N,K]: [R,N] in x's dtype, for a token of an answer."""
+def times(x: Float[jax.Array, "r k"], matrix: Matrix) -> Float[jax.Array, "r n"]:
+    """Multiplies x by each row of a matrix, for one new token per row of x.
+
+    Args:
+      x: [R,K].
+      matrix: [N,K].
+
+    Returns:
+      [R,N] in x's dtype.
+    """
 
     def by_products(x: jax.Array, matrix: Matrix) -> jax.Array:
         if x.dtype != jnp.float32 or len(summands := matrix.summands()) == 1:
             return products(x, matrix)[0]
-        # Halves that share their bytes are multiplied apart, for a CPU would copy them first.
+        # Halves that share bytes are multiplied separately, because a CPU would copy them first.
         terms = [x[:, start : start + w.shape[1]] @ w.T for start, w in summands]
         return _scaled(sum(terms[1:], terms[0]), matrix.factors(), x.dtype)
 
@@ -111,12 +121,23 @@ def times(x: jax.Array, matrix: Matrix) -> jax.Array:
 
 
 def are_few(x: jax.Array, matrix: Matrix) -> bool:
-    """Whether a GPU should take `sums` for [R,K]."""
+    """Says whether x [R,K] has so few rows that a GPU should multiply it by `sums`."""
     return x.shape[0] <= (_FEW if matrix.is_widened(x.dtype) else 1)
 
 
-def sums(x: jax.Array, matrix: Matrix, dtype: jnp.dtype | None = None) -> jax.Array:
-    """As `times`, by sums of products in float32; in `dtype`, or x's."""
+def sums(
+    x: Float[jax.Array, "r k"], matrix: Matrix, dtype: DTypeLike | None = None
+) -> Float[jax.Array, "r n"]:
+    """Multiplies x by each row of a matrix, by sums of products in float32.
+
+    Args:
+      x: [R,K].
+      matrix: [N,K].
+      dtype: of the result; None for x's.
+
+    Returns:
+      [R,N].
+    """
     summands, wide = matrix.summands(), _unfused(x).astype(jnp.float32)
 
     def terms(row: jax.Array) -> jax.Array:
@@ -136,32 +157,34 @@ def sums(x: jax.Array, matrix: Matrix, dtype: jnp.dtype | None = None) -> jax.Ar
 def _sums_row_by_row(x: jax.Array, matrix: Matrix) -> jax.Array:
     done = []
     for r in range(x.shape[0]):
-        # Apart, for else they would share one widened matrix.
+        # The barrier keeps the rows from sharing one widened matrix.
         row, matrix = jax.lax.optimization_barrier((x[r : r + 1], matrix))
         done.append(sums(row, matrix))
     return jnp.concatenate(done)
 
 
 def _unfused(x: jax.Array) -> jax.Array:
-    """x, made so that no row of it is put apart by a kernel of its own, which XLA tends to."""
+    """Returns x behind a barrier, without which XLA tends to compute each row in its own kernel."""
     if x.shape[0] == 1:
         return jax.lax.optimization_barrier(x.astype(jnp.float32))
     return x if x.dtype == jnp.float32 else jax.lax.optimization_barrier(x)
 
 
-def products(x: jax.Array, matrix: Matrix, parts: int = 1) -> tuple[jax.Array, ...]:
-    """[...,K] times each row of a matrix [N,K], by matrix products.
+def products(
+    x: Float[jax.Array, "*b k"], matrix: Matrix, parts: int = 1
+) -> tuple[Float[jax.Array, "*b n"], ...]:
+    """Multiplies x by each row of a matrix, by matrix products.
 
     Args:
       x: [...,K].
       matrix: [N,K].
-      parts: equal ones that N is cut into.
+      parts: number of equal parts into which N is cut.
 
     Returns:
-      A [...,N/parts] in x's dtype for each part.
+      For each part [...,N/parts] in x's dtype.
     """
     w, factors = matrix.floats(x.dtype), matrix.factors()
-    # Every device has all codes, and multiplies with its share of the floats.
+    # Every device holds all of the matrix, and multiplies its own rows of x by it.
     w = constrain(w.reshape(parts, -1, w.shape[1]), None, None, None)
     factors = [None] * parts if factors is None else factors.reshape(parts, -1)
     return tuple(
@@ -170,7 +193,7 @@ def products(x: jax.Array, matrix: Matrix, parts: int = 1) -> tuple[jax.Array, .
     )
 
 
-def _scaled(y: jax.Array, factors: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
+def _scaled(y: jax.Array, factors: jax.Array | None, dtype: DTypeLike) -> jax.Array:
     if factors is None:
         return y.astype(dtype)
     factors = factors.reshape((1,) * (y.ndim - 1) + (-1,))

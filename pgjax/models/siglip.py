@@ -9,9 +9,10 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float32
 
 from pgjax.models.attention import AUTO, attend
-from pgjax.models.layers import scan_layers
+from pgjax.models.layers import named_init, scan_layers
 from pgjax.models.lora import Lora, product
 from pgjax.models.variants import SiglipConfig
 from pgjax.sharding import constrain
@@ -19,15 +20,11 @@ from pgjax.sharding import constrain
 _xavier = nn.initializers.xavier_uniform()
 
 
-def _param(init, *axes):
-    return nn.with_logical_partitioning(init, axes)
-
-
 class Dense(nn.Module):
-    """Product with `kernel` [*in,*features], which may be kept quantized, plus `bias` [*features].
+    """Product with `kernel` [*in,*features], which may be stored quantized, plus `bias`.
 
-    Sums over as many trailing axes of x as `axes`, the logical names of the kernel's, has more
-    than `features`.
+    `axes` names every axis of the kernel, `features` gives the size of the last ones; the product
+    sums over the others, which are the trailing axes of x.
     """
 
     features: tuple[int, ...]
@@ -38,11 +35,11 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """x [...,*in] -> [...,*features]."""
+        """Maps x [...,*in] to [...,*features] in `dtype`."""
         summed = len(self.axes) - len(self.features)
         fan_in = x.shape[-summed:]
         into, out = "abc"[:summed], "xyz"[: len(self.features)]
-        y = product(
+        (y,) = product(
             self,
             f"...{into},{into}{out}->...{out}",
             x.astype(self.dtype),
@@ -53,12 +50,12 @@ class Dense(nn.Module):
             lora=self.lora,
             deterministic=deterministic,
         )
-        bias = self.param("bias", _param(self.bias_init, *self.axes[summed:]), self.features)
+        bias = self.param("bias", named_init(self.bias_init, *self.axes[summed:]), self.features)
         return y + jnp.expand_dims(bias.astype(self.dtype), range(x.ndim - summed))
 
 
 def _xavier_of(fan_in: int) -> nn.initializers.Initializer:
-    """Xavier's bounds (Glorot and Bengio, 2010) of the kernel as one [in, out] matrix."""
+    """Draws a kernel by Xavier's bounds (Glorot and Bengio, 2010) as one [in, out] matrix."""
 
     def init(key, shape, dtype=jnp.float32):
         return _xavier(key, (fan_in, math.prod(shape) // fan_in), dtype).reshape(shape)
@@ -67,7 +64,7 @@ def _xavier_of(fan_in: int) -> nn.initializers.Initializer:
 
 
 class MlpBlock(nn.Module):
-    """Two dense layers with tanh-GELU between; parameters Dense_0 and Dense_1."""
+    """Two dense layers, Dense_0 and Dense_1, with a tanh-GELU between them."""
 
     mlp_dim: int
     dropout: float
@@ -76,7 +73,7 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """x [N,P,D] -> [N,P,D]."""
+        """Maps x [N,P,D] to [N,P,D] in `dtype`."""
         bias_init = nn.initializers.normal(1e-6)
         dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora, bias_init=bias_init)
         width = x.shape[-1]
@@ -87,7 +84,7 @@ class MlpBlock(nn.Module):
 
 
 class MultiHeadDotProductAttention(nn.Module):
-    """Bidirectional self-attention; parameters query, key, value and out."""
+    """Bidirectional self-attention with the parameters query, key, value and out."""
 
     num_heads: int
     dtype: jnp.dtype
@@ -96,7 +93,7 @@ class MultiHeadDotProductAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """x [N,P,D] -> [N,P,D]."""
+        """Maps x [N,P,D] to [N,P,D] in `dtype`."""
         dense = functools.partial(Dense, dtype=self.dtype, lora=self.lora)
         width = x.shape[-1]
         heads = (self.num_heads, width // self.num_heads)
@@ -110,23 +107,23 @@ class MultiHeadDotProductAttention(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer norm (arXiv:1607.06450) in float32, whatever its parameters are kept in."""
+    """Layer norm (arXiv:1607.06450), computed in float32 whatever dtype its parameters have."""
 
     eps: float = 1e-6
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [N,P,D] -> float32 [N,P,D]."""
+        """Normalizes x [N,P,D] over D, and returns float32 [N,P,D]."""
         x = x.astype(jnp.float32)
-        scale = self.param("scale", _param(nn.initializers.ones_init(), "embed"), x.shape[-1:])
-        bias = self.param("bias", _param(nn.initializers.zeros_init(), "embed"), x.shape[-1:])
+        scale = self.param("scale", named_init(nn.initializers.ones_init(), "embed"), x.shape[-1:])
+        bias = self.param("bias", named_init(nn.initializers.zeros_init(), "embed"), x.shape[-1:])
         scale, bias = (y.astype(jnp.float32)[None, None] for y in (scale, bias))
         x = x - x.mean(-1, keepdims=True)
         return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale + bias
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm transformer layer."""
+    """Pre-norm layer of the image tower."""
 
     config: SiglipConfig
     dtype: jnp.dtype
@@ -135,7 +132,7 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, _: None, deterministic: bool) -> tuple[jax.Array, None]:
-        """x [N,P,D] -> [N,P,D]; norms in float32, matrix products in `dtype`."""
+        """Maps x [N,P,D] to ([N,P,D], None), with norms in float32 and products in `dtype`."""
         c = self.config
         x = constrain(x, "batch", None, None)
         drop = nn.Dropout(c.dropout)
@@ -155,7 +152,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Scanned layers, then a norm."""
+    """The scanned layers of the image tower, and the norm after them."""
 
     config: SiglipConfig
     dtype: jnp.dtype
@@ -165,7 +162,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """x [N,P,D] -> float32 [N,P,D]."""
+        """Maps embedded patches x [N,P,D] to float32 [N,P,D]."""
         layers = scan_layers(
             EncoderBlock, length=self.config.depth, policy=self.remat, num_broadcast=1
         )
@@ -175,7 +172,7 @@ class Encoder(nn.Module):
 
 
 class Siglip(nn.Module):
-    """The image tower with its linear head into the decoder's width."""
+    """The image tower, with its linear head into the decoder's width."""
 
     config: SiglipConfig
     out_dim: int
@@ -186,15 +183,18 @@ class Siglip(nn.Module):
     attention: str = AUTO  # see pgjax.models.attention
 
     @nn.compact
-    def __call__(self, image: jax.Array, deterministic: bool = True) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, image: Float32[jax.Array, "n h w 3"], deterministic: bool = True
+    ) -> tuple[Float32[jax.Array, "n p out"], Float32[jax.Array, "n p d"]]:
         """Encodes images.
 
         Args:
           image: float32 [N,H,W,3] in [-1,1]; (H/patch)·(W/patch) must be `num_patches`.
-          deterministic: no dropout.
+          deterministic: switches dropout off.
 
         Returns:
-          (float32 [N,P,out_dim] tokens for the decoder, float32 [N,P,D] before the head).
+          (tokens for the decoder, float32 [N,P,out_dim]; features before the head, float32
+          [N,P,D]).
         """
         c = self.config
         x = nn.Conv(
@@ -203,15 +203,15 @@ class Siglip(nn.Module):
             strides=c.patch_size,
             padding="VALID",
             dtype=self.dtype,
-            kernel_init=_param(nn.initializers.lecun_normal(), None, None, None, "embed"),
-            bias_init=_param(nn.initializers.zeros_init(), "embed"),
+            kernel_init=named_init(nn.initializers.lecun_normal(), None, None, None, "embed"),
+            bias_init=named_init(nn.initializers.zeros_init(), "embed"),
             name="embedding",
         )(image.astype(self.dtype))
         n, h, w, d = x.shape
         x = constrain(x.reshape(n, h * w, d), "batch", None, None)
         posemb = self.param(
             "pos_embedding",
-            _param(nn.initializers.normal(c.width**-0.5), None, None, "embed"),
+            named_init(nn.initializers.normal(c.width**-0.5), None, None, "embed"),
             (1, self.num_patches, c.width),
         )
         x = x + posemb.astype(x.dtype)
@@ -220,8 +220,8 @@ class Siglip(nn.Module):
         tokens = nn.Dense(
             self.out_dim,
             dtype=jnp.float32,
-            kernel_init=_param(nn.initializers.lecun_normal(), "embed", "act_embed"),
-            bias_init=_param(nn.initializers.zeros_init(), "act_embed"),
+            kernel_init=named_init(nn.initializers.lecun_normal(), "embed", "act_embed"),
+            bias_init=named_init(nn.initializers.zeros_init(), "act_embed"),
             name="head",
         )(encoded)
         return constrain(tokens, "batch", None, None), encoded

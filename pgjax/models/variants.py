@@ -11,7 +11,7 @@ from pgjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SiglipConfig:
-    """Size of the image tower (ViT)."""
+    """Sizes of the image tower (a ViT)."""
 
     width: int
     depth: int
@@ -23,7 +23,7 @@ class SiglipConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GemmaConfig:
-    """Size of the decoder."""
+    """Sizes of the decoder."""
 
     width: int
     depth: int
@@ -34,8 +34,8 @@ class GemmaConfig:
     vocab_size: int
     norm_eps: float = 1e-6
     dropout: float = 0.0
-    # What Gemma 2 adds: norms after attention and MLP too, logits c·tanh(x/c) where c > 0, and a
-    # scale of the queries other than head_dim^-½ (None).
+    # Gemma 2 adds norms after attention and MLP, logits bounded to c·tanh(x/c) where c > 0, and a
+    # scale of the queries other than head_dim^-½, which None stands for.
     post_norms: bool = False
     attn_softcap: float = 0.0
     final_softcap: float = 0.0
@@ -70,10 +70,11 @@ GEMMA = {
 
 
 def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
-    """Builds the image tower's size from `dict(variant="So400m/14", dropout=…)` or explicit sizes.
+    """Builds the image tower's sizes from `dict(variant="So400m/14", dropout=…)` or explicit sizes.
 
     Raises:
-      UserError: unknown variant or key, missing size, or heads that do not divide the width.
+      UserError: a variant or key is unknown, a size is missing, or the heads do not divide the
+        width.
     """
     config = _build(SiglipConfig, SIGLIP, spec, "model.img")
     if config.width % config.num_heads:
@@ -84,11 +85,11 @@ def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
 
 
 def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
-    """Builds the decoder's size from `dict(variant="gemma_2b", …)` or explicit sizes.
+    """Builds the decoder's sizes from `dict(variant="gemma_2b", …)` or explicit sizes.
 
     Raises:
-      UserError: unknown variant or key, missing size, or query heads that the key/value heads
-        do not divide.
+      UserError: a variant or key is unknown, a size is missing, the key/value heads do not divide
+        the query heads, or the head size is odd.
     """
     config = _build(GemmaConfig, GEMMA, spec, "model.llm")
     if config.num_heads % config.num_kv_heads or config.head_dim % 2:
@@ -100,10 +101,14 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
 
 
 def float_dtype(name: str, where: str) -> jnp.dtype:
-    """A dtype of parameters or computation by name.
+    """Returns the dtype of parameters or computation that a config names.
+
+    Args:
+      name: float32, bfloat16 or float16.
+      where: the config key that the name comes from, for the message.
 
     Raises:
-      UserError: unknown name; `where` is the config key it came from.
+      UserError: the name is another one.
     """
     allowed = ("float32", "bfloat16", "float16")
     if name not in allowed:

@@ -1,6 +1,6 @@
-"""The mask codec: 64×64 masks to 16 of 128 codes and back (VQ-VAE, arXiv:1711.00937).
+"""The mask codec: 64×64 masks to 16 codes out of 128, and back (VQ-VAE, arXiv:1711.00937).
 
-Parameters carry the names and layouts of the released `vae-oid.npz`: convolution kernels are
+Parameters have the names and layouts of the released `vae-oid.npz`: convolution kernels are
 [out,in,h,w], those of transposed convolutions [in,out,h,w]. Widths follow from the weights.
 """
 
@@ -9,11 +9,12 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32, Int32
 
 Params = Mapping[str, jax.Array]
 
-SIDE = 64  # of a mask
-CODES = 16  # of a mask: a grid of 4 × 4
+SIDE = 64  # height and width of a mask in pixels
+CODES = 16  # codes of a mask, a grid of 4 × 4
 CODEBOOK = "_vq_vae._embedding"
 
 _DIMENSIONS = ("NHWC", "OIHW", "NHWC")
@@ -22,10 +23,10 @@ _DIMENSIONS = ("NHWC", "OIHW", "NHWC")
 def shapes(
     widths: tuple[int, ...] = (16, 32, 64, 128), code_dim: int = 512, num_codes: int = 128
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all parameters.
+    """Returns the names and shapes of all parameters.
 
     Args:
-      widths: channels after each halving by the encoder; the decoder mirrors them.
+      widths: channels after each time that the encoder halves the image; the decoder mirrors them.
       code_dim: size of a code vector.
       num_codes: rows of the codebook.
     """
@@ -52,26 +53,44 @@ def _residual_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.net.{2 * i}": (width, width, k, k) for i, k in enumerate((3, 3, 1))}
 
 
-def encode(params: Params, masks: jax.Array) -> jax.Array:
-    """Masks float32 [N,64,64] in 0..1 -> int32 [N,16] codes, rows of the 4 × 4 grid in order."""
+def encode(params: Params, masks: Float32[jax.Array, "n 64 64"]) -> Int32[jax.Array, "n 16"]:
+    """Encodes masks.
+
+    Args:
+      params: from the released file, by name.
+      masks: float32 [N,64,64] in 0..1.
+
+    Returns:
+      int32 [N,16], the codes of the 4 × 4 grid, row by row.
+    """
     return nearest(params[CODEBOOK], encoder(params, masks)).reshape(-1, CODES)
 
 
-def decode(params: Params, codes: jax.Array) -> jax.Array:
-    """Codes int32 [N,16] -> float32 [N,64,64], about -1 outside and 1 inside of the mask."""
+def decode(params: Params, codes: Int32[jax.Array, "n 16"]) -> Float32[jax.Array, "n 64 64"]:
+    """Decodes masks.
+
+    Args:
+      params: from the released file, by name.
+      codes: int32 [N,16], the codes of the 4 × 4 grid, row by row.
+
+    Returns:
+      float32 [N,64,64], about -1 outside and 1 inside the mask.
+    """
     return decoder(params, jnp.take(params[CODEBOOK], codes.reshape(-1, 4, 4), axis=0))
 
 
-def nearest(codebook: jax.Array, x: jax.Array) -> jax.Array:
-    """The row of `codebook` [K,D] nearest to each vector of x [...,D]; int32 [...]."""
-    # |x - c|² without |x|², which is the same for every c.
+def nearest(
+    codebook: Float[jax.Array, "k d"], x: Float[jax.Array, "*b d"]
+) -> Int32[jax.Array, "*b"]:
+    """Returns the index of the row of a codebook [K,D] nearest to each vector of x [...,D]."""
+    # Distances are |x - c|² without |x|², which is the same for every c.
     dots = jnp.einsum("...D,KD->...K", x, codebook)
     norms = jnp.expand_dims(jnp.sum(jnp.square(codebook), axis=1), range(dots.ndim - 1))
     return jnp.argmin(norms - 2.0 * dots, axis=-1).astype(jnp.int32)
 
 
 def encoder(params: Params, masks: jax.Array) -> jax.Array:
-    """Masks float32 [N,64,64] in 0..1 -> [N,4,4,D], before the codebook."""
+    """Encodes masks float32 [N,64,64] in 0..1 as vectors [N,4,4,D], before the codebook."""
     x = masks[..., None] * 2.0 - 1.0
     for i in range(4):
         x = jax.nn.relu(_conv(params, f"encoder.{2 * i}", x, stride=2, pad=1))
@@ -81,7 +100,7 @@ def encoder(params: Params, masks: jax.Array) -> jax.Array:
 
 
 def decoder(params: Params, x: jax.Array) -> jax.Array:
-    """Code vectors [N,4,4,D] -> float32 [N,64,64]."""
+    """Decodes code vectors [N,4,4,D] into float32 [N,64,64]."""
     x = jax.nn.relu(_conv(params, "decoder.0", x))
     x = _residual(params, "decoder.2", x)
     x = _residual(params, "decoder.3", x)
@@ -105,7 +124,7 @@ def _conv(params: Params, name: str, x: jax.Array, stride: int = 1, pad: int = 0
 
 
 def _double(params: Params, name: str, x: jax.Array) -> jax.Array:
-    """Transposed 4×4 convolution of stride 2 that doubles height and width."""
+    """Doubles height and width by a transposed 4×4 convolution of stride 2."""
     kernel = jnp.flip(params[f"{name}.weight"], (2, 3)).swapaxes(0, 1)
     y = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), [(2, 2)] * 2, lhs_dilation=(2, 2), dimension_numbers=_DIMENSIONS

@@ -7,7 +7,7 @@ import jax
 from pgjax.console import duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import figures_of
-from pgjax.devices.table import Device, Gpu, Rates, this_device
+from pgjax.devices.data_sheets import Device, Gpu, Rates, this_device
 from pgjax.devices.targets import compiler_of
 from pgjax.models.attention import Shape, chosen
 from pgjax.training.step_builder import TrainStepBuilder

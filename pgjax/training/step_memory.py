@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax import sharding
-from pgjax.checkpoints.load import SLICE_BYTES
+from pgjax.checkpoints.placement import SLICE_BYTES
 from pgjax.data import ops_text, ops_video
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices.compiled import Figures, figures

@@ -8,8 +8,8 @@ import jax
 
 from pgjax.console import Phase, gib, table
 from pgjax.devices.bounds import Bounds, bounds
+from pgjax.devices.data_sheets import Device, this_device
 from pgjax.devices.precision import resolved
-from pgjax.devices.table import Device, this_device
 from pgjax.devices.targets import compiler_of, target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model

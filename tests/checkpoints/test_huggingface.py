@@ -142,8 +142,11 @@ def test_more_rows_than_padding_are_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(model_type="llava"), "model_type 'llava', expected 'paligemma'"),
-        (lambda c: c["text_config"].update(model_type="gemma3"), "'gemma3', expected gemma or"),
+        (lambda c: c.update(model_type="llava"), 'model_type is "llava", expected .paligemma'),
+        (
+            lambda c: c["text_config"].update(model_type="gemma3"),
+            'text_config.model_type is "gemma3", expected .gemma. or',
+        ),
         (lambda c: c["vision_config"].update(vision_use_head=True), "vision_use_head is true"),
     ],
 )
@@ -168,7 +171,7 @@ def test_broken_folders(folder, tmp_path):
     with pytest.raises(UserError, match=r"model-00001-of-00002\.safetensors is missing"):
         open_folder(folder)
     (folder / "config.json").write_text("{oops")
-    with pytest.raises(UserError, match=r"config\.json:1: not JSON"):
+    with pytest.raises(UserError, match=r"config\.json:1 is not JSON"):
         open_folder(folder)
     with pytest.raises(UserError, match="not a Hugging Face folder"):
         open_folder(tmp_path)

@@ -14,9 +14,8 @@ from conftest import GOLDEN
 from etils import epath
 
 from pgjax import sharding
-from pgjax.checkpoints import load as load_module
-from pgjax.checkpoints import npz, sources
-from pgjax.checkpoints.load import load, resample_positions
+from pgjax.checkpoints import npz, placement, sources
+from pgjax.checkpoints.fitting import fit_to_model, resample_positions
 from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
 from pgjax.errors import UserError
 
@@ -230,10 +229,14 @@ def targets(dtype="float32"):
         }
 
 
+def load(tensors, wanted):
+    return placement.place(fit_to_model(tensors, wanted, what="Checkpoint params.npz"), wanted)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_load_golden(dtype):
     want = targets(dtype)
-    got = load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
+    got = load(open_npz(GOLDEN / "params.npz"), want)
     assert list(got) == list(want)
     with np.load(GOLDEN / "params.npz") as arrays:
         for name, x in got.items():
@@ -250,7 +253,7 @@ def test_loading_is_strict_and_lists_everything():
     norm = want["llm/final_norm/scale"]
     want["llm/final_norm/scale"] = jax.ShapeDtypeStruct((65,), norm.dtype, sharding=norm.sharding)
     with pytest.raises(UserError) as e:
-        load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
+        load(open_npz(GOLDEN / "params.npz"), want)
     lines = str(e.value).splitlines()
     assert "params.npz does not fit the model (3 differences)" in lines[0]
     assert lines[1:] == [
@@ -297,14 +300,14 @@ def test_loading_at_another_resolution_says_so(capsys):
     name = "img/pos_embedding"
     shape = (1, 64, want[name].shape[-1])
     want[name] = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=want[name].sharding)
-    got = load(open_npz(GOLDEN / "params.npz"), want, what="Checkpoint params.npz")
+    got = load(open_npz(GOLDEN / "params.npz"), want)
     assert got[name].shape == shape
     assert "params.npz was trained on 4x4 image tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 5000, 2**30])
 def test_large_tensors_go_in_slices(monkeypatch, slice_bytes):
-    monkeypatch.setattr(load_module, "SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(placement, "SLICE_BYTES", slice_bytes)
     opened, read = open_npz(GOLDEN / "params.npz"), []
     name = "llm/layers/mlp/gating_einsum"
 
@@ -316,7 +319,7 @@ def test_large_tensors_go_in_slices(monkeypatch, slice_bytes):
             return opened[name].read(start, stop)
 
     want = {name: targets("bfloat16")[name]}
-    got = load({name: Spy()}, want, what="it")[name]
+    got = load({name: Spy()}, want)[name]
     np.testing.assert_array_equal(got, opened[name].read().astype(ml_dtypes.bfloat16))
     layers = opened[name].shape[0]
     assert len(read) == (1 if slice_bytes > 10**6 else layers)

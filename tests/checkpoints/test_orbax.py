@@ -1,6 +1,8 @@
 """Training checkpoints: what is kept, what comes back, and what an interruption leaves."""
 
 import gc
+import logging
+import re
 import shutil
 import sys
 import time
@@ -190,3 +192,61 @@ def test_a_relative_workdir(tmp_path, monkeypatch):
     save(checkpoints, 2)
     checkpoints.close()
     assert steps(tmp_path / "run") == [2]
+
+
+def global_state():
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    return sys.unraisablehook, [(x.level, x.disabled, list(x.filters)) for x in loggers]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_loggers_and_hooks_stay_as_they_are(workdir, read_only):
+    before = global_state()
+    checkpoints = Checkpoints(workdir, read_only=read_only)
+    assert global_state() == before
+    checkpoints.restore_params(5, abstract_like(trees_at(5)[0]))
+    if not read_only:
+        save(checkpoints, 6)
+        checkpoints.wait()
+        assert global_state() == before
+        save(checkpoints, 7)
+    checkpoints.close()
+    assert global_state() == before
+
+
+FULL_DISK = """
+import logging, resource, signal, sys
+import jax, jax.numpy as jnp
+from pgjax import sharding
+from pgjax.checkpoints.resume import Checkpoints
+from pgjax.errors import UserError
+
+def global_state():
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    return sys.unraisablehook, [(x.level, list(x.filters)) for x in loggers]
+
+before = global_state()
+checkpoints = Checkpoints(sys.argv[1])
+params = {f"w{i}": jax.random.normal(jax.random.key(i), (1024, 512)) for i in range(4)}
+params = jax.device_put(params, sharding.replicated(sharding.make_mesh()))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+try:
+    checkpoints.save(1, params, {"step": jnp.int32(1)}, {})
+    logging.getLogger("absl").error("another message")
+    checkpoints.wait()
+except UserError as e:
+    print(e)
+checkpoints.close()
+assert global_state() == before
+"""
+
+
+def test_a_failed_write_is_one_sentence(command, tmp_path):
+    """orbax's threads would print a traceback for each write; messages of others pass."""
+    done = command("-c", FULL_DISK, tmp_path)
+    assert re.fullmatch(
+        r"A checkpoint could not be saved under .*; the newest good checkpoint is none\.\n",
+        done.stdout,
+    )
+    assert [line for line in done.stderr.splitlines() if line] == ["ERROR:absl:another message"]

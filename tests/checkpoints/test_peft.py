@@ -62,12 +62,12 @@ def change_weights(folder, change):
 
 
 def test_the_table_has_the_shapes_of_the_model():
-    table = {e.ours: e for e in adapter_table(spec(), 3)}
+    table = {e.name: e for e in adapter_table(spec(), 3)}
     assert table.keys() == adapters().keys()
     for name, x in adapters().items():
         entry = table[name]
         part = entry.layers[0][0]
-        lead = (len(entry.layers), 2) if entry.parts else (len(entry.layers),)
+        lead = (len(entry.layers), 2) if entry.split else (len(entry.layers),)
         assert (*lead, *part.shape) == x.shape, name
 
 
@@ -135,7 +135,7 @@ def test_the_projector_comes_along(tmp_path):
     tensors, _ = open_adapter(folder, spec())
     for name, x in head.items():
         np.testing.assert_array_equal(tensors[name].read(), x.read())
-    with pytest.raises(UserError, match="'llm/final_norm/scale'.* trained too"):
+    with pytest.raises(UserError, match="'llm/final_norm/scale'.* were trained too"):
         write(tmp_path / "b", {**adapters(), "llm/final_norm/scale": InMemory(np.zeros(64))})
 
 
@@ -155,8 +155,8 @@ def test_one_of_two_matrices(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peft_type": "IA3"}, "peft_type 'IA3', expected 'LORA'"),
-        ({"use_dora": True}, "use_dora is True, which pgjax does not have"),
+        ({"peft_type": "IA3"}, 'peft_type is "IA3", expected .LORA'),
+        ({"use_dora": True}, "use_dora is True, which pgjax does not support"),
         ({"bias": "all"}, "bias is 'all'"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is"),
         ({"init_lora_weights": "pissa"}, "'pissa' changes the base as well"),

@@ -9,7 +9,7 @@ from conftest import ROOT
 COMPILE = """
 import sys
 import jax, jax.numpy as jnp
-from pgjax.devices.table import get_device
+from pgjax.devices.data_sheets import get_device
 from pgjax.devices.targets import compiler_options, target_devices, use_cpu
 from pgjax import sharding
 from pgjax.models.attention import attend

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from pgjax.devices import targets
+from pgjax.devices.data_sheets import DEVICES, Gpu, Tpu, get_device, rates_of, tpu_topology
 from pgjax.devices.precision import FLOAT16
-from pgjax.devices.table import DEVICES, Gpu, Tpu, get_device, rates_of, tpu_topology
 from pgjax.errors import UserError
 
 GPUS = [name for name in DEVICES if isinstance(get_device(name).target, Gpu)]

@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from pgjax.devices.table import get_device
+from pgjax.devices.data_sheets import get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
 from pgjax.inference import inference_plan as plans

@@ -91,7 +91,7 @@ def test_scores_through_pycocoevalcap_say_what_they_need(monkeypatch):
     with pytest.raises(UserError, match="need Java"):
         get_metric("coco_caption")(records)
     monkeypatch.setattr(captions.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install.*captions"):
+    with pytest.raises(UserError, match=r"pip install pycocoevalcap"):
         get_metric("coco_caption")(records)
 
 

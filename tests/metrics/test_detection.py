@@ -116,7 +116,7 @@ def test_equal_to_pycocotools_in_pixels():
 
 
 def test_nothing_to_compare_with():
-    with pytest.raises(DataError, match="none of 1 references has an object"):
+    with pytest.raises(DataError, match="none of 1 references has any"):
         metric([record([])])
     with pytest.raises(DataError, match=r"'boxes' and 'labels', or 'suffix'.*\['prediction'\]"):
         metric([{"prediction": "x"}])

@@ -80,9 +80,9 @@ def test_paired_difference_of_graded_scores():
 def test_what_cannot_be_compared():
     with pytest.raises(UserError, match="2 and 3 scores"):
         paired_difference([0.5, 1], [1, 1, 0.5])
-    with pytest.raises(UserError, match="at least one finite"):
+    with pytest.raises(UserError, match="at least one score, all finite"):
         confidence_interval([])
     with pytest.raises(UserError, match="1 that are not finite"):
         confidence_interval([1.0, float("nan")])
-    with pytest.raises(UserError, match="got 95"):
+    with pytest.raises(UserError, match="level is 95"):
         confidence_interval([1.0, 0.0], level=95)

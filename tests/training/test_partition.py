@@ -101,7 +101,7 @@ with sharding.use_mesh(mesh):
     try:
         jax.jit(lambda x: sharding.constrain(x[:3], "batch", None))(x)
     except ValueError as e:
-        assert "a batch of 3 rows does not split over 8 devices" in str(e), e
+        assert "a batch of 3 rows cannot be split over 8 devices" in str(e), e
     else:
         raise AssertionError
 """

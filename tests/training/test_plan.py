@@ -10,8 +10,8 @@ import pytest
 from conftest import PHOTOS
 
 from pgjax.devices.compiled import _needed
+from pgjax.devices.data_sheets import Device, get_device
 from pgjax.devices.precision import BFLOAT16, FLOAT16, resolved
-from pgjax.devices.table import Device, get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model

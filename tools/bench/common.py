@@ -131,7 +131,7 @@ def peaks() -> tuple[float, float] | None:
     """(FLOP/s of 16-bit products, bytes/s of memory) of this machine's device, where known."""
     import jax
 
-    from pgjax.devices.table import rates_of
+    from pgjax.devices.data_sheets import rates_of
 
     rates = rates_of(jax.devices()[0].device_kind)
     return rates and (rates.flops, rates.memory)

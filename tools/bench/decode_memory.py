@@ -23,7 +23,7 @@ from common import SIZES
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pgjax import trees
-from pgjax.devices.table import get_device
+from pgjax.devices.data_sheets import get_device
 from pgjax.devices.targets import target_devices, use_cpu
 from pgjax.loading.decode_layout import abstract_decode_layout
 from pgjax.loading.quantize_on_load import is_quantized

@@ -32,7 +32,7 @@ START = {224: 8, 448: 4, 896: 1}  # rows of a device in the first compilation
 
 def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     """The plan's figures; without a compilation where even one row needs too much."""
-    from pgjax.devices.table import get_device
+    from pgjax.devices.data_sheets import get_device
     from pgjax.devices.targets import target_devices, use_cpu
     from pgjax.training.step_memory import needs
     from pgjax.training.training_plan import open_step_builder, plan

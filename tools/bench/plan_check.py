@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from common import SIZES
 
 from pgjax.console import gib
-from pgjax.devices.table import Device, get_device
+from pgjax.devices.data_sheets import Device, get_device
 from pgjax.loading.model_context import open_sharded_model
 from pgjax.recipes import adapted, parse_arg, transfer
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder

@@ -34,7 +34,7 @@ def config_of(model: str, mode: str, res: int, batch: int, data: int) -> dict[st
 
 def device_and_count(name: str) -> tuple[str, int]:
     """`v5e-8` is eight of a v5e, `a100-40` one of the table's."""
-    from pgjax.devices.table import DEVICES
+    from pgjax.devices.data_sheets import DEVICES
 
     base, _, count = name.rpartition("-")
     return (name, 1) if name in DEVICES or not base else (base, int(count))

@@ -27,7 +27,7 @@ WIDTH = 2  # bytes of what is exchanged
 
 def case(device: str, model: str, mode: str, res: int, rows: int, count: int) -> dict[str, Any]:
     """The plan's figures, and the numbers of parameters that theory is about."""
-    from pgjax.devices.table import get_device
+    from pgjax.devices.data_sheets import get_device
     from pgjax.devices.targets import target_devices, use_cpu
     from pgjax.training.training_plan import open_step_builder, plan
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from golden_checks.common import EXACT, LOGITS, Check, Golden, diff
 from pgjax import trees
+from pgjax.checkpoints.fitting import resample_positions
 from pgjax.checkpoints.hf_export import write_folder
 from pgjax.checkpoints.huggingface import open_folder
-from pgjax.checkpoints.load import resample_positions
 from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
 
 
