@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.inference.answer import Answer
 from pgjax.inference.detections import DetectedObject
-from pgjax.inference.images import ImageLike, read_image
+from pgjax.inference.images import ImageLike, as_list, read_image
 from pgjax.loading.run_directory import read_run_config
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
@@ -44,9 +45,9 @@ def show(
     Raises:
       UserError: the numbers of images, answers and prompts differ, or an image is unreadable.
     """
-    many = isinstance(images, list | tuple)
-    pictures = list(images) if isinstance(images, list | tuple) else [images]
-    shown: list = list(answers) if many else [answers]  # type: ignore[arg-type]
+    several, given = as_list(images), as_list(answers)
+    pictures: list[Any] = [images] if several is None else several
+    shown: list[Any] = [answers] if several is None or given is None else given
     texts = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
     if not len(pictures) == len(shown) == len(texts) > 0:
         raise UserError(

@@ -3,10 +3,12 @@
 import dataclasses
 import difflib
 import inspect
-import numbers
+import textwrap
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict, TypeVar
+
+import numpy as np
 
 from pgjax.errors import UserError
 from pgjax.models.variants import float_dtype
@@ -14,6 +16,7 @@ from pgjax.models.variants import float_dtype
 F = TypeVar("F", bound=Callable[..., Any])
 
 Texts = str | Sequence[str]
+_WIDTH = 100  # columns of documentation
 _MOST_SEED = 2**31 - 1  # seeds enter compiled programs as int32
 
 
@@ -114,6 +117,8 @@ def lists_options(method: F) -> F:
     *named, options = signature.parameters.values()
     (kwargs,) = typing.get_args(options.annotation)
     defaults = {field.name: field.default for field in dataclasses.fields(DecodingOptions)}
+    before, marker, after = (method.__doc__ or "").partition("**options: ")
+    indent = before[before.rfind("\n") + 1 :]
     lines = []
     for name, hint in typing.get_type_hints(kwargs, include_extras=True).items():
         annotation, text = typing.get_args(hint)
@@ -125,17 +130,23 @@ def lists_options(method: F) -> F:
                 annotation=annotation,
             )
         )
-        lines.append(f"{name}: {text}")
+        lines.append(
+            textwrap.fill(
+                f"{name}: {text}",
+                width=_WIDTH,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+            )
+        )
     method.__dict__["__signature__"] = signature.replace(parameters=named)
-    before, marker, after = (method.__doc__ or "").partition("**options: ")
     if marker:
-        indent = before[before.rfind("\n") :]
-        method.__doc__ = before + indent.join(lines) + "\n" + after.partition("\n")[2]
+        rest = after.partition("\n")[2]
+        method.__doc__ = before.removesuffix(indent) + "\n".join([*lines, rest])
     return method
 
 
 def _check_int(name: str, value: Any, least: int, most: int | None = None) -> None:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole and value >= least and (most is None or value <= most):
         return
     limits = f"{least} or more" if most is None else f"{least} to {most:,}"

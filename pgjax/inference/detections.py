@@ -100,25 +100,26 @@ class Detections(Sequence[DetectedObject]):
         lines = "".join(f"\n  {found!r}," for found in self)
         return f"Detections({height} x {width} pixels, {len(self)} found: [{lines}\n])"
 
-    def draw(self, picture: np.ndarray | None = None, *, scale: int = 1) -> Image.Image:
+    def draw(self, image: ImageLike | None = None, *, scale: int = 1) -> Image.Image:
         """Draws the boxes with labels and scores, and the masks.
 
         Args:
-          picture: uint8 [H,W,3] to draw on a copy of; None for the image that was searched.
+          image: to draw on a copy of; None for the one in which the objects were found.
           scale: enlarges the picture by this whole number before boxes are drawn.
 
         Raises:
           UserError: the image is unknown, cannot be read again, or has another size.
         """
-        if picture is None:
-            if self.image is None:
-                raise UserError("These detections do not know their image; give it to draw().")
-            picture = read_image(self.image)
+        if image is None:
+            image = self.image
+        if image is None:
+            raise UserError("These detections do not know their image; give it to draw().")
+        picture = read_image(image)
         if picture.ndim == 4:  # of frames, the first
             picture = picture[0]
         if picture.shape[:2] != tuple(self.size):
             raise UserError(
-                f"The picture is {picture.shape[0]} x {picture.shape[1]} pixels (height x width), "
+                f"The image is {picture.shape[0]} x {picture.shape[1]} pixels (height x width), "
                 f"expected the {self.size[0]} x {self.size[1]} in which the objects were found."
             )
         drawn = draw_masks(picture, [x.mask for x in self if x.mask is not None])
@@ -140,10 +141,11 @@ class Detections(Sequence[DetectedObject]):
           UserError: supervision is not installed.
         """
         try:
-            import supervision
+            import supervision  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError(
-                "to_supervision() needs supervision, which is not installed: pip install supervision."
+                "to_supervision() needs the package supervision, which is not installed: pip "
+                "install supervision."
             ) from None
         if categories is None:
             categories = {label: i for i, label in enumerate(dict.fromkeys(x.label for x in self))}
@@ -159,7 +161,7 @@ class Detections(Sequence[DetectedObject]):
         )
 
     def to_coco(
-        self, *, image_id: int, categories: Mapping[str, int] | Iterable[Mapping[str, Any]]
+        self, *, image_id: int, categories: Mapping[str, int] | Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
         """Converts to COCO results, which `pycocotools.coco.COCO.loadRes` reads as JSON.
 
@@ -172,11 +174,13 @@ class Detections(Sequence[DetectedObject]):
           A dict per object: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels),
           `score`, and `segmentation` (a compressed RLE, see `encode_mask`) where there are masks.
         """
-        if not isinstance(categories, Mapping):
-            categories = {c["name"]: c["id"] for c in categories}
+        if isinstance(categories, Mapping):
+            ids: Mapping[str, int] = categories
+        else:
+            ids = {category["name"]: category["id"] for category in categories}
         results = []
         for found in self:
-            if (category := categories.get(found.label)) is None:
+            if (category := ids.get(found.label)) is None:
                 continue
             y0, x0, y1, x1 = found.box
             result = {

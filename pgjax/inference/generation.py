@@ -124,13 +124,14 @@ def _prefill(context: ModelContext, params: Flat, batch: Flat, options: ProgramO
     model = context.model
 
     def prefill() -> tuple[jax.Array, Cache]:
-        return model.apply(
+        result: Any = model.apply(
             {"params": trees.unflatten(params)},
             *(batch[k] for k in INPUTS[:4]),
             method="prefill",
             max_new_tokens=options.max_new_tokens,
             cache_dtype=options.cache_dtype or model.llm_dtype,
         )
+        return result
 
     return prefill
 
@@ -140,7 +141,8 @@ def _extend(context: ModelContext, params: Flat) -> Extend:
 
     def extend(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         variables = {"params": trees.unflatten(params)}
-        return context.model.apply(variables, token, cache, method="extend")
+        result: Any = context.model.apply(variables, token, cache, method="extend")
+        return result
 
     return extend
 

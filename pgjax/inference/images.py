@@ -40,6 +40,12 @@ class PromptedImages:
         return str(image) if isinstance(image, str | os.PathLike) else f"image {index}"
 
 
+def as_list(value: Any) -> list[Any] | None:
+    """A list of images or of prompts as a `list`; None for a single image or prompt."""
+    single = not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray)
+    return None if single else list(value)
+
+
 def read_image(image: ImageLike) -> np.ndarray:
     """Reads and decodes an image.
 

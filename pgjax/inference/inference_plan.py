@@ -258,6 +258,7 @@ def _text(
     work = []
     for name, what in (("prefill", "image and prompt"), ("token", "a token")):
         cost, least = made[name].cost, _bounds(made[name], device)
+        assert cost is not None and least is not None  # as the answer's seconds are known
         took = f"{duration(least.seconds)} ({least.by})"
         work.append((what, si(cost.flops, "FLOP"), si(cost.memory_bytes, "B"), took))
     return "\n".join([

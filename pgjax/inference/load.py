@@ -75,8 +75,7 @@ def load(
         trained_on = read_run_config(path).get("quantize")
         if quantize and trained_on and quantize != trained_on:
             raise UserError(
-                f"quantize is {quantize!r}, but {source} was trained on {trained_on} weights; expected "
-                f"{trained_on!r} or None."
+                f"{source} was trained on {trained_on} weights, not {quantize}; leave quantize out."
             )
         context, params = open_run(
             path,

@@ -1,6 +1,6 @@
 """The codec of segmentation tokens: a VQ-VAE between masks of 64 x 64 pixels and 16 codes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from pgjax.models import vqvae
 class MaskCodec:
     """Encodes masks as 16 codes each, and decodes them."""
 
-    def __init__(self, params: vqvae.Params) -> None:
+    def __init__(self, params: Mapping[str, np.ndarray | jax.Array]) -> None:
         """Keeps the parameters, a few megabytes, in float32."""
         self._params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
         self._encode, self._decode = jax.jit(vqvae.encode), jax.jit(vqvae.decode)

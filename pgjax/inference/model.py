@@ -28,7 +28,7 @@ from pgjax.inference.decoding_options import (
 )
 from pgjax.inference.detections import DetectedObject, Detections, scored_boxes
 from pgjax.inference.generation import INPUTS, make_generate_fn, make_stream_fn
-from pgjax.inference.images import ImageLike, PromptedImages
+from pgjax.inference.images import ImageLike, PromptedImages, as_list
 from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.preprocessing import PromptPreprocessor
@@ -36,6 +36,10 @@ from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.models.quantized import Quantized
 
 _MOST_ROWS = 64  # of a batch, however much memory there is
+
+
+# In the overloads below, the first that matches counts: a text is one image or prompt, although it
+# is a sequence of texts as well.
 
 
 class Model:
@@ -119,7 +123,7 @@ class Model:
                     yield meta, read_answer(self.context.tokenizer, tokens[row], logprobs[row])
 
     @overload
-    def generate(
+    def generate(  # pyright: ignore[reportOverlappingOverload]
         self,
         images: ImageLike,
         prompts: str | None = None,
@@ -129,7 +133,7 @@ class Model:
     ) -> str: ...
 
     @overload
-    def generate(
+    def generate(  # pyright: ignore[reportOverlappingOverload]
         self,
         images: ImageLike,
         prompts: str | None = None,
@@ -218,14 +222,15 @@ class Model:
         inputs = self._inputs(next(iter(EvalLoader(part, self._rows(1, 1, 1)))))
         told = ""
         for out in program(self.params, inputs, chosen.seed, limit=chosen.max_new_tokens):
-            text = read_answer(self.context.tokenizer, out.tokens[0], out.logprobs[0]).text
+            tokens, logprobs = (np.asarray(x[0]) for x in out)
+            text = read_answer(self.context.tokenizer, tokens, logprobs).text
             # Half of a character, which the next token completes, is held back.
             if text.startswith(told) and not text.endswith("\ufffd"):
                 yield text[len(told) :]
                 told = text
 
     @overload
-    def detect(
+    def detect(  # pyright: ignore[reportOverlappingOverload]
         self, images: ImageLike, prompts: str, **options: Unpack[GenerateKwargs]
     ) -> Detections: ...
 
@@ -260,7 +265,7 @@ class Model:
         return self._find("detect", images, prompts, options)
 
     @overload
-    def segment(
+    def segment(  # pyright: ignore[reportOverlappingOverload]
         self, images: ImageLike, prompts: str, **options: Unpack[GenerateKwargs]
     ) -> Detections: ...
 
@@ -359,19 +364,20 @@ class Model:
         return -(-rows // each) * each
 
 
-def _paired(
-    images: ImageLike | Sequence[ImageLike], prompts: str | Sequence[str] | None
-) -> tuple[PromptedImages, bool]:
+def _paired(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
     """Pairs images with prompts, and says whether either was a list."""
-    lists = [x for x in (images, prompts) if isinstance(x, list | tuple)]
-    if len({len(x) for x in lists}) > 1:
+    several, texts = as_list(images), as_list(prompts)
+    if several is not None and texts is not None and len(several) != len(texts):
         raise UserError(
-            f"got {len(lists[0])} images and {len(lists[1])} prompts, expected as many of each, or "
+            f"got {len(several)} images and {len(texts)} prompts, expected as many of each, or "
             "only one of either."
         )
-    count = len(lists[0]) if lists else 1
-    pairs = [list(x) if isinstance(x, list | tuple) else [x] * count for x in (images, prompts)]
-    return PromptedImages(*pairs), bool(lists)
+    count = next((len(x) for x in (several, texts) if x is not None), 1)
+    source = PromptedImages(
+        [images] * count if several is None else several,
+        [prompts] * count if texts is None else texts,
+    )
+    return source, several is not None or texts is not None
 
 
 def _stored(params: Flat) -> str:

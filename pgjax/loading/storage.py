@@ -24,8 +24,8 @@ def storage_dtypes(sharded: ShardedModel, trained: Collection[str]) -> dict[str,
     quantized = matrix_kinds(
         sharded.shapes, config.get("quantize"), config.get("quantize_images", False)
     )
-    floats = dict.fromkeys(sharded.shapes, config["frozen_dtype"])
-    return floats | quantized | dict.fromkeys(trained, config["trainable_dtype"])
+    frozen, trainable = str(config["frozen_dtype"]), str(config["trainable_dtype"])
+    return dict.fromkeys(sharded.shapes, frozen) | quantized | dict.fromkeys(trained, trainable)
 
 
 def answering_dtypes(
