@@ -1,4 +1,4 @@
-"""Installs pgjax: `pip install -e .`, or with an extra, `pip install -e '.[cuda12]'`."""
+"""Installs pgjax: `pip install .`, or with an extra, `pip install '.[cuda12]'`."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.*)"', (HERE / "pgjax/__init__.py").read_text())[1]
-JAX = "jax>=0.10.2"
+JAX = "jax>=0.10.2,<0.13"
 # Attention of long sequences on a GPU; without it they go in blocks.
 TOKAMAX = "tokamax>=0.0.17; python_version >= '3.12'"
 
@@ -18,16 +18,24 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=find_packages(include=["pgjax", "pgjax.*"]),
-    package_data={"pgjax": ["py.typed"], "pgjax.checkpoints": ["*.npz"], "pgjax.text": ["*.model"]},
-    # Lower bounds are the versions that the tests have run with.
+    python_requires=">=3.11,<3.14",
+    # Configs are installed inside the package, so that their names work wherever a command runs.
+    packages=[*find_packages(include=["pgjax", "pgjax.*"]), "pgjax.configs", "pgjax.transfers"],
+    package_dir={"pgjax.configs": "configs", "pgjax.transfers": "transfers"},
+    package_data={
+        "pgjax": ["py.typed"],
+        "pgjax.checkpoints": ["*.npz"],
+        "pgjax.text": ["*.model"],
+    },
+    entry_points={"console_scripts": ["pgjax = pgjax.commands.main:main"]},
+    # Lower bounds are the versions that the tests have run with; upper bounds stand where a release
+    # is known to change what pgjax relies on.
     install_requires=[
         JAX,
         "absl-py>=2.5",
         "array_record>=0.8.6",
         "etils[epath]>=1.15",
-        "flax>=0.12.8",
+        "flax>=0.12.8,<0.13",
         "fsspec>=2026.9",
         "grain>=0.2.18",
         "huggingface_hub>=2.4",
@@ -70,7 +78,10 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.0",
+            "setuptools>=80.0",  # builds the wheel that is tested
         ],
+        "docs": ["mkdocs>=1.6.1", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0.8"],
+        "dev": ["basedpyright>=1.40", "pre-commit>=4.7", "ruff>=0.14"],
         # What the exports are compared with, where it is installed; never needed otherwise.
         "live": ["peft>=0.21", "torch>=2.13", "transformers>=5.23"],
     },

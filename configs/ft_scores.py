@@ -1,6 +1,6 @@
-"""The announcement's table of fine-tuned checkpoints, in one go.
+"""The fine-tuned checkpoints of PaliGemma's announcement, on their benchmarks.
 
-python -m pgjax.evaluate --benchmarks configs/ft_scores.py
+Run it by `pgjax evaluate --benchmarks ft_scores`.
 """
 
 from pgjax.recipes import parse_arg
@@ -16,9 +16,8 @@ TABLE = {
 
 
 def get_config(arg=None):
-    """The configs to evaluate, as `--benchmarks` takes them."""
+    """Names the configs to evaluate, as `--benchmarks` takes them."""
     parse_arg(arg)
     return tuple(
-        f"transfers/{name}.py:res={res},init=ft-{checkpoint}-{res}"
-        for name, (res, checkpoint) in TABLE.items()
+        f"{name}:res={res},init=ft-{checkpoint}-{res}" for name, (res, checkpoint) in TABLE.items()
     )

@@ -1,15 +1,17 @@
-"""The announcement's table of the mix checkpoints, MMVP and POPE, in one go.
+"""The mix checkpoints of PaliGemma's announcement, on MMVP and POPE.
 
-    python -m pgjax.evaluate --benchmarks configs/mix_eval.py
+    pgjax evaluate --benchmarks mix_eval
 
-Arguments: `mix_eval.py:res=448`; `init=…` evaluates another checkpoint.
+Arguments, as in `mix_eval:res=448`:
+    res       image size of the mix checkpoint: 224 or 448
+    init      another checkpoint to evaluate instead
 """
 
 from pgjax.recipes import parse_arg
 
 
 def get_config(arg=None):
-    """The configs to evaluate, as `--benchmarks` takes them."""
+    """Names the configs to evaluate, as `--benchmarks` takes them."""
     arg = parse_arg(arg, res=224, init="")
     init = arg.init or f"mix-{arg.res}"
-    return tuple(f"transfers/{name}.py:res={arg.res},init={init}" for name in ("mmvp", "pope"))
+    return tuple(f"{name}:res={arg.res},init={init}" for name in ("mmvp", "pope"))

@@ -1,19 +1,21 @@
-"""Tunes a tiny PaliGemma on scenes drawn as it goes, on a CPU, in a few minutes.
+"""Tunes a tiny PaliGemma on drawn scenes, on a CPU, in a few minutes.
 
-    python -m pgjax.train --config configs/quickstart.py --workdir runs/quickstart
+    pgjax train --config quickstart --workdir runs/quickstart
 
-It starts from the tiny checkpoint that ships with pgjax (see tools/pretrain_tiny.py), which knows
-plain scenes and terse prompts, and learns textured backgrounds and the prompts that PaliGemma
-uses. It ends with a table of scores before and after, on scenes it never saw, and a picture.
+The run starts from the tiny checkpoint that comes with pgjax, which knows plain scenes and terse
+prompts, and learns textured backgrounds and the prompts that PaliGemma uses. It ends with a table
+of scores before and after, on scenes that it never saw, and with a picture of some answers.
 
-Arguments: `quickstart.py:scratch` starts from random weights instead; `steps=…` changes the length.
+Arguments, as in `quickstart:steps=40`:
+    steps     length of the run, in updates
+    scratch   start from random weights instead
 """
 
 from pgjax.recipes import parse_arg, transfer
 
 
 def get_config(arg=None):
-    """Caption, count, colour and detection questions about drawn scenes."""
+    """Asks for captions, counts, colours and boxes in drawn scenes."""
     arg = parse_arg(arg, scratch=False, steps=1800)
     scenes = {"name": "scenes", "style": "rich", "wording": "quickstart", "max_shapes": 2}
     c = transfer(

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgjax.cli import read_config
+    from pgjax.commands.config_files import read_config
     from pgjax.data.scene_files import write_scenes
     from pgjax.errors import UserError
     from pgjax.finetuning import finetune
@@ -51,7 +51,7 @@ _HOME = {
     "curves": "pgjax.pictures",
     "finetune": "pgjax.finetuning",
     "load": "pgjax.inference.load",
-    "read_config": "pgjax.cli",
+    "read_config": "pgjax.commands.config_files",
     "show": "pgjax.pictures",
     "show_examples": "pgjax.pictures",
     "show_run": "pgjax.pictures",

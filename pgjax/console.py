@@ -1,4 +1,4 @@
-"""What command lines tell people, once per run, whatever the number of processes."""
+"""Output of commands, which only the first process of a run prints, and formats of quantities."""
 
 import math
 import sys
@@ -10,46 +10,47 @@ from tqdm import tqdm
 
 
 def say(text: str) -> None:
-    """Prints a line once per run, whatever the number of processes."""
+    """Prints a line, in the first process of a run only."""
     if jax.process_index() == 0:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
 
 class Phase:
-    """Announces a phase and how long it took: `with Phase("compiling"):`."""
+    """Prints when a phase begins and how long it took: `with Phase("compiling"):`."""
 
-    def __init__(self, name: str):
-        """Nothing is said before the phase begins."""
+    def __init__(self, name: str) -> None:
+        """Takes the name of the phase, such as `compiling`."""
         self.name = name
+        self._start = 0.0
 
     def __enter__(self) -> None:
-        """Says that it begins."""
+        """Prints that the phase begins."""
         say(f"[{self.name}] …")
-        self.start = time.perf_counter()
+        self._start = time.perf_counter()
 
-    def __exit__(self, kind, *_) -> None:
-        """Says that it ended, unless it failed."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Prints how long the phase took, unless it failed."""
         if kind is None:
-            say(f"[{self.name}] {time.perf_counter() - self.start:.1f} s")
+            say(f"[{self.name}] {time.perf_counter() - self._start:.1f} s")
 
 
 def hms(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
+    """Formats a time in seconds as h:mm:ss."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def gib(size: float) -> str:
-    """Bytes as GiB, or as MiB where that is less than a hundredth."""
+    """Formats a number of bytes in GiB, or in MiB if it is less than 0.01 GiB."""
     if not size:
         return "0"
     return f"{size / 2**30:.2f} GiB" if size >= 0.01 * 2**30 else f"{size / 2**20:.2f} MiB"
 
 
 def si(value: float, unit: str) -> str:
-    """Three digits and a decimal prefix, such as `43.1 TFLOP` or `450 GB/s`."""
+    """Formats a value with three digits and a decimal prefix, such as `43.1 TFLOP`."""
     steps = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
     size, prefix = next((s for s in steps if abs(value) >= s[0]), (1.0, ""))
     scaled = value / size
@@ -58,14 +59,14 @@ def si(value: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A short time in the unit that suits it, a longer one as h:mm:ss."""
+    """Formats a time in seconds as milliseconds, seconds, or h:mm:ss, as fits its length."""
     if seconds >= 60:
         return hms(seconds)
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns under a header."""
+    """Formats rows as left-aligned columns under a header."""
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
     head = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))

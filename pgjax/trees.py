@@ -1,15 +1,26 @@
-"""Named parameter trees: flat names, first-match regex rules, and differences people can read."""
+"""Trees of named parameters: flat names, rules by regular expressions, and readable differences."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pgjax.errors import UserError
 
+T = TypeVar("T")
+
+
+class HasShape(Protocol):
+    """An array, or anything else that has a shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes."""
+        ...
+
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turns nested mappings into `{"a/b/c": leaf}`, in the mappings' own order."""
-    flat = {}
+    """Flattens nested mappings to names such as `a/b/c`, in the order of the mappings."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -20,7 +31,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`."""
+    """Nests a flat mapping; this is the inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *parents, leaf = name.split("/")
@@ -31,26 +42,27 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def first_match(
-    rules: Sequence[tuple[str, Any]], names: Iterable[str], *, what: str
-) -> dict[str, Any]:
-    """Gives every name the value of the first rule whose regex matches it as a whole.
+def first_match(rules: Sequence[tuple[str, T]], names: Iterable[str], *, what: str) -> dict[str, T]:
+    """Returns the value of each name by the first rule that matches the whole name.
 
     Args:
-      rules: `[(regex, value), ...]`.
-      names: parameter names such as `llm/layers/attn/q_einsum/w`.
-      what: the config key the rules came from, for the message.
+      rules: pairs of a regular expression and a value.
+      names: parameter names, such as `llm/layers/attn/q_einsum/w`.
+      what: the config key that the rules come from, for messages.
 
     Raises:
-      UserError: a name that no rule matches, a rule that matches no name, or a bad regex.
+      UserError: a name is matched by no rule, a rule matches no name, or a regular expression is
+        malformed.
     """
-    compiled = []
+    compiled: list[tuple[re.Pattern[str], T]] = []
     for regex, value in rules:
         try:
             compiled.append((re.compile(regex), value))
         except re.error as e:
             raise UserError(f"{what}: {regex!r} is not a regular expression ({e}).") from None
-    values, missing, used = {}, [], set()
+    values: dict[str, T] = {}
+    missing: list[str] = []
+    used: set[int] = set()
     for name in names:
         for i, (pattern, value) in enumerate(compiled):
             if pattern.fullmatch(name):
@@ -64,7 +76,7 @@ def first_match(
             f"{what}: no rule matches {_listing(missing)}; "
             "add a final ('.*', value) rule for the rest."
         )
-    # A rule shadowed by earlier ones is fine; one that could match nothing at all is a typo.
+    # Earlier rules may take all that a rule matches. A rule that matches no name at all is a typo.
     dead = [
         rules[i][0]
         for i, (pattern, _) in enumerate(compiled)
@@ -72,18 +84,23 @@ def first_match(
     ]
     if dead and values:
         raise UserError(
-            f"{what}: {_listing(dead)} matches no parameter; names look like "
+            f"{what}: {_listing(dead)} matches no parameter, expected a pattern of names such as "
             f"{_listing(list(values)[:3])}."
         )
     return values
 
 
-def check_same(expected: Mapping[str, Any], got: Mapping[str, Any], *, what: str) -> None:
-    """Checks that two flat trees hold the same names with the same shapes.
+def check_same(expected: Mapping[str, HasShape], got: Mapping[str, HasShape], *, what: str) -> None:
+    """Checks that two flat trees have the same names and shapes.
+
+    Args:
+      expected: what the model has, by name.
+      got: what was found, by name.
+      what: where it was found, for messages, such as `Checkpoint x.npz`.
 
     Raises:
-      UserError: lists every difference at once, `-` for missing, `+` for left over and `!` for
-        a wrong shape.
+      UserError: there are differences; the message lists them all, with `-` for missing, `+` for
+        left over, and `!` for a wrong shape.
     """
     lines = [f"- {name} {_shape(expected[name])} is missing" for name in expected.keys() - got]
     lines += [f"+ {name} {_shape(got[name])} is left over" for name in got.keys() - expected]
@@ -99,7 +116,7 @@ def check_same(expected: Mapping[str, Any], got: Mapping[str, Any], *, what: str
         )
 
 
-def _shape(x: Any) -> str:
+def _shape(x: HasShape) -> str:
     return "x".join(map(str, x.shape)) or "scalar"
 
 

@@ -60,3 +60,18 @@ def command(compilation_cache):
         return done
 
     return run
+
+
+@pytest.fixture
+def program(capsys):
+    """Runs `pgjax COMMAND …` in this process, and returns what it printed."""
+    from pgjax.commands.main import main
+
+    def run(*args, status=0):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, args)])
+        said = capsys.readouterr()
+        assert ended.value.code == status, said.err
+        return said
+
+    return run

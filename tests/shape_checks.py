@@ -9,16 +9,21 @@ import typing
 import jaxtyping
 from beartype import beartype
 
-# The boundaries of models, loss and decoding.
+# The boundaries of models, loss, decoding, checkpoints, metrics and text.
 MODULES = [
     *(
         f"pgjax.models.{name}"
         for name in ("attention", "embedding", "gemma", "loss", "paligemma", "rows", "siglip")
     ),
     "pgjax.models.vqvae",
+    "pgjax.checkpoints.fitting",
+    "pgjax.checkpoints.placement",
     "pgjax.decoding.generate",
     "pgjax.decoding.samplers",
     "pgjax.decoding.search",
+    "pgjax.metrics.segmentation",
+    "pgjax.metrics.statistics",
+    "pgjax.text.compose",
 ]
 
 

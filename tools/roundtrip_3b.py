@@ -2,7 +2,7 @@
 
     python tools/roundtrip_3b.py [--folder DIR] [--dtypes float32 bfloat16 float16] [--live]
 
-For each precision: a random PaliGemma-3B `.npz` → folder → `.npz`, both through tools/convert.py in
+For each precision: a random PaliGemma-3B `.npz` → folder → `.npz`, both through `pgjax convert` in
 processes of their own (their peak memory is printed), then every tensor is compared by its bits. It
 needs 3 × 11 GiB of disk in float32. `--live` also asks transformers about that folder, offline:
 the logits of a prompt must agree to 5e-5 and `generate` must give the same text. The real tokenizer
@@ -20,7 +20,6 @@ import tempfile
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONVERT = ROOT / "tools" / "convert.py"
 TOLERANCE = 5e-5
 PROMPT, TOKENS = "answer en what is this?", 8
 
@@ -74,9 +73,8 @@ def make_tokenizer(path: pathlib.Path) -> None:
 def convert(*args: object) -> float:
     """Runs the converter in a process of its own; its peak memory in GiB."""
     code = (
-        "import resource, runpy, sys\n"
-        f"sys.argv = {[str(CONVERT), *map(str, args)]!r}\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "import resource\nfrom pgjax.commands.main import main\n"
+        f"try:\n    main({['convert', *map(str, args)]!r})\n"
         "except SystemExit as e:\n    assert not e.code, e\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )

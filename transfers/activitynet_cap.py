@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Sixteen frames, thirty apart, from the start of the part."""
+    """Shows 16 frames, 30 apart, from the start of the part that the caption is about."""
     return benchmark(
         "activitynet_cap",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Sixteen frames, seventy apart."""
+    """Shows 16 frames of each video, 70 frames apart."""
     return benchmark(
         "activitynet_qa",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The end of the training set is kept for scores."""
+    """Keeps the end of the training set for scores."""
     return benchmark(
         "ai2d",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The choices are in the prompt, behind two spaces as the released model had it."""
+    """Lists the choices in the prompt, after two spaces as for the released model."""
     return benchmark(
         "aokvqa_mc",
         arg,

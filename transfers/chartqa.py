@@ -1,10 +1,10 @@
-"""ChartQA: questions about charts, by people and made of summaries."""
+"""ChartQA: questions about charts, written by people or generated from summaries."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Both kinds as they come, 7,398 to 20,901; the score is the mean of both."""
+    """Trains on 7,398 human and 20,901 generated questions; the score is the mean of the two."""
     return benchmark(
         "chartqa",
         arg,

@@ -1,10 +1,10 @@
-"""COCO-35L: captions in 35 languages, in equal shares."""
+"""COCO-35L: captions of photographs in 35 languages, in equal shares."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """One caption of an image, and so one language, drawn anew each time."""
+    """Trains on one caption of an image, and so in one language, drawn anew each time."""
     return benchmark(
         "coco35l",
         arg,
@@ -22,7 +22,7 @@ def get_config(arg=None):
         "|strfmt('caption {language}', 'prefix')",
         antialias=False,
         text_len=32,
-        # Five times the captions of one language, an example each.
+        # Five passes over the 566,435 captions of one language.
         steps=5 * 566_435 // 256,
         batch_size=256,
         lr=1e-5,

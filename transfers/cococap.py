@@ -1,4 +1,4 @@
-"""COCO captions, in the splits of Karpathy."""
+"""COCO captions of photographs, in Karpathy's splits."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

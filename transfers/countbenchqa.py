@@ -1,10 +1,10 @@
-"""CountBenchQA: a model tuned on TallyQA, with other images of two to ten things."""
+"""CountBenchQA: counts of two to ten objects, of a model that was tuned on TallyQA."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only."""
+    """Evaluates only; there is no training data."""
     return benchmark(
         "countbenchqa",
         arg,

@@ -1,10 +1,10 @@
-"""DocVQA: questions about scanned pages."""
+"""DocVQA: questions about scanned pages of documents."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The prompt is the question alone."""
+    """Prompts with the question alone."""
     return benchmark(
         "docvqa",
         arg,

@@ -1,4 +1,8 @@
-"""Fine-tunes PaliGemma on your own images. Copy this file and change what is yours.
+"""Fine-tunes PaliGemma on your own images.
+
+To change more than the data, copy this file and edit the copy:
+
+    pgjax train --copy_config forkme mine.py
 
 Your data is a JSONL file, one line per example:
 
@@ -6,22 +10,21 @@ Your data is a JSONL file, one line per example:
 
 Image paths are relative to the JSONL file (or to `root`). Then:
 
-    python -m pgjax.train --config transfers/forkme.py --workdir runs/mine \\
-        --config.input.data.fname=mine.jsonl
+    pgjax train --config forkme --workdir runs/mine --config.input.data.fname=mine.jsonl
 
-Arguments, as in `forkme.py:variant=tiny,steps=100`:
-    variant   3b, or tiny: a toy model that ships with pgjax and trains on any CPU
-    res       224, 448 or 896; 0 is the variant's own
+Arguments, as in `forkme:variant=tiny,steps=100`:
+    variant   3b, or tiny: a toy model that comes with pgjax and trains on any CPU
+    res       image size: 224, 448 or 896; 0: the variant's own
     mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4), lora,
-              qlora (the decoder in 4 bits)
-    steps     length of the run; 0 means 15 passes over the data
+              qlora (LoRA on a decoder in 4 bits)
+    steps     length of the run in updates; 0: 15 passes over the data
 """
 
 from pgjax.recipes import parse_arg, transfer
 
 
 def get_config(arg=None):
-    """Captioning by default: the prompt `caption en`, the target from the line's `suffix`."""
+    """Captions by default: the prompt is `caption en`, the target each line's `suffix`."""
     arg = parse_arg(arg, variant="3b", res=0, mode="", steps=0)
     data = {"name": "jsonl", "fname": ""}
 
@@ -35,8 +38,8 @@ def get_config(arg=None):
         evals={
             # Loss on held-out targets, to see overfitting.
             "val": {"kind": "perplexity", "data": {**data, "split": "train[90%:]"}, "every": 100},
-            # Answers to held-out prompts, stored under WORKDIR/predictions to be read, and scored
-            # by exact_match; others are in pgjax/metrics: vqa_accuracy, ….
+            # Answers to held-out prompts, stored under WORKDIR/predictions for you to read, and
+            # scored by exact_match; `pgjax list metrics` shows the other metrics.
             "answers": {
                 "kind": "answers",
                 "metric": {"name": "exact_match"},
@@ -45,20 +48,19 @@ def get_config(arg=None):
                 "max_new_tokens": 64,
             },
         },
-        # The prompt. To use one from each line, write "setdefault('prefix', 'caption en')", which
-        # this is: lines with their own `prefix` keep it.
+        # The prompt: the line's own `prefix` if it has one, and else `caption en`.
         prompt="setdefault('prefix', 'caption en')",
-        # The target; "" takes the line's `suffix` as it is. If lines hold several references in a
-        # list `captions`, "choice('captions', 'suffix')" draws one each time.
+        # The target: "" takes the line's `suffix` as it is. If each line holds several references
+        # in a list `captions`, "choice('captions', 'suffix')" draws one of them each time.
         target="",
-        # Prompt and target together, in tokens. Longer ones are an error; "truncate" cuts them,
-        # "drop" leaves them out (both are counted and reported).
+        # Length of prompt and target together, in tokens. Longer ones are an error; "truncate"
+        # cuts them and "drop" leaves them out, and either counts and reports them.
         text_len=128,
         on_truncate="error",
         epochs=0 if arg.steps else 15,
         steps=arg.steps,
         batch_size=32,
-        # The rate that decides most; try 3e-6 to 3e-5 for 3b.
+        # The learning rate matters most; try 3e-6 to 3e-5 for 3b.
         lr=1e-5 if arg.variant == "3b" else 1e-3,
         weight_decay=3e-7,
     )
@@ -67,8 +69,8 @@ def get_config(arg=None):
     for spec in c.evals.values():
         spec.data.fname = fname
 
-    # What trains where no mode is given: first match wins, False freezes, a number multiplies the
-    # learning rate. For instance:
+    # Which parameters train if no mode is given: the first pattern that matches decides, False
+    # freezes, and a number multiplies the learning rate. For instance:
     # c.trainable = (("img/.*", False), ("llm/embedder/.*", 0.1), (".*", True))
     c.checkpoint_every = 200
     return c

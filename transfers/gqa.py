@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The image tower is frozen at the larger size."""
+    """Freezes the image tower at 448 pixels."""
     return benchmark(
         "gqa",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Answers are learned and compared in lower case."""
+    """Learns and compares answers in lower case."""
     return benchmark(
         "infovqa",
         arg,

@@ -1,10 +1,10 @@
-"""MaRVL: a model tuned on NLVR2, in five languages it was not tuned on."""
+"""MaRVL: statements about two photographs in five languages, of a model tuned on NLVR2."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only; the prompt says English all the same, as it was published."""
+    """Evaluates only; the prompt says English for every language, as it was published."""
     return benchmark(
         "marvl",
         arg,

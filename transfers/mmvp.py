@@ -1,10 +1,10 @@
-"""MMVP: questions that tell apart images that look alike to an encoder."""
+"""MMVP: questions about pairs of images that an image encoder confuses."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only, of a model tuned on VQAv2. Its prompt is not published; this has choices."""
+    """Evaluates a model tuned on VQAv2; its prompt is not published, this one lists the choices."""
     return benchmark(
         "mmvp",
         arg,

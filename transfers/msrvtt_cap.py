@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Sixteen frames, nine apart; one of some twenty captions, drawn anew each time."""
+    """Shows 16 frames, 9 apart; trains on one of about 20 captions, drawn anew each time."""
     return benchmark(
         "msrvtt_cap",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Sixteen frames, nine apart."""
+    """Shows 16 frames of each video, 9 frames apart."""
     return benchmark(
         "msrvtt_qa",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Eight frames, twenty-six apart."""
+    """Shows 8 frames of each video, 26 frames apart."""
     return benchmark(
         "msvd_qa",
         arg,

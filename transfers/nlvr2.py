@@ -1,10 +1,10 @@
-"""NLVR2: whether a sentence about two photographs is true."""
+"""NLVR2: whether a statement about two photographs is true."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Two images per example, whose tokens follow each other."""
+    """Shows two images per example, the tokens of one after those of the other."""
     return benchmark(
         "nlvr2",
         arg,

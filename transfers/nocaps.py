@@ -1,10 +1,10 @@
-"""NoCaps: captions of a model tuned on COCO, for objects that COCO does not have."""
+"""NoCaps: captions of objects that COCO does not have, of a model that was tuned on COCO."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only."""
+    """Evaluates only; there is no training data."""
     return benchmark(
         "nocaps",
         arg,

@@ -1,10 +1,10 @@
-"""OCR-VQA: questions about covers of books."""
+"""OCR-VQA: questions about book covers."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The first part of the large validation set is kept for scores."""
+    """Keeps the first part of the large validation set for scores."""
     return benchmark(
         "ocrvqa",
         arg,

@@ -1,4 +1,4 @@
-"""OK-VQA: questions that need knowledge of the world."""
+"""OK-VQA: questions about photographs that need knowledge of the world."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

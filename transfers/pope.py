@@ -1,10 +1,10 @@
-"""POPE: whether things are in a photograph that may not be."""
+"""POPE: whether an object is in a photograph, to measure hallucination."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only, of a model tuned on VQAv2, asked by the question alone."""
+    """Evaluates a model tuned on VQAv2; prompts with the question alone."""
     return benchmark(
         "pope",
         arg,

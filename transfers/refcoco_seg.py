@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg: a phrase to the box and mask of the object it means."""
+"""RefCOCO, RefCOCO+ and RefCOCOg: the box and the mask of the object that a phrase refers to."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
@@ -11,7 +11,7 @@ SPLITS = {
 
 
 def get_config(arg=None):
-    """Trains on all three sets without the images that any of them evaluates on."""
+    """Trains on all three data sets, without the images that any of them evaluates on."""
     return benchmark(
         "refcoco_seg",
         arg,

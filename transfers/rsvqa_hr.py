@@ -1,10 +1,10 @@
-"""RSVQA-HR: questions about aerial images, without those for numbers."""
+"""RSVQA-HR: questions about aerial images, except those that ask for numbers."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The score is the mean over types of questions."""
+    """Scores the mean over types of questions."""
     metric = {"name": "accuracy_by_type", "lower": True}
     return benchmark(
         "rsvqa_hr",

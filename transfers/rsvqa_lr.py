@@ -1,10 +1,10 @@
-"""RSVQA-LR: questions about satellite images, without those for numbers."""
+"""RSVQA-LR: questions about satellite images, except those that ask for numbers."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The score is the mean of comparisons and presence; "rural or urban?" is listed beside it."""
+    """Scores the mean of comparison and presence; "rural or urban?" is listed beside it."""
     metric = {"name": "accuracy_by_type", "exclude": ("rural_urban",), "lower": True}
     return benchmark(
         "rsvqa_lr",

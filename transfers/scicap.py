@@ -1,10 +1,10 @@
-"""SciCap: first sentences of captions of scientific figures, without subfigures."""
+"""SciCap: first sentences of the captions of scientific figures that have no subfigures."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Captions are those in lower case, without the number of the figure."""
+    """Learns the published captions in lower case, without the figure's number."""
     return benchmark(
         "scicap",
         arg,

@@ -1,10 +1,10 @@
-"""ScienceQA: multiple-choice questions of school science, with an image."""
+"""ScienceQA: multiple-choice questions of school science that come with an image."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """The choices are shuffled in training; the image tower is frozen."""
+    """Shuffles the choices in training, and freezes the image tower."""
     return benchmark(
         "science_qa",
         arg,

@@ -1,4 +1,4 @@
-"""Screen2Words: what a screen of a phone is for."""
+"""Screen2Words: summaries of what a phone's screen is for."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

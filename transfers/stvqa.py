@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """It has no validation set; the last tenth of the training set is kept for scores."""
+    """Keeps the last tenth of the training set for scores, as there is no validation set."""
     return benchmark(
         "stvqa",
         arg,

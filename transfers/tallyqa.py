@@ -1,10 +1,10 @@
-"""TallyQA: simple and complex questions of number."""
+"""TallyQA: simple and complex counting questions."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Number words of an answer count as digits."""
+    """Counts number words of an answer as digits."""
     return benchmark(
         "tallyqa",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Images that Open Images knows to be turned are turned back as they are prepared."""
+    """Trains on one of the ten answers; `pgjax prepare` has turned rotated images upright."""
     return benchmark(
         "textvqa",
         arg,

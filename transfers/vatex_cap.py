@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Sixteen frames, seven apart; one of ten captions, drawn anew each time."""
+    """Shows 16 frames, 7 apart; trains on one of ten captions, drawn anew each time."""
     return benchmark(
         "vatex_cap",
         arg,

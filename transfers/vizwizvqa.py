@@ -1,4 +1,4 @@
-"""VizWiz: visual questions of blind people."""
+"""VizWiz: questions of blind people about photographs that they took."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

@@ -1,7 +1,7 @@
 """VQAv2: questions about photographs.
 
-The end of the validation set is kept for scores. The published model was trained on all of it:
---config.input.data.split=train+validation.
+The end of the validation set is kept for scores. To train on all of it, as the published model was,
+add --config.input.data.split=train+validation.
 """
 
 from pgjax.recipes import answers, benchmark, prepared

@@ -1,4 +1,4 @@
-"""Widget Captioning: what a thing on a screen, outlined in red, is for."""
+"""Widget Captioning: what an element of a screen, outlined in red, is for."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

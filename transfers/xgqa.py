@@ -1,10 +1,10 @@
-"""xGQA: a model tuned on GQA, with questions in languages it was not tuned on."""
+"""xGQA: questions about scenes in eight languages, of a model that was tuned on GQA."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only; the prompt and the answers are English, as they were published."""
+    """Evaluates only; the prompt and the answers are English, as they were published."""
     return benchmark(
         "xgqa",
         arg,

@@ -1,10 +1,10 @@
-"""XM3600: captions in 36 languages, by a model tuned on COCO-35L."""
+"""XM3600: captions in 36 languages, of a model that was tuned on COCO-35L."""
 
 from pgjax.recipes import answers, benchmark
 
 
 def get_config(arg=None):
-    """Evaluation only."""
+    """Evaluates only; there is no training data."""
     return benchmark(
         "xm3600",
         arg,

@@ -1,1 +1,1 @@
-"""Where parameters come from and go to."""
+"""Reads and writes checkpoints in every format that pgjax supports."""

@@ -12,8 +12,6 @@ from pgjax.errors import note
 
 POSITIONS = "img/pos_embedding"
 
-PositionEmbeddings = Float[np.ndarray, "1 p d"]
-
 
 def fit_to_model(
     tensors: Mapping[str, Tensor], targets: Mapping[str, jax.ShapeDtypeStruct], *, what: str
@@ -58,7 +56,9 @@ def _grids_that_differ(
     return (old, new) if (old**2, new**2) == (before[1], after[1]) else None
 
 
-def resample_positions(x: PositionEmbeddings, side: int) -> PositionEmbeddings:
+def resample_positions(
+    x: Float[np.ndarray, "1 p d"], side: int
+) -> Float[np.ndarray, "1 {side*side} d"]:
     """Resamples position embeddings to another grid.
 
     The interpolation is bilinear and maps corners to corners, as in big_vision, which uses

@@ -1,12 +1,16 @@
-"""Downloads released checkpoints: from the Hugging Face hub, then Kaggle (needs kagglehub)."""
+"""Downloads released checkpoints from the Hugging Face hub, or by kagglehub from Kaggle."""
 
 import hashlib
 import importlib.util
 import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pgjax.checkpoints.released import Release
 from pgjax.errors import UserError, note
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
 NPZ_PATTERNS = ("*.npz",)
@@ -15,13 +19,14 @@ TOKENIZER_REPO = "google/paligemma-3b-pt-224"
 
 
 def download(release: Release) -> pathlib.Path:
-    """Downloads a release, or finds it in the hub's cache; an interrupted download goes on.
+    """Downloads a release, unless the hub's cache has it; an interrupted download is resumed.
 
     Returns:
-      A folder of safetensors, or an `.npz`.
+      The path of a folder with safetensors, or of an `.npz`.
 
     Raises:
-      UserError: the licence is not accepted, no network, or a wrong checksum; with what to do.
+      UserError: the licence is not accepted, there is no network, or a checksum is wrong; the
+        message says what to do.
     """
     try:
         for source in (_safetensors_from_hub, _npz_from_hub, _from_kaggle):
@@ -33,13 +38,16 @@ def download(release: Release) -> pathlib.Path:
         raise UserError(f"{release.repo} does not exist on the Hugging Face hub.")
     except UserError as e:
         raise UserError(
-            f"Checkpoint {release.name!r}: {e} Or put {release.file} into a folder and set "
-            "$PGJAX_CHECKPOINTS to it."
+            f"The checkpoint {release.name!r} is not available: {e} Alternatively, put "
+            f"{release.file} into a folder and set $PGJAX_CHECKPOINTS to it."
         ) from None
 
 
 def download_tokenizer(filename: str) -> pathlib.Path:
-    """Gemma's `tokenizer.model` from the hub.
+    """Downloads Gemma's `tokenizer.model` from the hub, unless its cache has it.
+
+    Args:
+      filename: the name that the file has in `$PGJAX_CHECKPOINTS`, for messages.
 
     Raises:
       UserError: see `download`.
@@ -48,12 +56,13 @@ def download_tokenizer(filename: str) -> pathlib.Path:
         return _from_hub(TOKENIZER_REPO, "main", ("tokenizer.model",)) / "tokenizer.model"
     except UserError as e:
         raise UserError(
-            f"The tokenizer: {e} Or put {filename} into a folder and set $PGJAX_CHECKPOINTS to it."
+            f"The tokenizer is not available: {e} Alternatively, put {filename} into a folder and "
+            "set $PGJAX_CHECKPOINTS to it."
         ) from None
 
 
 class _NotThereError(UserError):
-    """No such repository or branch."""
+    """The repository or branch does not exist."""
 
 
 def _safetensors_from_hub(release: Release) -> pathlib.Path:
@@ -71,10 +80,10 @@ def _npz_from_hub(release: Release) -> pathlib.Path | None:
 def _from_kaggle(release: Release) -> pathlib.Path | None:
     if release.npz_repo is None or importlib.util.find_spec("kagglehub") is None:
         return None
-    import kagglehub
+    import kagglehub  # pyright: ignore[reportMissingImports]
 
     handle = KAGGLE.format(release.file.split(".")[0])
-    return pathlib.Path(_explained(handle, lambda: kagglehub.model_download(handle, release.file)))
+    return _explained(handle, lambda: pathlib.Path(kagglehub.model_download(handle, release.file)))
 
 
 def _from_hub(repo: str, branch: str, patterns: tuple[str, ...]) -> pathlib.Path:
@@ -82,13 +91,13 @@ def _from_hub(repo: str, branch: str, patterns: tuple[str, ...]) -> pathlib.Path
 
     def fetch() -> pathlib.Path:
         options = {"revision": branch, "allow_patterns": list(patterns)}
-        try:  # what is whole in the cache needs neither network nor checks
+        try:  # A complete copy in the cache needs neither the network nor checks.
             folder = pathlib.Path(hub.snapshot_download(repo, local_files_only=True, **options))
             if any(folder.iterdir()):
                 return folder
         except hub.errors.LocalEntryNotFoundError:
             pass
-        note(f"downloading {repo} ({branch}) from the Hugging Face hub")
+        note(f"Downloading {repo} ({branch}) from the Hugging Face hub.")
         folder = pathlib.Path(hub.snapshot_download(repo, **options))
         _check_sums(folder, hub.HfApi().model_info(repo, revision=branch, files_metadata=True))
         return folder
@@ -96,9 +105,9 @@ def _from_hub(repo: str, branch: str, patterns: tuple[str, ...]) -> pathlib.Path
     return _explained(repo, fetch)
 
 
-def _check_sums(folder: pathlib.Path, info) -> None:
-    """Compares large files with the SHA-256 that the hub lists; a wrong one is removed."""
-    for sibling in info.siblings:
+def _check_sums(folder: pathlib.Path, info: "ModelInfo") -> None:
+    """Compares large files with the SHA-256 that the hub lists, and removes damaged ones."""
+    for sibling in info.siblings or ():
         path = folder / sibling.rfilename
         if sibling.lfs is None or not path.exists():
             continue
@@ -108,14 +117,13 @@ def _check_sums(folder: pathlib.Path, info) -> None:
             path.resolve().unlink()
             path.unlink()
             raise UserError(
-                f"{sibling.rfilename} of {info.id} has SHA-256 {got[:12]}…, the hub lists "
-                f"{sibling.lfs.sha256[:12]}…; it was damaged on the way and is removed, so run "
-                "again."
+                f"{sibling.rfilename} of {info.id} has SHA-256 {got[:12]}…, but the hub lists "
+                f"{sibling.lfs.sha256[:12]}…; the damaged file is removed, so run this again."
             )
 
 
-def _explained(repo: str, fetch: Callable) -> pathlib.Path:
-    """Runs a download; what goes wrong becomes one sentence."""
+def _explained(repo: str, fetch: Callable[[], pathlib.Path]) -> pathlib.Path:
+    """Runs a download, and describes its errors in one sentence."""
     from huggingface_hub import errors
 
     try:
@@ -124,21 +132,22 @@ def _explained(repo: str, fetch: Callable) -> pathlib.Path:
         if getattr(e.response, "status_code", None) not in (401, 403):
             raise _NotThereError(f"{repo} does not exist on the Hugging Face hub.") from None
         raise UserError(
-            f"{repo} asks for a licence to be accepted. 1. Accept it with your account at "
+            f"{repo} requires that you accept its licence. 1. Accept it with your account at "
             f"https://huggingface.co/{repo} . 2. Run `hf auth login`, or set HF_TOKEN to a token "
             "of that account."
         ) from None
     except UserError:
         raise
     except (errors.HfHubHTTPError, OSError, RuntimeError) as e:
-        reason = " ".join(str(e).split())[:200] or type(e).__name__
-        raise UserError(
-            f"{repo} could not be downloaded ({reason}); run again to go on where it stopped."
-        ) from None
-    except Exception as e:  # the transport's own errors differ between its versions
+        raise _interrupted(repo, e) from None
+    except Exception as e:  # The transport's errors depend on the version of the hub's client.
         if type(e).__module__.split(".")[0] not in ("httpx", "httpcore", "requests", "hf_xet"):
             raise
-        reason = str(e) or type(e).__name__
-        raise UserError(
-            f"{repo} could not be downloaded ({reason}); run again to go on where it stopped."
-        ) from None
+        raise _interrupted(repo, e) from None
+
+
+def _interrupted(repo: str, e: Exception) -> UserError:
+    reason = " ".join(str(e).split())[:200] or type(e).__name__
+    return UserError(
+        f"{repo} could not be downloaded ({reason}); run the command again to resume the download."
+    )

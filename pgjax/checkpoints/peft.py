@@ -33,6 +33,7 @@ WEIGHTS = "adapter_model.safetensors"
 PROJECTOR = ("img/head/kernel", "img/head/bias")  # parameters that may be trained beside adapters
 _MODULE = "multi_modal_projector"
 _PREFIX = "base_model.model."
+_MOST_RANK = 2**16  # more than the width of any matrix that has adapters
 _ADAPTER = re.compile(r"(.*)_lora_[ab]")
 
 # Settings that would change the model in a way that pgjax does not support.
@@ -129,7 +130,7 @@ def open_adapter(
       UserError: see `read_config`; or tensors are missing, left over or do not fit the base.
     """
     config = _open_config(folder)
-    rank = config.integer("r")
+    rank = config.integer("r", high=_MOST_RANK)
     stored = _open_weights(folder / WEIGHTS)
     adapted = _adapted_parts(adapter_table(spec, rank), stored, config)
     if not adapted:

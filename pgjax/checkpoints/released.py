@@ -1,14 +1,14 @@
-"""The released checkpoints: what they are called here, where they lie, and how to use them."""
+"""The released checkpoints: their names, where they can be downloaded, and how to prompt them."""
 
 import dataclasses
 import difflib
 
-from pgjax.published import PUBLISHED
+from pgjax.benchmarks.published import PUBLISHED
 
-PRECISIONS = {"": "main", "f16": "float16", "bf16": "bfloat16"}  # suffix -> branch on the hub
+PRECISIONS = {"": "main", "f16": "float16", "bf16": "bfloat16"}  # the branch on the hub by suffix
 RESOLUTIONS = (224, 448, 896)
 
-# Fine-tuned checkpoints, with the prompt that each was tuned on.
+# The prompts of the fine-tuned checkpoints, by task.
 _ANSWER = "answer en {question}"
 _CHOOSE = "answer en {question} choose from: {a} \\t {b} …"
 _PROMPTS = {
@@ -43,11 +43,23 @@ _METRICS = {"acc": "accuracy", "cider": "CIDEr", "anls": "ANLS", "miou": "mIoU"}
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """One released checkpoint in one precision."""
+    """A released checkpoint in one precision.
 
-    name: str  # pt-224, ft-vqav2-448.bf16, paligemma2-3b-pt-224
-    file: str  # in $PGJAX_CHECKPOINTS and in the npz repository, or a folder's name
-    repo: str  # of safetensors on the Hugging Face hub
+    Attributes:
+      name: its name, such as `pt-224`, `ft-vqav2-448.bf16` or `paligemma2-3b-pt-224`.
+      file: the file or folder in `$PGJAX_CHECKPOINTS`; the repository of `.npz` files uses the same
+        name.
+      repo: the repository with safetensors on the Hugging Face hub.
+      branch: the branch of that repository.
+      res: the resolution of images, in pixels.
+      use: what it is for.
+      prompt: the prompt of a fine-tuned checkpoint.
+      score: the published score of a fine-tuned checkpoint.
+    """
+
+    name: str
+    file: str
+    repo: str
     branch: str
     res: int
     use: str
@@ -56,20 +68,24 @@ class Release:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names that the file or folder may have; bfloat16 is `b16` in some."""
+        """The names that the file or folder may have; some releases write bfloat16 as `b16`."""
         return (self.file, self.file.replace(".bf16.", ".b16."), self.repo.split("/")[1])
 
     @property
     def npz_repo(self) -> str | None:
-        """The repository that holds `file`, where there is one."""
+        """The repository that holds `file`, or None if there is none."""
         return None if self.file == self.name else f"{self.repo}-jax"
 
 
+# The name of a kind of checkpoint, its use, prompt, resolutions, and scores by resolution.
+_Kind = tuple[str, str, str, tuple[int, ...], dict[int, float]]
+
+
 def _table() -> dict[str, Release]:
-    rows = {}
-    kinds = [
-        ("pt", "pretrained; to be fine-tuned", "", RESOLUTIONS, {}),
-        ("mix", "tuned on many tasks; to be asked", "", RESOLUTIONS[:2], {}),
+    rows: dict[str, Release] = {}
+    kinds: list[_Kind] = [
+        ("pt", "pretrained, for fine-tuning", "", RESOLUTIONS, {}),
+        ("mix", "tuned on many tasks, for prompting", "", RESOLUTIONS[:2], {}),
         *(_fine_tuned(task, prompt) for task, prompt in _PROMPTS.items()),
     ]
     for kind, use, prompt, sizes, scores in kinds:
@@ -90,8 +106,8 @@ def _table() -> dict[str, Release]:
     return rows
 
 
-def _fine_tuned(task: str, prompt: str) -> tuple:
-    """Of the scores that are published for a task, its first is the one to show."""
+def _fine_tuned(task: str, prompt: str) -> _Kind:
+    """Describes the checkpoints of a task, with the first of its published scores."""
     row = PUBLISHED[task.replace("-", "_")]
     key, scores = next(iter(row["scores"].items()))
     metric, *part = key.split("/")
@@ -103,24 +119,25 @@ RELEASES = _table()
 
 
 def get(name: str) -> Release | None:
-    """The release of a name, with or without `paligemma-3b-` before it, or None."""
+    """Returns the release of a name, which may begin with `paligemma-3b-`, or None."""
     return RELEASES.get(name.removeprefix("paligemma-3b-"))
 
 
 def of_repo(repo: str, branch: str | None) -> Release | None:
-    """The release that lies in a repository of the Hugging Face hub, or None."""
+    """Returns the release in a repository and branch of the Hugging Face hub, or None."""
     branch = branch or "main"
     return next((r for r in RELEASES.values() if (r.repo, r.branch) == (repo, branch)), None)
 
 
 def hint(name: str) -> str:
-    """Where to go from a name that does not exist."""
+    """Says what to do about a name that does not exist."""
     near = difflib.get_close_matches(name, RELEASES, 1)
-    return (f"Did you mean {near[0]!r}? " if near else "") + "predict --list shows the names."
+    question = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{question}`pgjax list checkpoints` shows the names."
 
 
 def describe() -> str:
-    """A line for every released checkpoint, without its precisions."""
+    """Returns a table with a line for every released checkpoint."""
     lines = [
         f"{'name':<24} {'pixels':>6}  {'score':>6}  what it is for",
         *(
@@ -129,6 +146,6 @@ def describe() -> str:
             for r in RELEASES.values()
             if "." not in r.name
         ),
-        "PaliGemma's also come in half precision: add .f16 or .bf16 to the name.",
+        "Those of PaliGemma also exist in half precision: add .f16 or .bf16 to the name.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Data sets that tools/prepare.py has written, in either of its formats."""
+"""Data sets that `pgjax prepare` has written, in either of its formats."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ class PreparedSource:
         """Opens the newest version there is.
 
         Args:
-          dataset: its name for `tools/prepare.py`, with or without `:version`.
+          dataset: its name for `pgjax prepare`, with or without `:version`.
           split: as TFDS writes it, such as `train+validation[:90%]`.
           data_dir: that it was written to; "" for `default_data_dir()`.
 
@@ -42,7 +42,7 @@ class PreparedSource:
         )
         if not folders:
             raise UserError(
-                f"{dataset!r} is not prepared in {root}; python tools/prepare.py {name} --help "
+                f"{dataset!r} is not prepared in {root}; pgjax prepare {name} --help "
                 f"says how. Another folder: --config.data_dir=DIR or ${_VARIABLE}."
             )
         self._parts: list[JsonlSource | TfdsSource]

@@ -1,1 +1,1 @@
-"""What accelerators are, by their data sheets, and what their own compilers make of a program."""
+"""Accelerators by their data sheets, and what their own compilers make of a program."""

@@ -1,39 +1,50 @@
-"""What a device's compiler says that a program needs."""
+"""The memory and work of a program, as the compiler of its device reports them."""
 
 import dataclasses
 import re
+from typing import Any
 
 import jax
+import numpy as np
 
 from pgjax.devices.program_cost import Cost, program_cost
 from pgjax.devices.targets import compiler_of, compiler_options
+from pgjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Of one compiled program, in bytes on each device."""
+    """Memory of a compiled program in bytes on each device, and its work."""
 
     compiler: str  # cuda, tpu or cpu
     arguments: int
-    temporaries: int  # with what is returned without an argument's place, and the code
+    temporaries: int  # includes results that reuse no argument's memory, and the code on a TPU
     cost: Cost | None  # None where the compiler gave up for lack of memory
 
     @property
     def peak(self) -> int:
-        """All of it."""
+        """Memory of arguments and temporaries together, in bytes."""
         return self.arguments + self.temporaries
 
 
 def figures(
-    lowered: jax.stages.Lowered, devices, *, unknown_trips: int = 1, options: dict | None = None
+    lowered: jax.stages.Lowered,
+    devices: np.ndarray,
+    *,
+    unknown_trips: int = 1,
+    options: dict[str, Any] | None = None,
 ) -> Figures:
-    """Compiles a program for its devices, and reads what it needs.
+    """Compiles a program for its devices, and reads its figures.
 
     Args:
-      lowered: for these devices, there or not.
-      devices: of the mesh.
-      unknown_trips: of loops that data end, see `program_cost`.
-      options: of the compiler, for devices that are there; others have theirs.
+      lowered: the program, lowered for these devices.
+      devices: those of the mesh, present or from `targets.target_devices`.
+      unknown_trips: how often loops run whose end depends on data, see `program_cost`.
+      options: compiler options for devices that are present; `targets.compiler_options` gives those
+        of others.
+
+    Raises:
+      UserError: the compiler does not report what the program needs.
     """
     compiler = compiler_of(devices)
     try:
@@ -47,19 +58,30 @@ def figures(
 
 
 def figures_of(compiled: jax.stages.Compiled, compiler: str, unknown_trips: int = 1) -> Figures:
-    """The same, of a program that is compiled already."""
-    memory = compiled.memory_analysis()
+    """Reads the figures of a compiled program.
+
+    Args:
+      compiled: the program.
+      compiler: cuda, tpu or cpu.
+      unknown_trips: how often loops run whose end depends on data, see `program_cost`.
+
+    Raises:
+      UserError: the compiler does not report what the program needs.
+    """
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    if memory is None or text is None:
+        raise UserError(f"the compiler {compiler!r} does not report a program's memory and text.")
     extra = memory.output_size_in_bytes - memory.alias_size_in_bytes
     extra += memory.generated_code_size_in_bytes if compiler == "tpu" else 0
     return Figures(
         compiler,
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes + extra,
-        program_cost(compiled.as_text(), unknown_trips=unknown_trips),
+        program_cost(text, unknown_trips=unknown_trips),
     )
 
 
-# How libtpu says what a program would have needed: early, by an estimate, or by its allocation.
+# Messages of libtpu that give a program's memory: from an early estimate, or from its allocation.
 _TOO_LARGE = (
     re.compile(r"required for [\w ]+ \(([\d.]+)([KMGT]?)\) exceeds available HBM"),
     re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm"),
@@ -67,7 +89,10 @@ _TOO_LARGE = (
 
 
 def _needed(message: str) -> int | None:
-    """Bytes, from the message of a compiler that gave up; None where it is about something else."""
+    """Reads the bytes that a program needs from a compiler's message that it has too few.
+
+    Returns None if the message is about something else.
+    """
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     found = next(filter(None, (pattern.search(message) for pattern in _TOO_LARGE)), None)

@@ -1,15 +1,16 @@
 """Accelerators that a run can be planned for, by their data sheets.
 
-Figures are the makers': NVIDIA's data sheets and architecture papers for the GPUs, and
+The figures are the makers': NVIDIA's data sheets and architecture papers for the GPUs, and
 cloud.google.com/tpu/docs for the TPUs, per device as JAX counts them (a core up to v3, a chip
 after). Memory is in 10⁹ bytes, a little less than the drivers report. FLOP/s are dense ones with
-float32 sums. Rates of links are in one direction, all links of a device together.
+float32 sums. Rates of links are in one direction, for all links of a device together.
 """
 
 import dataclasses
 import difflib
 import math
 import re
+from typing import Any
 
 import jax
 
@@ -17,75 +18,75 @@ from pgjax.devices.host import free_host_bytes
 from pgjax.devices.precision import BFLOAT16, FLOAT16, Precision, precision_here
 from pgjax.errors import UserError
 
-USABLE = 0.95  # of memory; the rest is for the driver and for gaps between buffers
+USABLE = 0.95  # share of the memory; the rest is for the driver and for gaps between buffers
 _PCIE3, _PCIE4 = 15.75e9, 31.5e9  # bytes/s of 16 lanes
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a device does in a second at most."""
+    """The most that a device does in a second."""
 
-    flops: float  # products of 16-bit numbers
-    flops32: float  # of float32 as JAX multiplies them by default: TF32, or bfloat16 on a TPU
-    memory: float  # bytes
-    link: float  # bytes sent to devices that its links reach
-    linked: int | None = None  # how many devices these are, itself among them; None: all
-    network: float | None = None  # bytes sent to the others; None where machines differ
+    flops: float  # FLOP/s of products of 16-bit numbers
+    flops32: float  # FLOP/s of float32 products, which JAX does in TF32, or bfloat16 on a TPU
+    memory: float  # bytes/s of main memory
+    link: float  # bytes/s sent to the devices that its links reach
+    linked: int | None = None  # number of devices that links join, itself among them; None for all
+    network: float | None = None  # bytes/s sent to other devices; None where machines differ
 
     def between(self, devices: int) -> float | None:
-        """Bytes/s that a device sends where so many take part."""
+        """Returns the bytes/s that a device sends among this many devices, None if not known."""
         return self.link if not self.linked or devices <= self.linked else self.network
 
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """What a GPU's compiler must know, in the words of XLA's `GpuDeviceInfoProto`."""
+    """Properties of a GPU that its compiler needs, as XLA's `GpuDeviceInfoProto` defines them."""
 
-    description: str  # as its driver calls it
-    capability: tuple[int, int]
+    description: str  # the driver's name of the device
+    capability: tuple[int, int]  # compute capability
     cores: int  # streaming multiprocessors
-    fpus: int  # of a core, for float32
-    threads: int  # of a core
-    shared: int  # KiB of a core's shared memory
-    l2: int  # MiB
+    fpus: int  # float32 units of a multiprocessor
+    threads: int  # threads of a multiprocessor
+    shared: int  # KiB of shared memory of a multiprocessor
+    l2: int  # MiB of level-2 cache
     clock: float  # GHz
     memory_size: int | None = None  # bytes that the driver reports, where they are known
 
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
-    """How libtpu names a TPU's topologies."""
+    """The name and form of a TPU's topologies, as libtpu defines them."""
 
     version: str
-    axes: int  # of a pod's torus or mesh
+    axes: int  # dimensions of a pod's torus or mesh
     cores: int = 1  # devices of a chip
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """A device to plan for; what is not known of it is None."""
+    """A device to plan for; unknown properties are None."""
 
     name: str
-    usable_bytes: int
-    precision: Precision
-    host_bytes: int | None = None
+    usable_bytes: int  # device memory that a program may use
+    precision: Precision  # dtypes for `auto`
+    host_bytes: int | None = None  # main memory of the machine
     rates: Rates | None = None
-    target: Gpu | Tpu | None = None
-    memory_bytes: int | None = None  # of the data sheet
+    target: Gpu | Tpu | None = None  # description for the device's compiler
+    memory_bytes: int | None = None  # device memory by the data sheet
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
     kind: str  # a regex of whole words in `jax.Device.device_kind`
-    gigabytes: float
+    gigabytes: float  # 10⁹ bytes of device memory
     rates: Rates
     target: Gpu | Tpu | None
     precision: Precision = BFLOAT16
-    host: float | None = None  # 10⁹ bytes
+    host: float | None = None  # 10⁹ bytes of main memory
 
 
-def _nvlink(link: float, network: float) -> dict:
-    """Eight GPUs joined by NVLink; the network is that of the maker's own machine."""
+def _nvlink(link: float, network: float) -> dict[str, Any]:
+    """Returns the rates of eight GPUs joined by NVLink, and of the maker's own network of them."""
     return {"link": link, "linked": 8, "network": network}
 
 
@@ -102,7 +103,7 @@ DEVICES = {
         "V100.*32GB", 32, Rates(125e12, 15.7e12, 900e9, **_nvlink(150e9, 6.25e9)),
         Gpu("Tesla V100-SXM2-32GB", (7, 0), 80, 64, 2048, 96, 6, 1.53), FLOAT16,
     ),
-    # The host is that of Colab's free machine.
+    # The main memory is that of Colab's free machine.
     "t4": _Row(
         "T4", 16, Rates(65e12, 8.1e12, 320e9, _PCIE3),
         Gpu("Tesla T4", (7, 5), 40, 64, 1024, 64, 4, 1.59, 15_835_660_288), FLOAT16, 12.7,
@@ -149,7 +150,7 @@ DEVICES = {
     ),
     "v2": _Row("TPU v2", 8, Rates(22.5e12, 22.5e12, 350e9, 124e9), Tpu("v2", 2, 2)),
     "v3": _Row("TPU v3", 16, Rates(61.5e12, 61.5e12, 450e9, 164e9), Tpu("v3", 2, 2)),
-    # JAX has one device for the two cores of a v4's chip, which libtpu's topology takes apart.
+    # JAX counts the two cores of a v4 chip as one device, libtpu's topology counts them as two.
     "v4": _Row("TPU v4", 32, Rates(275e12, 275e12, 1228e9, 300e9), None),
     "v5e": _Row("TPU v5 lite", 16, Rates(197e12, 197e12, 819e9, 200e9), Tpu("v5e", 2)),
     "v5p": _Row("TPU v5p?", 95, Rates(459e12, 459e12, 2765e9, 600e9), Tpu("v5p", 3)),
@@ -158,21 +159,21 @@ DEVICES = {
 
 
 def get_device(name: str) -> Device:
-    """A device by name.
+    """Returns the device that `--device` names.
 
     Raises:
-      UserError: it is not in the table.
+      UserError: the name is unknown.
     """
     if name not in DEVICES:
         near = difflib.get_close_matches(name, DEVICES, 1)
-        hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+        hint = f"did you mean {near[0]!r}? Known are" if near else "known are"
         raise UserError(f"--device {name!r} is unknown; {hint} {', '.join(DEVICES)}.")
     row = DEVICES[name]
     return Device(
         name,
         int(USABLE * row.gigabytes * 1e9),
         row.precision,
-        row.host and int(row.host * 1e9),
+        None if row.host is None else int(row.host * 1e9),
         row.rates,
         row.target,
         int(row.gigabytes * 1e9),
@@ -180,15 +181,18 @@ def get_device(name: str) -> Device:
 
 
 def rates_of(kind: str) -> Rates | None:
-    """The data sheet of a `jax.Device.device_kind`; None where the table does not have it."""
+    """Returns the rates of a device by its `jax.Device.device_kind`, None if it is unknown."""
     found = [(re.search(rf"\b{row.kind}\b", kind), row.rates) for row in DEVICES.values()]
-    # The longest name that fits: "TPU v5" is in "TPU v5 lite" as well.
+    # The longest match counts, since "TPU v5 lite" contains "TPU v5" as well.
     fits = [(len(match.group()), rates) for match, rates in found if match]
     return max(fits, key=lambda pair: pair[0])[1] if fits else None
 
 
 def this_device() -> Device:
-    """One of this machine's; a CPU "device" may use what is free of the host's memory."""
+    """Returns a description of this machine's devices.
+
+    A CPU device may use an equal share of the machine's free memory.
+    """
     device, host = jax.local_devices()[0], free_host_bytes()
     stats = device.memory_stats()
     limit = host // jax.local_device_count()
@@ -199,10 +203,10 @@ def this_device() -> Device:
 
 
 def tpu_topology(target: Tpu, count: int) -> tuple[str, tuple[int, int, int]]:
-    """The smallest topology that has so many devices, and the chips of one of its hosts.
+    """Returns the smallest topology with this many devices, and the chips of one of its hosts.
 
-    `v5e:2x4` for 8 of a v5e, `v5p:2x2x2` for 8 of a v5p: the axes of a slice are powers of two
-    that differ by a factor of two at most, the last ones the larger.
+    It is `v5e:2x4` for 8 devices of a v5e, and `v5p:2x2x2` for 8 of a v5p: the axes of a slice are
+    powers of two that differ by at most a factor of two, and the last ones are the larger.
     """
     chips = 1 << (math.ceil(count / target.cores) - 1).bit_length()
     sides = [1] * target.axes

@@ -1,4 +1,4 @@
-"""Reads the text of a compiled program: XLA's HLO, as `compiled.as_text()` gives it."""
+"""Parses the text of a compiled program: XLA's HLO, as `compiled.as_text()` returns it."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ _COMMA = re.compile(r'[(){}\[\],]|"(?:[^"\\]|\\.)*"')
 
 
 class Array(NamedTuple):
-    """The type of an array; `space` 0 is the device's main memory."""
+    """The type of an array, with the memory space it lies in; 0 is the device's main memory."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -26,18 +26,18 @@ class Array(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """Of an element."""
+        """The width of an element in bits, 0 for types that hold no numbers."""
         found = re.match(r"[a-z]+?(\d+)", self.dtype)
         return int(found[1]) if found else 8 if self.dtype == "pred" else 0
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """The number of elements."""
         return math.prod(self.dims)
 
     @property
     def nbytes(self) -> int:
-        """Without what a layout pads."""
+        """The size in bytes, without the padding of a layout."""
         return -(-self.size * self.bits // 8)
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Array(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line: `arrays` are its results, a tuple's one after the other."""
+    """One line of a computation; `arrays` are the types of its results, a tuple's in order."""
 
     name: str
     opcode: str
@@ -56,16 +56,21 @@ class Instruction:
     literal: str = ""  # a constant's value, or a parameter's number
 
     def attribute(self, name: str) -> str | None:
-        """The text of `name=…`, without braces or quotes around it."""
+        """Returns the text of `name=…` without the braces or quotes around it, or None."""
         found = re.search(rf'\b{name}=(?:\{{([^{{}}]*)\}}|"([^"]*)"|([^\s,]+))', self.attributes)
         return next((g for g in found.groups() if g is not None), None) if found else None
 
+    def number(self, name: str) -> int | None:
+        """Returns the number of `name=1`, or None."""
+        text = self.attribute(name)
+        return None if text is None else int(text)
+
     def numbers(self, name: str) -> tuple[int, ...]:
-        """Those of `name={1,2}`."""
+        """Returns the numbers of `name={1,2}`, none where there is no such attribute."""
         return tuple(int(n) for n in (self.attribute(name) or "").split(",") if n)
 
     def called(self, *names: str) -> tuple[str, ...]:
-        """Computations that the attributes of these names call."""
+        """Returns the names of the computations that the attributes of these names call."""
         texts = (self.attribute(name) for name in names)
         return tuple(
             part.strip().removeprefix("%") for text in texts if text for part in text.split(",")
@@ -73,13 +78,13 @@ class Instruction:
 
     @property
     def op_name(self) -> str:
-        """Where in the traced function it comes from."""
+        """The place in the traced function that the instruction comes from."""
         return self.attribute("op_name") or ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions by name, in order; the root is what it returns."""
+    """Instructions by name, in order; the computation returns the value of its root."""
 
     name: str
     instructions: dict[str, Instruction]
@@ -87,7 +92,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[tuple[Instruction, int]]]:
-        """Who uses a value, and as which operand."""
+        """The instructions that use each value, and the position among their operands."""
         found: dict[str, list[tuple[Instruction, int]]] = {name: [] for name in self.instructions}
         for instruction in self.instructions.values():
             for place, name in enumerate(instruction.operands):
@@ -96,24 +101,24 @@ class Computation:
 
     @functools.cached_property
     def parameters(self) -> dict[int, str]:
-        """Names by number."""
+        """The names of the parameters by number."""
         return {
             int(i.literal): i.name for i in self.instructions.values() if i.opcode == "parameter"
         }
 
     def arrays(self, name: str) -> tuple[Array, ...]:
-        """Types of a value."""
+        """Returns the array types of a value."""
         return self.instructions[name].arrays
 
     def operands(self, instruction: Instruction) -> list[Array]:
-        """Types of what an instruction is given."""
+        """Returns the array types of an instruction's operands."""
         return [a for name in instruction.operands for a in self.arrays(name)]
 
     def synchronous(self, instruction: Instruction) -> Instruction:
-        """An instruction `X-start` as the `X` that it begins; others as they are.
+        """Returns an instruction `X-start` as the `X` that it begins, and others unchanged.
 
-        What it returns are its operands, the results, and numbers that its `X-done` needs; a copy
-        returns its result first, and an all-reduce nothing else.
+        `X-start` returns its operands, the results of `X`, and numbers that its `X-done` needs. A
+        copy returns its result first, and an all-reduce returns its results only.
         """
         opcode = instruction.opcode.removesuffix("-start")
         if opcode in (instruction.opcode, "async"):
@@ -129,7 +134,7 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A partitioned program: what one of `devices` runs."""
+    """A partitioned program, which each of `devices` devices runs."""
 
     computations: dict[str, Computation]
     entry: str
@@ -140,10 +145,10 @@ def parse(text: str) -> Module:
     """Parses the text of a compiled program.
 
     Args:
-      text: of XLA's compilers for CPU, CUDA or TPU.
+      text: from XLA's compilers for CPU, CUDA or TPU.
 
     Raises:
-      UserError: it has no entry computation, or a line of another form.
+      UserError: the text has no entry computation, or a line cannot be parsed.
     """
     computations: dict[str, Computation] = {}
     entry, name = None, None
@@ -171,16 +176,16 @@ def parse(text: str) -> Module:
 def _instruction(line: str) -> tuple[bool, Instruction]:
     name = _NAME.match(line)
     if not name:
-        raise UserError(f"not a line of a compiled program: {line[:80]!r}")
+        raise _unknown(line)
     start = name.end()
     end = _closed(line, start) if line[start] == "(" else line.index(" ", start)
     opcode = _OPCODE.match(line, end)
     if not opcode:
-        raise UserError(f"not a line of a compiled program: {line[:80]!r}")
+        raise _unknown(line)
     close = _closed(line, opcode.end() - 1)
     inside = line[opcode.end() : close - 1]
     literal = opcode[1] in ("constant", "parameter")
-    # Some printers write an operand's type before its name; `/*index=5*/` counts for people.
+    # Some printers write an operand's type before its name, and comments such as `/*index=5*/`.
     listed = [] if literal else _split(re.sub(r"/\*.*?\*/", "", inside))
     names = (part.split()[-1].removeprefix("%") for part in listed)
     return bool(name[1]), Instruction(
@@ -203,17 +208,17 @@ def _arrays(text: str) -> tuple[Array, ...]:
 
 
 def _closed(line: str, start: int) -> int:
-    """Just behind the parenthesis that closes the one at `start`."""
+    """Returns the position after the parenthesis that closes the one at `start`."""
     depth = 0
     for found in _PARENTHESIS.finditer(line, start):
         depth += {"(": 1, ")": -1}.get(found[0], 0)
         if not depth:
             return found.end()
-    raise UserError(f"not a line of a compiled program: {line[:80]!r}")
+    raise _unknown(line)
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas that stand in no bracket."""
+    """Splits a text at the commas that are not inside brackets."""
     parts, depth, last = [], 0, 0
     for found in _COMMA.finditer(text):
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(found[0], 0)
@@ -222,3 +227,7 @@ def _split(text: str) -> list[str]:
             last = found.end()
     parts.append(text[last:])
     return [part for part in parts if part.strip()]
+
+
+def _unknown(line: str) -> UserError:
+    return UserError(f"the text of the compiled program has a line of unknown form: {line[:80]!r}.")

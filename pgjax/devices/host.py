@@ -1,10 +1,10 @@
-"""The memory of this machine, beside that of its devices."""
+"""The main memory of this machine."""
 
 import os
 
 
 def free_host_bytes() -> int:
-    """Memory of this machine that is free for programs."""
+    """Returns the bytes of main memory that programs can still use."""
     try:
         with open("/proc/meminfo") as f:
             fields = dict(line.split(":") for line in f)

@@ -1,4 +1,4 @@
-"""How often a compiled loop runs."""
+"""The number of iterations of a compiled loop."""
 
 import math
 import re
@@ -9,15 +9,15 @@ _SAME = ("copy", "bitcast", "convert", "copy-done", "copy-start")
 
 
 def trip_count(module: Module, outer: Computation, loop: Instruction) -> int | None:
-    """The iterations of a `while`; None where they depend on data.
+    """Returns the number of iterations of a `while`, or None where it depends on data.
 
-    The compilers for CPU and CUDA write them beside the loop. That of the TPU does not: there
-    they follow from where the counter begins, what is added to it, and what it is compared with.
+    The compilers for CPU and CUDA write it beside the loop. The one for TPUs does not; there it
+    follows from the counter's first value, its increment, and the value that it is compared with.
 
     Args:
-      module: of the program.
-      outer: the computation that holds the loop.
-      loop: its instruction.
+      module: the program.
+      outer: the computation that contains the loop.
+      loop: the instruction of the loop.
     """
     if found := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
         return int(found[1])
@@ -39,7 +39,7 @@ def trip_count(module: Module, outer: Computation, loop: Instruction) -> int | N
 
 
 def _source(computation: Computation, name: str) -> Instruction:
-    """Where a value comes from, past copies of it."""
+    """Returns the instruction that a value is a copy of."""
     found = computation.instructions[name]
     while found.opcode in _SAME and found.operands:
         found = computation.instructions[found.operands[0]]
@@ -47,9 +47,9 @@ def _source(computation: Computation, name: str) -> Instruction:
 
 
 def _carried(computation: Computation, name: str) -> int | None:
-    """Which of the loop's values a value is."""
+    """Returns the position of a value in the tuple that the loop carries, or None."""
     found = _source(computation, name)
-    return int(found.attribute("index")) if found.opcode == "get-tuple-element" else None
+    return found.number("index") if found.opcode == "get-tuple-element" else None
 
 
 def _constant(computation: Computation, name: str) -> int | None:
@@ -64,7 +64,7 @@ def _initial(outer: Computation, loop: Instruction, place: int) -> int | None:
 
 
 def _step(body: Computation, place: int) -> int | None:
-    """What an iteration adds to the counter."""
+    """Returns the constant that an iteration adds to a value of the tuple, or None."""
     values = body.instructions[body.root]
     added = _source(body, values.operands[place]) if values.opcode == "tuple" else None
     if added is None or added.opcode != "add":

@@ -1,4 +1,4 @@
-"""Dtypes that suit a device, for what a config leaves to it with `auto`."""
+"""Dtypes that suit a device, for the dtypes that a config leaves open with `auto`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ AUTO = "auto"
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Of the image tower's and the decoder's arithmetic, and of parameters that stay frozen."""
+    """Dtypes of the two towers' arithmetic and of frozen parameters."""
 
-    img: str
-    llm: str
-    frozen: str
+    img: str  # compute dtype of the image tower
+    llm: str  # compute dtype of the decoder
+    frozen: str  # storage dtype of frozen parameters
 
 
 CPU = Precision("float32", "float32", "bfloat16")
 BFLOAT16 = Precision("bfloat16", "bfloat16", "bfloat16")
-# GPUs before Ampere have no bfloat16, and float16 residuals overflow in this decoder; the tower's
-# matrices multiply well in it.
+# GPUs before Ampere have no bfloat16. The decoder's residual stream overflows float16, so that only
+# the image tower computes in it.
 FLOAT16 = Precision("float16", "float32", "float16")
 
 
 def precision_here() -> Precision:
-    """What suits this machine's devices."""
+    """Returns the dtypes that suit this machine's devices."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return CPU
@@ -37,11 +37,11 @@ def precision_here() -> Precision:
 
 
 def resolved(config: Mapping[str, Any], precision: Precision | None = None) -> dict[str, Any]:
-    """A config with a dtype for each `auto`.
+    """Returns a config with a dtype for each `auto`.
 
     Args:
-      config: with `model`, and `frozen_dtype` where it is one of training.
-      precision: None for this machine's.
+      config: has the section `model`, and `frozen_dtype` if it is a training config.
+      precision: dtypes for `auto`; None for those that suit this machine.
     """
     p = precision or precision_here()
     model = {**config["model"]}

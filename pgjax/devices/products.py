@@ -1,17 +1,21 @@
-"""FLOPs of the instructions that multiply: dots, convolutions, and calls of libraries."""
+"""FLOPs of the instructions that multiply: dots, convolutions, and library calls."""
 
 import functools
 import math
 import re
 
 from pgjax.devices.hlo import Array, Computation, Instruction
+from pgjax.errors import UserError
 
 
 def product_flops(computation: Computation, i: Instruction) -> tuple[int, float]:
-    """The width of an instruction's operands in bits, and its FLOPs; (0, 0) where it is no product.
+    """Returns the width of an instruction's operands in bits, and its FLOPs.
 
-    A multiplication and an addition count as two, and only products of matrices and convolutions
-    count: all else is bound by memory.
+    A multiplication and an addition count as two FLOPs. Only matrix products and convolutions
+    count, since all else is bound by memory; other instructions give (0, 0).
+
+    Raises:
+      UserError: a convolution does not label its dimensions.
     """
     if i.opcode not in ("dot", "convolution", "custom-call"):
         return 0, 0
@@ -30,14 +34,14 @@ def _dot(lhs: Array, out: Array, contracted: tuple[int, ...]) -> float:
 
 
 def _call(i: Instruction, operands: list[Array]) -> float:
-    """Of cuBLAS, cuDNN, or a kernel of Triton or Pallas."""
+    """Returns the FLOPs of a call of cuBLAS or cuDNN, or of a kernel of Triton or Pallas."""
     target = i.attribute("custom_call_target") or ""
     if found := re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', i.attributes):
         contracted = tuple(int(n) for n in re.findall(r"\d+", found[1]))
         return _dot(operands[0], i.arrays[0], contracted)
     if target.startswith("__cudnn$conv") and len(operands) >= 2:
         first, second, out = operands[0], operands[1], i.arrays[0]
-        if "BackwardInput" in target:  # the convolution that it reverses has these
+        if "BackwardInput" in target:  # counted as the forward convolution that it reverses
             return _convolution(i, out, second, first)
         if "BackwardFilter" in target:
             return _convolution(i, first, out, second)
@@ -48,11 +52,11 @@ def _call(i: Instruction, operands: list[Array]) -> float:
 
 
 def _attention(i: Instruction, target: str, operands: list[Array]) -> float:
-    """Of fused attention, known by its operands: queries, keys and values of four axes each.
+    """Returns the FLOPs of fused attention; its operands tell it, three of four axes each.
 
-    Forward there are two products of queries × keys × head size. Backward a kernel makes
-    the weights again (one), their gradient (one), and the gradients that it returns (one each);
-    cuDNN keeps what it needs and does all five.
+    The forward pass has two products of queries × keys × head size. A backward kernel recomputes
+    the weights (one product), and computes their gradient (one) and the gradients that it returns
+    (one each); cuDNN computes all three gradients in one kernel, five products in all.
     """
     wide = [a for a in operands if len(a.dims) == 4 and a.dtype in ("f32", "bf16", "f16")]
     if len(wide) < 3 or len({(a.dims[0], a.dims[3]) for a in wide[:3]}) > 1:
@@ -68,11 +72,13 @@ def _attention(i: Instruction, target: str, operands: list[Array]) -> float:
 
 
 def _convolution(i: Instruction, lhs: Array, rhs: Array, out: Array) -> float:
-    """Only window positions that fall on elements count, not those on padding or in between.
+    """Returns the FLOPs of a convolution, without window positions on padding or between elements.
 
-    Compilers write products with batch axes as convolutions whose windows mostly hit nothing.
+    Compilers write products with batch axes as convolutions whose windows mostly lie on padding.
     """
     labels = re.match(r"(\w+)_(\w+)->(\w+)", i.attribute("dim_labels") or "")
+    if labels is None:
+        raise UserError(f"the compiled program has a convolution {i.name} without dim_labels.")
     batch, features = labels[1].index("b"), labels[3].index("f")
     window = dict(re.findall(r"(\w+)=(\S+)", i.attribute("window") or ""))
     valid = 1
@@ -90,16 +96,16 @@ def _convolution(i: Instruction, lhs: Array, rhs: Array, out: Array) -> float:
 
 
 def _number(text: str | None, axis: int, default: int) -> int:
-    """Of `2x1` for an axis; of `0_1x3_0`, padding before and after, what is before."""
+    """Returns an axis's number in `2x1`, or its padding in front in `0_1x3_0` (front and back)."""
     return int(text.split("x")[axis].split("_")[0]) if text else default
 
 
 @functools.cache
 def _hits(size: int, kernel: int, out: int, stride: int, spread: int, dilate: int, pad: int) -> int:
-    """Pairs of an output and a kernel position that meet an element, along one axis."""
+    """Counts the pairs of an output and a kernel position that meet an element along one axis."""
     total, last = 0, (size - 1) * spread
     for k in range(kernel):
-        # Positions o·stride + first, of which those in 0..last that `spread` divides count.
+        # Of the positions o·stride + first, those in 0..last that `spread` divides count.
         first = k * dilate - pad
         low = max(0, -(first // stride))
         high = min(out - 1, (last - first) // stride)

@@ -1,7 +1,7 @@
-"""What a compiled program costs: products, memory traffic, and what devices send each other.
+"""The work of a compiled program: products, memory traffic, and data that devices exchange.
 
-Read from the partitioned text, so that all of it is per device: what the compiler really made of
-a program, and not what it was meant to be.
+It is read from the partitioned text, so all figures are per device, and describe the program that
+the compiler made rather than the one that was meant.
 """
 
 import collections
@@ -9,16 +9,17 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Callable
 
 from pgjax.devices.hlo import Array, Computation, Instruction, Module, parse
 from pgjax.devices.loops import trip_count
 from pgjax.devices.products import product_flops
 from pgjax.devices.traffic import Traffic
 
-# Bytes that a device sends, as a share of its operand (n devices in a ring, see Thakur et al.,
+# Bytes that a device sends, as a multiple of its operand's, for n devices in a ring (Thakur et al.,
 # "Optimization of Collective Communication Operations in MPICH", 2005). An all-gather's result is
-# n times its operand, of which (n-1)/n come from elsewhere.
-_SENT = {
+# n times its operand, of which (n-1)/n come from other devices.
+_SENT: dict[str, Callable[[int], float]] = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: n - 1,
     "reduce-scatter": lambda n: (n - 1) / n,
@@ -37,14 +38,14 @@ class Collective:
     kind: str
     results: tuple[Array, ...]  # on each device
     sent: float  # bytes that a device sends each time
-    group: int  # devices that take part with it
+    group: int  # number of devices that exchange data with each other
     times: float  # how often it runs
-    op_name: str  # where in the traced function it comes from
-    channel: str  # the compiler's number of it, or ""
+    op_name: str  # the place in the traced function that it comes from
+    channel: str  # the compiler's number for the exchange, or ""
 
     @property
     def dtype(self) -> str:
-        """Of the first result."""
+        """The element type of the first result."""
         return self.results[0].dtype if self.results else ""
 
     def __str__(self) -> str:
@@ -54,28 +55,28 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one run of a program, on each device."""
+    """The work of one run of a program, on each device."""
 
-    flops_of_bits: dict[int, float]  # of products, by the width of their operands
-    memory_bytes: float  # read and written by kernels
+    flops_of_bits: dict[int, float]  # FLOPs of products by the width of their operands in bits
+    memory_bytes: float  # bytes that kernels read and write
     collectives: tuple[Collective, ...]
 
     @property
     def flops(self) -> float:
-        """Of all products; a multiplication and an addition are two."""
+        """FLOPs of all products; a multiplication and an addition count as two."""
         return sum(self.flops_of_bits.values())
 
     @property
     def collective_bytes(self) -> dict[str, float]:
-        """Bytes that a device sends, by kind."""
+        """Bytes that a device sends, by kind of collective."""
         return self._by_kind(lambda c: c.sent * c.times)
 
     @property
     def collective_counts(self) -> dict[str, float]:
-        """How often each kind runs."""
+        """How often each kind of collective runs."""
         return self._by_kind(lambda c: c.times)
 
-    def _by_kind(self, amount) -> dict[str, float]:
+    def _by_kind(self, amount: Callable[[Collective], float]) -> dict[str, float]:
         found: dict[str, float] = {}
         for collective in self.collectives:
             found[collective.kind] = found.get(collective.kind, 0) + amount(collective)
@@ -83,21 +84,21 @@ class Cost:
 
 
 def program_cost(text: str, *, unknown_trips: int = 1) -> Cost:
-    """Counts what a compiled program does, with loops as often as they run.
+    """Counts the work of a compiled program, with the body of a loop as often as it runs.
 
-    Of the branches of a condition the costliest counts. Memory traffic is what kernels read and
+    Of the branches of a conditional the costliest counts. Memory traffic is what kernels read and
     write in the device's main memory: a slice of a stacked array counts as the slice, an update in
-    place as the update, and what a TPU keeps in its own fast memory not at all.
+    place as the update, and data in the fast memory of a TPU core not at all.
 
     Args:
-      text: `compiled.as_text()` of the CPU's, CUDA's or the TPU's compiler.
+      text: `compiled.as_text()` from the compiler for CPU, CUDA or TPU.
       unknown_trips: how often a loop runs whose trip count the compiler does not know.
 
     Raises:
-      UserError: the text is of another form.
+      UserError: the text cannot be parsed.
     """
     found = _Reader(parse(text), unknown_trips).entry()
-    merged: collections.Counter[Collective] = collections.Counter()
+    merged: dict[Collective, float] = collections.defaultdict(float)
     for collective, times in found.collectives:
         merged[collective] += times
     each = tuple(dataclasses.replace(c, times=times) for c, times in merged.items())
@@ -106,7 +107,9 @@ def program_cost(text: str, *, unknown_trips: int = 1) -> Cost:
 
 @dataclasses.dataclass
 class _Sum:
-    flops: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    flops: dict[int, float] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(float)
+    )
     memory: float = 0.0
     collectives: list[tuple[Collective, float]] = dataclasses.field(default_factory=list)
 
@@ -131,15 +134,15 @@ class _Reader:
         return self.sum_of(self.module.entry, True)
 
     def _sum_of(self, name: str, kernels: bool) -> _Sum:
-        """Of a computation; inside a kernel nothing is read from or written to memory."""
+        """Sums up a computation; what is inside a kernel does not access memory."""
         computation, total = self.module.computations[name], _Sum()
         channels: set[str] = set()
         for instruction in computation.instructions.values():
             found = _Sum()
             self._add(found, computation, instruction, kernels)
             if instruction.opcode in ("fusion", "fusion-start"):
-                # A TPU spreads one exchange over kernels that also compute: it begins in the
-                # first, goes on in others, and all of them name it.
+                # A TPU spreads one exchange over several kernels that also compute, and all of
+                # them carry its channel.
                 found.collectives = [c for c in found.collectives if c[0].channel not in channels]
                 channels |= {c.channel for c, _ in found.collectives if c.channel}
             total.add(found)
@@ -176,7 +179,7 @@ class _Reader:
             total.memory += self.traffic.of(computation, i)
 
     def _fused(self, i: Instruction, called: str) -> Collective | None:
-        """A TPU's reduce-scatter: a fusion of an all-reduce and the slice that is kept of it."""
+        """Reads a TPU's reduce-scatter, which is an all-reduce fused with a slice of its result."""
         if not called.startswith("all-reduce-scatter"):
             return None
         inner = self.module.computations[called]
@@ -197,7 +200,7 @@ class _Reader:
         return Collective(i.opcode, i.arrays, sent, group, 1, i.op_name, channel)
 
     def _group(self, i: Instruction) -> int:
-        """Devices of a group, in any of the three ways in which XLA writes groups."""
+        """Returns the number of devices of a group, in any form in which XLA writes groups."""
         if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", i.attributes):
             return 2 if pairs[1] else 1
         text = i.attributes.partition("replica_groups=")[2]

@@ -1,12 +1,13 @@
-"""Devices that are not there, for their own compilers: XLA compiles for a description of them.
+"""Target devices that are not present: XLA's compilers work from a description of them.
 
-The compiler of a GPU comes with the extra `cuda12` or `cuda13` (its driver is not needed), that of
-a TPU with the extra `tpu`.
+The compiler for GPUs comes with the extra `cuda12` or `cuda13` (no driver is needed), the one for
+TPUs with the extra `tpu`.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -15,40 +16,44 @@ from jax.experimental import topologies
 from pgjax.devices.data_sheets import Device, Gpu, Tpu, tpu_topology
 from pgjax.errors import UserError
 
+# jaxlib has no type stubs for its compiled part, so type checkers take `jax.Device` for a variable.
+JaxDevice: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
+
 _GPUS_OF_A_HOST = 8
-# There is no device to time kernels on. Without timing, XLA finds no tiles of Triton's for some
+# No device is present to time kernels on. Without timing, XLA finds no Triton tiles for some
 # products and gives up, and it splits others into parts whose float32 sums take memory that no
-# real run needs; cuBLAS chooses by itself.
+# real run needs; cuBLAS chooses its kernels without timing.
 _GPU_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 
 def use_cpu() -> None:
-    """Makes this process's own devices CPUs, and lets compilers be used without their devices.
+    """Makes this process run on CPUs, and lets it use compilers of devices that are not present.
 
-    To be called before JAX has looked for devices; the plugins read these variables as they load.
+    To be called before JAX looks for devices; the plugins read these variables as they load.
     """
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    # What libtpu would otherwise ask a metadata server, and complain about.
+    # Otherwise libtpu asks a metadata server for these, and complains if there is none.
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     jax.config.update("jax_platforms", "cpu")
 
 
-def target_devices(device: Device, count: int) -> list[jax.Device] | None:
-    """Devices to compile for, which hold no arrays and run nothing.
+def target_devices(device: Device, count: int) -> list[JaxDevice] | None:
+    """Returns devices to compile for, which hold no arrays and run no programs.
 
-    A mesh of them is as good as any for `.lower()` and `.compile()`; see `use_cpu`.
+    A mesh of them serves for `.lower()` and `.compile()` after `use_cpu`.
 
     Args:
-      device: of the table.
-      count: how many; of TPUs the first of the smallest topology that has as many.
+      device: the device to compile for, from `data_sheets.get_device`.
+      count: number of devices; TPUs are the first ones of the smallest topology with that many.
 
     Returns:
-      The devices, or None where the compiler is not installed or the device has none.
+      The devices, or None if their compiler is not installed or does not support the device.
 
     Raises:
-      UserError: the compiler is in use by another process, or does not take the description.
+      UserError: another process is using the compiler, the compiler rejects the description, or
+        GPUs do not fill machines of eight.
     """
     if isinstance(device.target, Gpu):
         platform = "cuda"
@@ -69,32 +74,38 @@ def target_devices(device: Device, count: int) -> list[jax.Device] | None:
     return list(found[:count])
 
 
-def compiler_of(devices: np.ndarray | list[jax.Device]) -> str:
-    """`cuda`, `tpu`, `cpu`, …: whose compiler compiles for these devices."""
+def compiler_of(devices: np.ndarray | Sequence[JaxDevice]) -> str:
+    """Returns the compiler of devices of one platform: `cuda`, `tpu`, `cpu` or another platform."""
     platform = np.asarray(devices).flat[0].platform
     return "cuda" if platform == "gpu" else platform
 
 
-def compiler_options(devices: np.ndarray | list[jax.Device]) -> dict[str, object] | None:
-    """For `.compile()`; None for devices that are there, and where there is nothing to choose.
+def compiler_options(devices: np.ndarray | Sequence[JaxDevice]) -> dict[str, Any] | None:
+    """Returns the options of `.compile()` for GPUs that are not present; None for other devices.
 
     Args:
-      devices: of one platform, from `target_devices` or `jax.devices()`.
+      devices: devices of one platform, from `target_devices` or `jax.devices()`.
     """
     first = np.asarray(devices).flat[0]
     return dict(_GPU_OPTIONS) if first.platform == "gpu" and not is_here(first) else None
 
 
-def is_here(device: jax.Device) -> bool:
-    """Whether a device can run programs, and is not only one to compile for."""
+def is_here(device: JaxDevice) -> bool:
+    """Says whether a device is present, so that it can run programs."""
     return isinstance(device, jax.Device) and device in jax.devices()
 
 
 def gpu_description(device: Device) -> str:
-    """A GPU in text format of XLA's `stream_executor.GpuTargetConfigProto`."""
-    gpu = device.target
-    # A block can have all of a core's shared memory but 1 KiB from Ampere on (CUDA programming
-    # guide, technical specifications per compute capability), and all of it before.
+    """Describes a GPU in the text format of XLA's `stream_executor.GpuTargetConfigProto`.
+
+    Raises:
+      TypeError: the device is not a GPU of `data_sheets.DEVICES`.
+    """
+    gpu, rates = device.target, device.rates
+    if not isinstance(gpu, Gpu) or rates is None:
+        raise TypeError(f"{device.name} is not a GPU of the data sheets.")
+    # A block can use all of a multiprocessor's shared memory but 1 KiB from Ampere on (CUDA
+    # programming guide, technical specifications per compute capability), and all of it before.
     block = gpu.shared * 1024 - (1024 if gpu.capability >= (8, 0) else 0)
     block = block if gpu.capability >= (7, 0) else 48 * 1024
     major, minor = gpu.capability
@@ -112,7 +123,7 @@ def gpu_description(device: Device) -> str:
         "block_dim_limit_z": 65535,
         "registers_per_core_limit": 65536,
         "registers_per_block_limit": 65536,
-        "memory_bandwidth": int(device.rates.memory),
+        "memory_bandwidth": int(rates.memory),
         "l2_cache_size": gpu.l2 * 2**20,
         "clock_rate_ghz": gpu.clock,
         "device_memory_size": gpu.memory_size or device.memory_bytes,
@@ -130,18 +141,18 @@ def gpu_description(device: Device) -> str:
 
 
 def _gpu_topology(count: int) -> str:
-    """`slices x hosts x GPUs of a host`, as XLA writes it."""
+    """Returns `slices x hosts x GPUs of a host`, as XLA writes a topology."""
     if count > _GPUS_OF_A_HOST and count % _GPUS_OF_A_HOST:
         raise UserError(
-            f"{count} GPUs are neither at most {_GPUS_OF_A_HOST}, which a machine has, nor a "
-            "multiple of it."
+            f"{count} GPUs cannot be planned for; expected at most {_GPUS_OF_A_HOST}, which fit in "
+            f"one machine, or a multiple of {_GPUS_OF_A_HOST}."
         )
     hosts = max(1, count // _GPUS_OF_A_HOST)
     return f"1x{hosts}x{count // hosts}"
 
 
 def _installed(platform: str) -> bool:
-    """Whether JAX finds the plugin that brings the compiler."""
+    """Says whether the plugin is installed that contains a platform's compiler."""
     from importlib import util
 
     if platform == "tpu":
@@ -168,7 +179,9 @@ def _one_sentence(name: str) -> Iterator[None]:
         text = " ".join(str(e).split())
         if "libtpu" in text and ("lockfile" in text or "in use" in text.lower()):
             raise UserError(
-                "The compiler for TPUs (libtpu) serves one process at a time, and another one has "
-                "it; wait until that has ended."
+                "the compiler for TPUs (libtpu) serves one process at a time, and another process "
+                "is using it; wait until that process has ended."
             ) from None
-        raise UserError(f"The compiler does not take the description of {name}: {text}") from None
+        raise UserError(
+            f"the compiler rejects the description of {name}: {text.rstrip('.')}."
+        ) from None

@@ -1,14 +1,16 @@
-"""Memory traffic of the kernels of a compiled program."""
+"""Memory traffic of a compiled program's kernels."""
+
+from collections.abc import Iterable
 
 from pgjax.devices.hlo import Array, Computation, Instruction, Module
 
-# These name values, wait for them, or say something about them, and touch no memory.
+# These instructions name values, wait for them or annotate them, and access no memory.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "domain",
     "partition-id", "replica-id", "opt-barrier", "add-dependency", "get-dimension-size",
 }  # fmt: skip
 _FREE_CALLS = {"AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
-# An element of the result is one of the operand.
+# Each element of the result of these is an element of the operand.
 _ELEMENTWISE = {"bitcast", "reshape", "convert", "copy", "transpose"}
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _UPDATES = {"dynamic-update-slice", "scatter"}
@@ -16,14 +18,16 @@ _LIBRARY = ("__cublas", "__cudnn")
 
 
 class Traffic:
-    """Bytes that kernels read and write in the device's main memory."""
+    """Counts the bytes that a program's kernels read and write in the device's main memory."""
 
     def __init__(self, module: Module):
-        """Of a program's kernels."""
         self.module = module
 
     def of(self, computation: Computation, i: Instruction) -> float:
-        """Of one instruction outside of kernels, but not of what it calls."""
+        """Returns the bytes of one instruction outside kernels, without computations it calls.
+
+        A fusion is one kernel, so its bytes are those of the whole fused computation.
+        """
         opcode = i.opcode
         if opcode in _FREE or opcode.endswith(("-done", "-update")):
             return 0
@@ -58,7 +62,7 @@ class Traffic:
         return min(elements, array.size) * array.bits / 8
 
     def _elements_read(self, inner: Computation, name: str) -> float:
-        """Elements of a value that a kernel reads: all, or the slices that it takes."""
+        """Returns how many elements of a value a kernel reads: all, or the slices that it takes."""
         whole, total = sum(a.size for a in inner.arrays(name)), 0.0
         for user, place in inner.users[name]:
             if user.opcode in _ELEMENTWISE:
@@ -80,7 +84,7 @@ class Traffic:
         return total
 
     def _returned(self, inner: Computation, name: str) -> bool:
-        """Whether a value is what the kernel writes, so that an update of it is done in place."""
+        """Says whether a kernel returns a value, so that it updates the value in place."""
         if name == inner.root:
             return True
         return any(
@@ -110,11 +114,11 @@ class Traffic:
             return sum(a.size for a in inner.arrays(i.operands[1]))
         if i.opcode == "scatter":
             return sum(a.size for a in inner.arrays(i.operands[-1]))
-        if i.opcode == "parameter":  # handed through
+        if i.opcode == "parameter":  # returned unchanged
             return 0
         if i.opcode == "get-tuple-element":
             made = inner.instructions[i.operands[0]]
-            if _has_workspace(made) and int(i.attribute("index")) == len(made.arrays) - 1:
+            if _has_workspace(made) and i.number("index") == len(made.arrays) - 1:
                 return 0
         if i.opcode == "fusion" and len(i.arrays) == 1:
             nested = self.module.computations[i.called("calls")[0]]
@@ -123,15 +127,15 @@ class Traffic:
 
 
 def _has_workspace(i: Instruction) -> bool:
-    """Whether the last result of a call is what the library worked in."""
+    """Says whether the last result of a library call is its scratch memory."""
     target = i.attribute("custom_call_target") or ""
     return i.opcode == "custom-call" and len(i.arrays) > 1 and target.startswith(_LIBRARY)
 
 
 def _part(whole: Array, part: Array) -> int:
-    """Bytes of a part of an array, in the memory of the whole."""
+    """Returns the bytes of a part of an array, or 0 if the whole lies outside main memory."""
     return 0 if whole.space else part.nbytes
 
 
-def _bytes(arrays) -> int:
+def _bytes(arrays: Iterable[Array]) -> int:
     return sum(a.nbytes for a in arrays if not a.space)

@@ -10,7 +10,7 @@
         max_new_tokens=32, sampler="greedy",     # answers only
         max_examples=None, on_bad_example="raise", workers=0,
         submission="vqav2",      # pgjax/evaluation/submissions.py; "": none
-        published="vqav2",       # pgjax/published.py; "": none
+        published="vqav2",       # pgjax/benchmarks/published.py; "": none
     )
 
 A later kind of evaluation is one more class with `run` and an entry in `KINDS`.

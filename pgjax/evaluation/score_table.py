@@ -75,7 +75,7 @@ def folder_rows(
 
     Args:
       folder: with `scores.json`.
-      published: `{name: {split, scores}}`, as in `pgjax.published`.
+      published: `{name: {split, scores}}`, as in `pgjax.benchmarks.published`.
       plain: scores that are not published in percent.
       only: evaluations; None for all.
 

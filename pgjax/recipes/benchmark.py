@@ -1,6 +1,6 @@
 """A row of the table of transfers as a config: what is a benchmark's own in, the rest from here.
 
-A transfer file takes the argument `key=value,…` of `--config transfers/NAME.py:…`:
+A transfer file takes the argument `key=value,…` of `--config NAME:…`:
     res       image size: 224, 448 or 896, where the row has numbers for it
     mode      what is tuned, instead of what the row says: full, freeze_vit, attention, …
     init      checkpoint to start from, such as ft-vqav2-448 to evaluate the published one
@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from pgjax.benchmarks.published import PUBLISHED
 from pgjax.errors import UserError
-from pgjax.published import PUBLISHED
 from pgjax.recipes.base import parse_arg
 from pgjax.recipes.transfer import transfer
 
@@ -28,7 +28,7 @@ _MINI_TOKENS = 8
 
 
 def prepared(dataset: str, split: str) -> dict[str, Any]:
-    """A data source: a split, such as `train+validation[:90%]`, that tools/prepare.py wrote."""
+    """A data source: a split, such as `train+validation[:90%]`, that `pgjax prepare` wrote."""
     return {"name": "prepared", "dataset": dataset, "split": split}
 
 
@@ -38,12 +38,12 @@ def answers(
     """An evaluation: answers to the prompts of a prepared split, scored against its `answers`.
 
     Args:
-      dataset: its name for tools/prepare.py.
+      dataset: its name for `pgjax prepare`.
       split: as for `prepared`.
       metric: its name, or a dict with its options.
-      **options: of the evaluation: `published` (a key of published.py, whose scores stand beside
-        these), `submission` (a format of pgjax/evaluation/submissions.py, where a server scores),
-        `sampler="beam(2)"`, or a `prompt` of its own.
+      **options: of the evaluation: `published` (a key of pgjax/benchmarks/published.py, whose
+        scores stand beside these), `submission` (a format of pgjax/evaluation/submissions.py, where
+        a server scores), `sampler="beam(2)"`, or a `prompt` of its own.
     """
     metric = {"name": metric} if isinstance(metric, str) else dict(metric)
     data = prepared(dataset, split)
@@ -59,7 +59,7 @@ def benchmark(
     text_len: int,
     train: Mapping[str, Any] | None = None,
     init: str = "pt-{res}",
-    mode: str = "",
+    mode: str | Mapping[int, str] = "",
     batch_size: int | Mapping[int, int] = 128,
     lr: float | Mapping[int, float] = 0.0,
     on_truncate: str = "truncate",

@@ -1,1 +1,1 @@
-"""Tokenizer, model inputs from text, and boxes as text; no arrays of a device."""
+"""The tokenizer, the text arrays of the model, and boxes written as text; none of it needs jax."""

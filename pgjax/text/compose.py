@@ -1,31 +1,42 @@
-"""Prefix and suffix to the text arrays of the model: the one place where they are built.
+"""Builds the model's text arrays from prefix and suffix.
 
     tokens     bos  p  p  \n  s  s  eos  pad pad
-    mask_ar     0   0  0  0   1  1   1    1   1      0: sees the whole block · 1: causal
-    mask_loss   0   0  0  0   1  1   1    0   0      1: supervised
-    mask_input  1   1  1  1   (answering: the tokens given, padding excluded)
+    mask_ar     0   0  0  0   1  1   1    1   1
+    mask_loss   0   0  0  0   1  1   1    0   0
+    mask_input  1   1  1  1   1  1   1    0   0
 
-The layout is that of big_vision's `combine_and_keep_train` and `combine_and_keep_eval`.
+`mask_ar` is 0 for tokens that attend to the whole prefix, and 1 for tokens with causal attention.
+`mask_loss` is 1 for tokens that are supervised. `mask_input`, which is used for answering, is true
+for all tokens but padding. The layout is that of big_vision's `combine_and_keep_train` and
+`combine_and_keep_eval`.
 """
 
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from pgjax.errors import DataError, UserError
 from pgjax.text.tokenizer import Tokenizer
 
 OnTruncate = Literal["error", "drop", "truncate"]
+TextArray = Shaped[np.ndarray, "length"]
+TextArrays = dict[str, TextArray]
 
 
 class DropExample(DataError):
-    """An example that `on_truncate="drop"` leaves out."""
+    """An example whose text is too long, and which `on_truncate="drop"` leaves out."""
 
-    drop = True  # a loader passes over it even where bad examples are errors
+    drop = True  # A loader skips the example even if bad examples are errors.
 
 
-class Sequence(NamedTuple):
-    """Token ids of one example before padding: prefix with bos and newline, then suffix."""
+class TokenSequence(NamedTuple):
+    """The token ids of one example, without padding.
+
+    Attributes:
+      prefix: the ids of bos, the prefix, and the newline that separates it from the suffix.
+      suffix: the ids of the suffix, and of eos when training.
+    """
 
     prefix: list[int]
     suffix: list[int]
@@ -34,46 +45,70 @@ class Sequence(NamedTuple):
         return len(self.prefix) + len(self.suffix)
 
 
-def sequence(tokenizer: Tokenizer, prefix: str, suffix: str | None, *, eos: bool) -> Sequence:
-    """Tokenizes one prefix, the separator, and one suffix; DataError if either is not text."""
+def sequence(tokenizer: Tokenizer, prefix: str, suffix: str | None, *, eos: bool) -> TokenSequence:
+    """Tokenizes a prefix and a suffix.
+
+    Args:
+      tokenizer: the tokenizer.
+      prefix: the prompt.
+      suffix: the answer, or None for no answer.
+      eos: whether eos follows the suffix.
+
+    Raises:
+      DataError: prefix or suffix is not a string.
+    """
     for name, text in (("prefix", prefix), ("suffix", suffix)):
         if not isinstance(text, str) and not (name == "suffix" and text is None):
-            raise DataError(f"the {name} is a {type(text).__name__}, expected one string")
+            raise DataError(f"The {name} is a {type(text).__name__}, expected one string.")
     head = tokenizer.encode(prefix, bos=True) + list(tokenizer.newline_ids)
-    return Sequence(head, [] if suffix is None else tokenizer.encode(suffix, eos=eos))
+    return TokenSequence(head, [] if suffix is None else tokenizer.encode(suffix, eos=eos))
 
 
-def check_fits(tokens: Sequence, length: int, on_truncate: OnTruncate) -> bool:
-    """Whether `tokens` must be cut to fit `length`; where that is not wanted it raises.
+def check_fits(tokens: TokenSequence, length: int, on_truncate: OnTruncate) -> bool:
+    """Returns whether tokens have to be cut to a length.
 
-    Raises DataError ("error"), DropExample ("drop"), or UserError for any other `on_truncate`.
+    Args:
+      tokens: the tokens.
+      length: the number of tokens that fit.
+      on_truncate: what happens to tokens that do not fit: an error, dropping, or cutting.
+
+    Raises:
+      DataError: the tokens do not fit, and on_truncate is "error".
+      DropExample: the tokens do not fit, and on_truncate is "drop".
+      UserError: on_truncate is none of the three values.
     """
     if on_truncate not in ("error", "drop", "truncate"):
-        raise UserError(f"on_truncate is {on_truncate!r}, expected 'error', 'drop' or 'truncate'")
+        raise UserError(f"on_truncate is {on_truncate!r}, expected 'error', 'drop' or 'truncate'.")
     if len(tokens) <= length:
         return False
     if on_truncate == "truncate":
         return True
     raise (DropExample if on_truncate == "drop" else DataError)(
-        f"the text has {len(tokens)} tokens ({len(tokens.prefix)} of prefix with bos and newline, "
-        f"{len(tokens.suffix)} of suffix) but only {length} fit: raise text_len, "
-        "or set on_truncate to 'drop' or 'truncate'"
+        f"The text has {len(tokens)} tokens ({len(tokens.prefix)} of prefix with bos and newline, "
+        f"{len(tokens.suffix)} of suffix), but only {length} fit; raise text_len, or set "
+        "on_truncate to 'drop' or 'truncate'."
     )
 
 
-def _pad(values: list[int], length: int, fill: int) -> np.ndarray:
+def _pad(values: list[int], length: int, fill: int) -> TextArray:
     return np.array((values + [fill] * length)[:length], np.int32)
 
 
-def pack_training(tokens: Sequence, text_len: int, allow_unsupervised: bool = False) -> dict:
-    """The arrays of `training_arrays` from tokens, cut to text_len + 1."""
+def pack_training(
+    tokens: TokenSequence, text_len: int, allow_unsupervised: bool = False
+) -> TextArrays:
+    """Makes the arrays of `training_arrays` from tokens, padded or cut to text_len + 1.
+
+    Raises:
+      DataError: no supervised token is left, and `allow_unsupervised` is false.
+    """
     length = text_len + 1
     before, after = [0] * len(tokens.prefix), [1] * len(tokens.suffix)
     mask_loss = _pad(before + after, length, 0)
     if not mask_loss.any() and not allow_unsupervised:
         raise DataError(
-            f"nothing is left to learn: the {len(tokens.prefix)} prefix tokens fill all {length} "
-            "positions, so text_len must be larger"
+            f"The example has no supervised token, because the {len(tokens.prefix)} tokens of its "
+            f"prefix fill all {length} positions; raise text_len."
         )
     return {
         "text": _pad(tokens.prefix + tokens.suffix, length, 0),
@@ -82,8 +117,8 @@ def pack_training(tokens: Sequence, text_len: int, allow_unsupervised: bool = Fa
     }
 
 
-def pack_answering(tokens: Sequence, text_len: int) -> dict:
-    """The arrays of `answering_arrays` from tokens, cut to text_len."""
+def pack_answering(tokens: TokenSequence, text_len: int) -> TextArrays:
+    """Makes the arrays of `answering_arrays` from tokens, padded or cut to text_len."""
     return {
         "text": _pad(tokens.prefix + tokens.suffix, text_len, 0),
         "mask_ar": _pad([0] * len(tokens.prefix), text_len, 1),
@@ -99,12 +134,25 @@ def training_arrays(
     on_truncate: OnTruncate = "error",
     *,
     allow_unsupervised: bool = False,
-) -> dict[str, np.ndarray]:
-    """`text`, `mask_ar`, `mask_loss`, each int32 [text_len + 1]; the suffix ends with eos.
+) -> TextArrays:
+    """Makes the text arrays of a training example, whose suffix ends with eos.
 
-    One longer than the model sees, because the loss drops the last input and the first target.
-    Raises DataError if the text does not fit (DropExample for on_truncate="drop"; "truncate" cuts
-    it, which loses eos), and, unless `allow_unsupervised`, if no supervised token is left.
+    Args:
+      tokenizer: the tokenizer.
+      prefix: the prompt.
+      suffix: the answer to learn.
+      text_len: the number of text tokens that the model sees. The arrays are longer by one, because
+        the loss drops the last input and the first target.
+      on_truncate: what happens to text that does not fit: an error, dropping the example, or
+        cutting the text, which loses eos.
+      allow_unsupervised: whether an example without any supervised token is accepted.
+
+    Returns:
+      `text`, `mask_ar` and `mask_loss`, each int32 [text_len + 1].
+
+    Raises:
+      DataError: the text does not fit, or no supervised token is left.
+      DropExample: the text does not fit, and on_truncate is "drop".
     """
     tokens = sequence(tokenizer, prefix, suffix, eos=True)
     check_fits(tokens, text_len + 1, on_truncate)
@@ -117,11 +165,22 @@ def answering_arrays(
     text_len: int,
     suffix: str | None = None,
     on_truncate: OnTruncate = "error",
-) -> dict[str, np.ndarray]:
-    """`text` int32, `mask_ar` int32 and `mask_input` bool, each [text_len], to be continued.
+) -> TextArrays:
+    """Makes the text arrays of a prompt, which the model continues.
 
-    A `suffix` is the beginning of the answer: causal, and without eos. Raises as
-    `training_arrays` does if the text does not fit.
+    Args:
+      tokenizer: the tokenizer.
+      prefix: the prompt.
+      text_len: the number of text tokens that the model sees.
+      suffix: the beginning of the answer, which has causal attention and no eos, or None.
+      on_truncate: what happens to text that does not fit: an error, dropping, or cutting.
+
+    Returns:
+      `text` int32, `mask_ar` int32 and `mask_input` bool, each [text_len].
+
+    Raises:
+      DataError: the text does not fit.
+      DropExample: the text does not fit, and on_truncate is "drop".
     """
     tokens = sequence(tokenizer, prefix, suffix, eos=False)
     check_fits(tokens, text_len, on_truncate)

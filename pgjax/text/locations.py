@@ -1,8 +1,9 @@
-"""Objects as text: `<loc0256><loc0064><loc0768><loc0512> cat ; <loc…` (arXiv:2407.07726).
+"""Reads and writes objects as text, such as `<loc0256><loc0064><loc0768><loc0512> cat ; <loc…`.
 
-Four location tokens are y_min, x_min, y_max, x_max in 1024ths of the image's height and width; 16
-tokens `<seg000>`…`<seg127>` may follow, the codes of the mask inside the box; then comes the
-label, and ` ; ` separates objects.
+This is the format of PaliGemma (arXiv:2407.07726). The four location tokens of an object are y_min,
+x_min, y_max and x_max in 1024ths of the image's height and width. They may be followed by 16 tokens
+`<seg000>` … `<seg127>`, the codes of the mask inside the box. Then comes the label. Objects are
+separated by ` ; `.
 """
 
 import re
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 from pgjax.errors import DataError
 
-BINS = 1024
-CODES, CODEBOOK = 16, 128  # codes of a mask, and how many different ones there are
+BINS = 1024  # the number of location tokens
+CODES = 16  # the number of codes of a mask
+CODEBOOK = 128  # the number of different codes
 
 _OBJECT = re.compile(
     r"\s*" + r"<loc([0-9]{4})>\s*" * 4 + r"((?:<seg[0-9]{3}>\s*)*)" + r"([^<>]*)", re.DOTALL
@@ -20,9 +22,15 @@ _OBJECT = re.compile(
 
 
 class Box(NamedTuple):
-    """A labelled box; coordinates are fractions of the image's height and width, 0..1.
+    """A labelled box.
 
-    `codes` are the 16 codes of the mask inside it, or none.
+    Attributes:
+      y0: the top edge, as a fraction 0..1 of the image's height.
+      x0: the left edge, as a fraction 0..1 of the image's width.
+      y1: the bottom edge, as a fraction of the height.
+      x1: the right edge, as a fraction of the width.
+      label: what the box holds.
+      codes: the 16 codes of the mask inside the box, or none.
     """
 
     y0: float
@@ -36,16 +44,16 @@ class Box(NamedTuple):
 def parse_boxes(text: str) -> list[Box]:
     """Reads the boxes in a model's answer.
 
-    What is not exactly four location tokens in range and a label, or has no area, is left out, and
-    so are segmentation tokens that are not 16 in range: a model may say anything.
+    Objects without exactly four location tokens in range, or without an area, are skipped.
+    Segmentation tokens that are not exactly 16 in range are ignored.
 
     Args:
-      text: decoded answer.
+      text: the decoded answer.
 
     Returns:
-      Boxes in the order of the text, coordinates in 0..1023/1024.
+      The boxes in the order of the text, with coordinates in 0..1023/1024.
     """
-    boxes = []
+    boxes: list[Box] = []
     for part in text.split(";"):
         if match := _OBJECT.fullmatch(part):
             *tokens, mask, label = match.groups()
@@ -54,8 +62,8 @@ def parse_boxes(text: str) -> list[Box]:
             if len(codes) != CODES or max(codes) >= CODEBOOK:
                 codes = ()
             if y0 < y1 < BINS and x0 < x1 < BINS:
-                edges = (v / BINS for v in (y0, x0, y1, x1))
-                boxes.append(Box(*edges, label.strip(), codes))
+                top, left, bottom, right = (v / BINS for v in (y0, x0, y1, x1))
+                boxes.append(Box(top, left, bottom, right, label.strip(), codes))
     return boxes
 
 
@@ -67,29 +75,32 @@ def format_boxes(
     """Writes boxes and their labels as the text that `parse_boxes` reads.
 
     Args:
-      boxes: [N, 4], (y0, x0, y1, x1) in 0..1, rounded to the nearest 1024th (1.0 becomes 1023).
-      labels: [N].
-      codes: [N, 16] of their masks; None for boxes alone.
+      boxes: [n, 4], (y0, x0, y1, x1) in 0..1; they are rounded to the nearest 1024th, and 1.0
+        becomes 1023.
+      labels: [n] labels.
+      codes: [n, 16] codes of the masks, or None for boxes without masks.
 
     Returns:
-      The objects joined by ` ; `; an empty string for none.
+      The objects joined by ` ; `, or an empty string if there are none.
 
     Raises:
-      DataError: a box outside 0..1 (pixels?) or without area, codes that are not 16 in 0..127, or
-        unequal numbers of boxes, labels and codes.
+      DataError: a box is outside of 0..1 (which pixels would be) or has no area, codes are not 16
+        in 0..127, or the numbers of boxes, labels and codes differ.
     """
     boxes, labels = list(boxes), list(labels)
     if len(boxes) != len(labels):
-        raise DataError(f"Got {len(boxes)} boxes and {len(labels)} labels, expected as many.")
-    masks = [()] * len(boxes) if codes is None else [_check_codes(c) for c in codes]
+        raise DataError(f"Got {len(boxes)} boxes and {len(labels)} labels, expected equal numbers.")
+    masks: list[Sequence[int]] = [()] * len(boxes)
+    if codes is not None:
+        masks = [_check_codes(c) for c in codes]
     if len(masks) != len(boxes):
-        raise DataError(f"Got {len(boxes)} boxes and {len(masks)} masks, expected as many.")
+        raise DataError(f"Got {len(boxes)} boxes and {len(masks)} masks, expected equal numbers.")
     parts = []
     for (y0, x0, y1, x1), label, mask in zip(boxes, labels, masks, strict=True):
         if not (0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1):
             raise DataError(
-                f"Box of '{label}' is y0={y0:g} x0={x0:g} y1={y1:g} x1={x1:g}, expected fractions "
-                "of the image: 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1."
+                f"The box of '{label}' is y0={y0:g} x0={x0:g} y1={y1:g} x1={x1:g}, expected "
+                "fractions of the image: 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1."
             )
         tokens = "".join(f"<loc{min(round(v * BINS), BINS - 1):04d}>" for v in (y0, x0, y1, x1))
         tokens += "".join(f"<seg{code:03d}>" for code in mask)
@@ -99,5 +110,7 @@ def format_boxes(
 
 def _check_codes(codes: Sequence[int]) -> Sequence[int]:
     if len(codes) != CODES or not all(0 <= code < CODEBOOK for code in codes):
-        raise DataError(f"Codes of a mask are {list(codes)}, expected 16 in 0..127.")
+        raise DataError(
+            f"The codes of a mask are {list(codes)}, expected {CODES} in 0..{CODEBOOK - 1}."
+        )
     return codes

@@ -1,4 +1,4 @@
-"""Text to token ids and back, with the location and segmentation tokens of PaliGemma."""
+"""The tokenizer, which includes the location and segmentation tokens of PaliGemma."""
 
 import os
 from collections.abc import Iterable
@@ -14,10 +14,11 @@ SPECIAL = [f"<loc{i:04d}>" for i in range(NUM_LOC)] + [f"<seg{i:03d}>" for i in 
 
 
 def _user_defined_piece(piece: str) -> bytes:
-    """One more `pieces` entry of a serialized ModelProto: {piece, score 0, USER_DEFINED}.
+    """Serializes a `pieces` entry {piece, score 0, USER_DEFINED} of a ModelProto.
 
-    Field numbers: sentencepiece_model.proto. Protobuf merges repeated fields of concatenated
-    messages, so appending these bytes appends pieces; every length here fits in one byte.
+    The field numbers are those of sentencepiece_model.proto. Protobuf concatenates the repeated
+    fields of concatenated messages, so appending these bytes to a model appends the piece. Every
+    length fits in one byte.
     """
     text = piece.encode()
     body = b"\x0a" + bytes([len(text)]) + text + b"\x15\x00\x00\x00\x00" + b"\x18\x04"
@@ -33,18 +34,36 @@ def _load(model_bytes: bytes, name: str) -> sentencepiece.SentencePieceProcessor
     except (RuntimeError, TypeError):
         pass
     found = f"{len(model_bytes)} bytes that start with {model_bytes[:16]!r}"
-    raise UserError(f"{name} is not a SentencePiece model: got {found}, expected a tokenizer.model")
+    raise UserError(
+        f"{name} is not a SentencePiece model: got {found}, expected a tokenizer.model."
+    )
 
 
 class Tokenizer:
-    """A SentencePiece model in which each `<loc….>` and `<seg….>` is one id.
+    """A SentencePiece model in which each `<loc…>` and `<seg…>` is a single token.
 
-    A model without these tokens (Gemma's own) gets them appended, 1024 + 128 ids after its last.
-    `model_bytes` is the extended model; pickling carries it whole.
+    A model without these tokens, such as Gemma's own, gets all 1024 + 128 of them appended.
+
+    Attributes:
+      model_bytes: the serialized model, with these tokens; pickling carries all of it.
+      vocab_size: the number of token ids.
+      pad_id: the id of padding, 0.
+      eos_id: the id of the end of a text, 1.
+      bos_id: the id of the beginning of a text, 2.
+      unk_id: the id of unknown text, which `encode` never uses.
+      newline_ids: the ids of the newline that separates prefix and suffix.
     """
 
-    def __init__(self, model_bytes: bytes, *, name: str = "the tokenizer"):
-        """Raises UserError, naming `name`, if the model is corrupt or lacks the expected ids."""
+    def __init__(self, model_bytes: bytes, *, name: str = "The tokenizer") -> None:
+        """Opens a serialized model.
+
+        Args:
+          model_bytes: the contents of a `tokenizer.model`.
+          name: what messages call it.
+
+        Raises:
+          UserError: the model is corrupt, or lacks the expected ids.
+        """
         processor = _load(model_bytes, name)
         if all(processor.piece_to_id(piece) == processor.unk_id() for piece in SPECIAL):
             model_bytes += b"".join(map(_user_defined_piece, SPECIAL))
@@ -57,48 +76,65 @@ class Tokenizer:
         self._loc0 = processor.piece_to_id(SPECIAL[0])
         self._seg0 = processor.piece_to_id(SPECIAL[NUM_LOC])
         self._check(name)
-        # "\n" separates prefix and suffix and is tokenized alone: "\n\n" may be another piece.
+        # The separator is tokenized on its own, because "\n\n" may be another piece.
         self.newline_ids = tuple(self.encode("\n"))
 
     def _check(self, name: str) -> None:
-        got = (self.pad_id, self.eos_id, self.bos_id)
-        if got != (0, 1, 2):
-            raise UserError(f"{name} has pad, eos, bos = {got}, expected (0, 1, 2)")
+        special = (self.pad_id, self.eos_id, self.bos_id)
+        if special != (0, 1, 2):
+            raise UserError(f"{name} has pad, eos, bos = {special}, expected (0, 1, 2).")
         expected = [self._loc0 + i for i in range(NUM_LOC)]
         expected += [self._seg0 + i for i in range(NUM_SEG)]
         for piece, piece_id in zip(SPECIAL, expected, strict=True):
             got = self.encode(piece)
             if got != [piece_id]:
-                raise UserError(f"{name} encodes {piece} as {got}, expected the one id {piece_id}")
+                raise UserError(f"{name} encodes {piece} as {got}, expected the one id {piece_id}.")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Reads a `tokenizer.model`; a missing or corrupt file is a UserError."""
+        """Reads a `tokenizer.model`.
+
+        Raises:
+          UserError: the file is missing or corrupt.
+        """
         try:
             with open(path, "rb") as file:
                 model_bytes = file.read()
         except OSError as error:
-            raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+            raise UserError(f"The tokenizer {path} cannot be read ({error.strerror}).") from error
         return cls(model_bytes, name=os.fspath(path))
 
     @classmethod
     def tiny(cls) -> "Tokenizer":
-        """The packaged 512-piece model (tools/train_tokenizer.py): tests, demos, tiny runs."""
+        """Opens the packaged model of 512 pieces, for tests, demos and tiny models."""
         resource = resources.files("pgjax.text") / "tiny_tokenizer.model"
         return cls(resource.read_bytes(), name="tiny_tokenizer.model")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
         return Tokenizer, (self.model_bytes,)
 
     def encode(self, text: str, bos: bool = False, eos: bool = False) -> list[int]:
-        """Token ids of `text`; bytes outside the vocabulary become byte tokens, never unk."""
+        """Returns the token ids of a text.
+
+        Text outside of the vocabulary becomes byte tokens, never unk.
+
+        Args:
+          text: the text.
+          bos: whether to put bos before it.
+          eos: whether to put eos after it.
+        """
         ids = self._processor.encode(text)
         return [self.bos_id] * bos + ids + [self.eos_id] * eos
 
     def decode(self, ids: Iterable[int], stop_at_eos: bool = True) -> str:
-        """Text of `ids`, up to the first eos; pad, bos and eos themselves leave no text.
+        """Returns the text of token ids, in which pad, bos and eos are left out.
 
-        Raises UserError for an id outside the vocabulary.
+        Args:
+          ids: the token ids.
+          stop_at_eos: whether the text ends at the first eos.
+
+        Raises:
+          UserError: an id is outside of the vocabulary.
         """
         ids = [int(i) for i in ids]
         if stop_at_eos and self.eos_id in ids:
@@ -108,21 +144,21 @@ class Tokenizer:
         return self._processor.decode(ids)
 
     def piece(self, token_id: int) -> str:
-        """The vocabulary entry of an id, e.g. `▁cat` or `<loc0012>`."""
+        """Returns the vocabulary entry of an id, such as `▁cat` or `<loc0012>`."""
         self._check_range("token id", token_id, self.vocab_size)
         return self._processor.id_to_piece(int(token_id))
 
     def loc_id(self, index: int) -> int:
-        """The id of `<loc{index:04d}>`, 0 ≤ index < 1024."""
+        """Returns the id of the location token of an index in 0..1023."""
         self._check_range("location", index, NUM_LOC)
         return self._loc0 + int(index)
 
     def seg_id(self, index: int) -> int:
-        """The id of `<seg{index:03d}>`, 0 ≤ index < 128."""
+        """Returns the id of the segmentation token of an index in 0..127."""
         self._check_range("segmentation code", index, NUM_SEG)
         return self._seg0 + int(index)
 
     @staticmethod
     def _check_range(what: str, value: int, end: int) -> None:
         if not 0 <= value < end:
-            raise UserError(f"{what} {value} is outside 0…{end - 1}")
+            raise UserError(f"The {what} is {value}, expected a value in 0..{end - 1}.")

@@ -4,7 +4,8 @@ import bz2
 import json
 
 from fixture import picture, write, write_zip
-from readers.coco35l import LANGUAGES
+
+from pgjax.benchmarks.readers.coco35l import LANGUAGES
 
 
 def make(folder):

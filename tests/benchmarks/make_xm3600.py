@@ -3,7 +3,8 @@
 import json
 
 from fixture import picture, write
-from readers.coco35l import LANGUAGES_XM3600
+
+from pgjax.benchmarks.readers.coco35l import LANGUAGES_XM3600
 
 
 def make(folder):

@@ -1,7 +1,7 @@
 """Every row of the table of transfers, and every set that is only evaluated on.
 
 A row says which image sizes its transfer has numbers for, and which data sets it reads: those of
-`tools/prepare.py` that have a fixture `make_NAME.py` here, with the options to prepare them for the
+`pgjax prepare` that have a fixture `make_NAME.py` here, with the options to prepare them for the
 tiny model.
 """
 

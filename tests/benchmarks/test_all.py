@@ -3,19 +3,15 @@
 import importlib.util
 import json
 import math
-import sys
 
 import pytest
 from conftest import ROOT, TESTS
 from rows import ROWS
 
+from pgjax.benchmarks.preparation import FORMATS, prepare
+from pgjax.benchmarks.readers import READERS
 from pgjax.errors import UserError
 from pgjax.recipes import adapted, check_config
-
-sys.path.append(str(ROOT / "tools"))
-
-import prepare
-from readers import READERS
 
 
 def load(path):
@@ -38,7 +34,7 @@ DATA = {name: options for row in ROWS.values() for name, options in row.data.ite
 
 
 def test_no_transfer_is_missing():
-    assert {p.stem for p in (ROOT / "transfers").glob("*.py")} == {"forkme", *ROWS}
+    assert {p.stem for p in (ROOT / "transfers").glob("*.py")} == {"__init__", "forkme", *ROWS}
     assert {p.stem[5:] for p in (TESTS / "benchmarks").glob("make_*.py")} == set(DATA)
     assert set(READERS) == set(DATA)
 
@@ -73,13 +69,13 @@ def test_prepare(name, tmp_path):
     from pgjax.data.sources import make_source
 
     expected = make(name, tmp_path / "source")
-    for form in prepare.FORMATS:
+    for form in FORMATS:
         out = tmp_path / form
         options = {"workers": 0, "format": form, **DATA[name]}
         if any(READERS[name].splits.values()):
             with pytest.raises(UserError, match="not the official numbers"):
-                prepare.prepare(name, tmp_path / "source", out, **options)
-        report = prepare.prepare(name, tmp_path / "source", out, check_counts=False, **options)
+                prepare(name, tmp_path / "source", out, **options)
+        report = prepare(name, tmp_path / "source", out, check_counts=False, **options)
         assert report["unreadable"] == []
         assert {s: row["examples"] for s, row in report["splits"].items()} == {
             split: len(rows) for split, rows in expected.items()
@@ -106,9 +102,7 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
     row = ROWS[name]
     for data, options in row.data.items():
         make(data, tmp_path / data)
-        prepare.prepare(
-            data, tmp_path / data, tmp_path / "data", workers=0, check_counts=False, **options
-        )
+        prepare(data, tmp_path / data, tmp_path / "data", workers=0, check_counts=False, **options)
     config = get_config(name, "mini")
     config.data_dir = str(tmp_path / "data")
     config = config.to_dict()
@@ -131,30 +125,25 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
 
 def test_tables_of_the_announcement(monkeypatch):
     """Every score of them is measured, at its checkpoint."""
-    from pgjax.cli import read_configs
-    from pgjax.published import FINE_TUNED, PUBLISHED
+    from pgjax.benchmarks.published import FINE_TUNED, PUBLISHED
+    from pgjax.commands.config_files import read_configs
 
     monkeypatch.chdir(ROOT)
     fine_tuned = load(ROOT / "configs" / "ft_scores.py").get_config()
     inits = [text.partition("init=")[2] for text in fine_tuned]
     assert inits == [*FINE_TUNED]
     mix = load(ROOT / "configs" / "mix_eval.py").get_config("res=448")
-    assert mix == (
-        "transfers/mmvp.py:res=448,init=mix-448",
-        "transfers/pope.py:res=448,init=mix-448",
-    )
-    assert [*read_configs(["configs/mix_eval.py:res=448", "configs/ft_scores.py"])] == [
-        *mix,
-        *fine_tuned,
-    ]
+    assert mix == ("mmvp:res=448,init=mix-448", "pope:res=448,init=mix-448")
+    for given in (["mix_eval:res=448", "ft_scores"], ["configs/mix_eval.py:res=448", "ft_scores"]):
+        assert [*read_configs(given)] == [*mix, *fine_tuned]
     for texts, wanted in (
         (fine_tuned, {name for names in FINE_TUNED.values() for name in names}),
         (mix, {name for name in PUBLISHED if name.startswith("mix_")}),
     ):
         published = set()
         for text in texts:
-            path, _, arg = text.partition(":")
-            config = load(ROOT / path).get_config(arg)
+            name, _, arg = text.partition(":")
+            config = load(ROOT / "transfers" / f"{name}.py").get_config(arg)
             assert config.init in text
             published |= {spec.get("published", "") for spec in config.evals.values()}
         assert published - {""} == wanted

@@ -1,19 +1,14 @@
 """What readers do to pixels: letters over labels, and turned images upright."""
 
 import io
-import sys
 
 import numpy as np
-from conftest import ROOT
 from fixture import picture
 from PIL import Image
 
+from pgjax.benchmarks.official_files import Member
+from pgjax.benchmarks.readers import ai2d, textvqa
 from pgjax.data.decode import decode_image
-
-sys.path.append(str(ROOT / "tools"))
-
-from readers import ai2d, textvqa
-from readers.common_files import Member
 
 
 def member(folder, data):

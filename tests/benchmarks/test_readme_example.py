@@ -8,10 +8,12 @@ import sys
 import pytest
 from conftest import ROOT, TESTS
 
-sys.path += [str(ROOT / "tools"), str(TESTS / "benchmarks")]
+sys.path.append(str(TESTS / "benchmarks"))
 
-import prepare
 from fixture import picture, write, write_zip
+
+from pgjax.benchmarks.preparation import prepare
+from pgjax.benchmarks.readers import READERS
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def source(tmp_path):
 
 
 def test_it_is_prepared(code, source, tmp_path, monkeypatch):
-    monkeypatch.setitem(prepare.READERS, "signs", code[0])
-    report = prepare.prepare("signs", source, tmp_path / "data")
+    monkeypatch.setitem(READERS, "signs", code[0])
+    report = prepare("signs", source, tmp_path / "data")
     assert report["splits"]["train"] == {"examples": 4, "official": 4}
     assert report["splits"]["test"]["examples"] == 2 and not report["unreadable"]
     assert code[1]("res=448").total_epochs == 5
@@ -54,8 +56,8 @@ def test_it_is_prepared(code, source, tmp_path, monkeypatch):
 def test_it_trains_and_is_scored(code, source, tmp_path, monkeypatch):
     from pgjax.training.loop import train
 
-    monkeypatch.setitem(prepare.READERS, "signs", code[0])
-    prepare.prepare("signs", source, tmp_path / "data")
+    monkeypatch.setitem(READERS, "signs", code[0])
+    prepare("signs", source, tmp_path / "data")
     config = code[1]("mini")
     config.data_dir = str(tmp_path / "data")
     scores = train(config.to_dict(), tmp_path / "run")

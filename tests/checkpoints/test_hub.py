@@ -48,7 +48,7 @@ def test_downloads_once_then_reads_the_cache(fetch):
     with Hub({REPO: files()}) as hub:
         done = fetch(hub)
         assert done.stdout.split()[:2] == ["56", "32"], done.stderr
-        assert f"downloading {REPO} (main)" in done.stderr
+        assert f"Downloading {REPO} (main)" in done.stderr
         hub.log.clear()
         again = fetch(hub)
         assert again.stdout == done.stdout
@@ -76,7 +76,7 @@ def test_a_dropped_connection_goes_on_where_it_stopped(fetch):
     with Hub({REPO: files() | large}, drop=large) as hub:
         done = fetch(hub)
         if done.returncode:
-            assert "run again to go on where it stopped" in done.stderr
+            assert "run the command again to resume the download" in done.stderr
             done = fetch(hub)
         assert done.stdout.split()[:2] == ["56", "32"], done.stderr
         ranges = [r for _, path, r in hub.log if "/cdn/large.json" in path and r]

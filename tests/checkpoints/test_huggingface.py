@@ -13,7 +13,8 @@ from conftest import GOLDEN
 from pgjax import trees
 from pgjax.checkpoints import hf_export
 from pgjax.checkpoints.hf_export import write_folder
-from pgjax.checkpoints.huggingface import open_folder
+from pgjax.checkpoints.huggingface import open_folder, spec_from_config
+from pgjax.checkpoints.json_file import read_json
 from pgjax.checkpoints.npz import open_npz, write_npz
 from pgjax.errors import UserError
 from pgjax.models.paligemma import make_model
@@ -154,6 +155,72 @@ def test_models_that_pgjax_does_not_have(folder, change, message):
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        open_folder(folder)
+
+
+def set_config(folder, key, value):
+    """Sets a key such as `text_config.hidden_size`, or removes it if the value is `...`."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    *sections, key = key.split(".")
+    section = config[sections[0]] if sections else config
+    section.pop(key, None)
+    if value is not ...:
+        section[key] = value
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("value", [..., None, "8", 0, -1, 1.5, True, [], {}, 10**12])
+@pytest.mark.parametrize(
+    "key",
+    ["text_config.hidden_size", "vision_config.num_hidden_layers", "vision_config.patch_size"],
+)
+def test_sizes_of_another_type_or_range(folder, key, value):
+    set_config(folder, key, value)
+    with pytest.raises(UserError, match=rf"config\.json: {key} is .*, expected an integer from 1"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("text_config", [], r"text_config is \[\], expected an object"),
+        ("vision_config", None, "vision_config is null, expected an object"),
+        ("text_config.rms_norm_eps", "x", "expected a number of at least 0"),
+        ("text_config.rms_norm_eps", float("nan"), "is NaN, expected a number of at least 0"),
+        ("text_config.model_type", 3, "text_config.model_type is 3, expected a string"),
+        ("vision_config.vision_use_head", 1, "vision_use_head is 1, expected true or false"),
+    ],
+)
+def test_values_of_another_type(folder, key, value, message):
+    set_config(folder, key, value)
+    with pytest.raises(UserError, match=message):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "cap"), [(..., 50.0), (None, 0.0), (0.5, 0.5)], ids=["absent", "null", "given"]
+)
+def test_soft_caps_that_are_left_out_are_those_of_transformers(folder, value, cap):
+    set_config(folder, "text_config.model_type", "gemma2")
+    set_config(folder, "text_config.attn_logit_softcapping", value)
+    spec = spec_from_config(read_json(folder / "config.json"))
+    assert spec["llm"]["attn_softcap"] == cap
+    assert spec["llm"]["final_softcap"] == 30.0 and spec["llm"]["query_scale"] == 256**-0.5
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([], "holds a JSON list, expected an object"),
+        ({}, "weight_map is missing, expected an object"),
+        ({"weight_map": {"a": 3}}, "weight_map.a is 3, expected a string"),
+        ({"weight_map": {"a": "../x"}}, 'is "../x", expected the name of a file in this folder'),
+    ],
+)
+def test_broken_indices(folder, index, message):
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=message):
         open_folder(folder)
 

@@ -160,6 +160,11 @@ def test_one_of_two_matrices(tmp_path):
         ({"bias": "all"}, "bias is 'all'"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is"),
         ({"init_lora_weights": "pissa"}, "'pissa' changes the base as well"),
+        ({"r": "4"}, 'r is "4", expected an integer from 1'),
+        ({"r": 10**9}, "r is 1000000000, expected an integer from 1 to"),
+        ({"lora_alpha": None}, "lora_alpha is null, expected a number"),
+        ({"use_rslora": "yes"}, 'use_rslora is "yes", expected true or false'),
+        ({"base_model_name_or_path": 3}, "base_model_name_or_path is 3, expected a string"),
         ({"r": 4}, r"q_proj\.lora_A\.weight has shape 3x64, expected 4x64"),
     ],
 )
@@ -167,6 +172,21 @@ def test_adapters_that_pgjax_does_not_have(tmp_path, change, message):
     folder = write(tmp_path / "a")
     change_config(folder, **change)
     with pytest.raises(UserError, match=message):
+        open_adapter(folder, spec())
+
+
+def test_a_chosen_layer_needs_both_factors(tmp_path):
+    folder = write(tmp_path / "a")
+    layer = "base_model.model.model.language_model.layers.1.self_attn.q_proj.lora_"
+    change_weights(folder, lambda flat: {k: x for k, x in flat.items() if k.startswith(layer)})
+    with pytest.raises(UserError, match=r"- language_model\.model\.layers\.0\.self_attn"):
+        open_adapter(folder, spec())
+    change_config(folder, layers_to_transform=[1])
+    tensors, _ = open_adapter(folder, spec())
+    x = tensors["llm/layers/attn/q_einsum/w_lora_b"].read()
+    assert x[1].any() and not x[0].any() and not x[2].any()
+    change_weights(folder, lambda flat: {k: x for k, x in flat.items() if "lora_A" in k})
+    with pytest.raises(UserError, match=r"- .*layers\.1\.self_attn\.q_proj\.lora_B\.weight 96x3"):
         open_adapter(folder, spec())
 
 

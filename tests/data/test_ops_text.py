@@ -100,6 +100,6 @@ def test_truncation_is_marked(tok):
     assert "_truncated" not in run(spec.format(64), tok=tok, **example)
     with pytest.raises(DataError, match=r"op 1 .*but only 9 fit"):
         run("for_training(8)", tok=tok, **example)
-    with pytest.raises(DataError, match="nothing is left to learn"):
+    with pytest.raises(DataError, match="no supervised token"):
         run("for_training(1, on_truncate='truncate')", tok=tok, **example)
     assert run("for_answering(2, on_truncate='truncate')", tok=tok, **example)["_truncated"] is True

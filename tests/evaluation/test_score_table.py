@@ -1,17 +1,15 @@
 """Measured beside published: units, differences, intervals, splits."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from pgjax.benchmarks.published import FINE_TUNED, PLAIN, PUBLISHED
 from pgjax.checkpoints import released
 from pgjax.errors import UserError
 from pgjax.evaluation.score_table import HEADER, folder_rows, read_folder
 from pgjax.evaluation.store import Store
-from pgjax.published import FINE_TUNED, PLAIN, PUBLISHED
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
@@ -103,12 +101,12 @@ def test_released_checkpoints_tell_their_scores():
     assert "ft-tallyqa-224              224   81.72" in released.describe()
 
 
-def test_configs_name_published_scores_that_exist(monkeypatch):
-    from pgjax.cli import read_configs
+def test_configs_name_published_scores_that_exist():
+    from pgjax.commands.config_files import packaged_configs, read_configs
 
-    paths = [f"{p}:variant=tiny" for p in sorted((ROOT / "transfers").glob("*.py"))]
-    monkeypatch.setattr(sys, "argv", ["test"])
+    transfers = [n for n, file in packaged_configs().items() if file.parent.name == "transfers"]
+    assert len(transfers) > 30
     named = set()
-    for config in read_configs(paths).values():
+    for config in read_configs([f"{name}:variant=tiny" for name in transfers]).values():
         named |= {spec.get("published", "") for spec in config.evals.values()}
     assert named <= PUBLISHED.keys() | {""}

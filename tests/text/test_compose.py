@@ -41,7 +41,7 @@ def test_the_shortest_length_that_fits(tok):
     arrays = training_arrays(tok, case["prefix"], case["suffix"], 24)
     assert arrays["text"].shape == (25,)
     assert arrays["text"][-1] == tok.eos_id
-    with pytest.raises(DataError, match=r"25 tokens \(8 of prefix .*, 17 of suffix\) but only 24"):
+    with pytest.raises(DataError, match=r"25 tokens \(8 of prefix .*, 17 of suffix\), but only 24"):
         training_arrays(tok, case["prefix"], case["suffix"], 23)
 
 
@@ -60,13 +60,13 @@ def test_text_that_does_not_fit(tok):
 
 def test_nothing_supervised_is_an_error(tok):
     with pytest.raises(
-        DataError, match=r"nothing is left to learn: the 8 prefix tokens fill all 8"
+        DataError, match=r"no supervised token, because the 8 tokens of its prefix fill all 8"
     ):
         training_arrays(tok, "caption en", "a cat", 7, on_truncate="truncate")
 
 
 def test_text_must_be_one_string(tok):
-    with pytest.raises(DataError, match="the suffix is a list, expected one string"):
+    with pytest.raises(DataError, match="The suffix is a list, expected one string"):
         training_arrays(tok, "caption en", ["a cat", "a dog"], 32)
-    with pytest.raises(DataError, match="the prefix is a NoneType"):
+    with pytest.raises(DataError, match="The prefix is a NoneType"):
         answering_arrays(tok, None, 32)

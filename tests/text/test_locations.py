@@ -36,7 +36,7 @@ def test_format():
     "box", [(0, 0, 64, 64), (0.5, 0, 0.5, 1), (0.6, 0, 0.5, 1), (-0.1, 0, 1, 1), (0, 0, 1, np.nan)]
 )
 def test_format_refuses(box):
-    with pytest.raises(DataError, match=r"Box of 'cat'.*fractions"):
+    with pytest.raises(DataError, match=r"The box of 'cat'.*fractions"):
         format_boxes([box], ["cat"])
     with pytest.raises(DataError, match="1 boxes and 2 labels"):
         format_boxes([(0, 0, 1, 1)], ["a", "b"])

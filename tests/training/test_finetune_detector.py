@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import pgjax
@@ -43,7 +42,9 @@ def photos(tmp_path_factory):
 def run(photos, command, tmp_path_factory):
     """A run through forkme, and its mAP before and after."""
     fname = photos / "objects.jsonl"
-    command("tools/make_jsonl.py", photos / "instances.json", "--images", photos, "--out", fname)
+    command(
+        "-m", "pgjax", "make-jsonl", photos / "instances.json", "--images", photos, "--out", fname
+    )
     workdir = tmp_path_factory.mktemp("runs") / "own"
     command(
         "-m", "pgjax.train", "--config=transfers/forkme.py:variant=tiny,steps=250",
@@ -62,7 +63,7 @@ def test_average_precision_rises(run):
     assert scores[-1] > max(0.3, scores[0] + 0.2), scores
 
 
-def test_it_answers_everywhere(run, photos, command, monkeypatch, tmp_path):
+def test_it_answers_everywhere(run, photos, command, tmp_path):
     line = json.loads((photos / "objects.jsonl").read_text().splitlines()[0])
     image, label = photos / line["image"], line["labels"][0]
     found = pgjax.load(run).detect(image, label)
@@ -79,12 +80,9 @@ def test_it_answers_everywhere(run, photos, command, monkeypatch, tmp_path):
     np.testing.assert_allclose([x["box"] for x in said["objects"]], [x.box for x in found])
 
     pytest.importorskip("gradio")
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import demo
+    from pgjax.inference.demo_page import Page
 
-    *_, (text, picture) = demo.Page(None).ask(
-        str(run), str(image), f"detect {label}", "greedy", 32, 0
-    )
+    *_, (text, picture) = Page(None).ask(str(run), str(image), f"detect {label}", "greedy", 32, 0)
     assert text == said["prediction"] and picture.shape == (64, 64, 3)
 
 
@@ -92,7 +90,7 @@ def test_it_answers_everywhere(run, photos, command, monkeypatch, tmp_path):
 def test_transformers_loads_the_export(run, photos, command, tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    command("tools/convert.py", run, tmp_path / "hf", "--dtype=float32")
+    command("-m", "pgjax", "convert", run, tmp_path / "hf", "--dtype=float32")
     model = transformers.PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "hf")
     line = json.loads((photos / "objects.jsonl").read_text().splitlines()[0])
     mine = pgjax.load(run)

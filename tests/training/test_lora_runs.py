@@ -40,14 +40,6 @@ def run(request, tmp_path_factory):
     return workdir
 
 
-@pytest.fixture
-def convert(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import convert
-
-    return lambda *args: convert.main(list(map(str, args)))
-
-
 def apart(model, other):
     rng = np.random.default_rng(0)
     text = np.int32([[2, 17, 300, 41, 108]])
@@ -60,20 +52,20 @@ def apart(model, other):
     return logit_difference(model, other, batch)["max"]
 
 
-def test_every_way_out_computes_the_same(run, convert, tmp_path, capsys):
+def test_every_way_out_computes_the_same(run, program, tmp_path):
     model = pgjax.load(run)
     assert all("_lora_" in name for name in read_run_config(run)["_trained"])
-    assert convert(run, tmp_path / "merged.npz", "--dtype", "float32") == 0
+    program("convert", run, tmp_path / "merged.npz", "--dtype", "float32")
     merged = pgjax.load(tmp_path / "merged.npz", tokenizer="tiny")
     assert apart(model, merged) < 1e-4  # logits of about 20
     assert apart(model, pgjax.load("tiny")) > 1e-2
-    assert convert(run, tmp_path / "adapter", "--adapter") == 0
+    program("convert", run, tmp_path / "adapter", "--adapter")
     kind = read_run_config(run)["quantize"]
     answers = pgjax.load(tmp_path / "adapter", quantize=kind or None, dtype="float32")
     # A run in 4 bits has its base quantized from the same float16 file.
     assert apart(model, answers) < 1e-4
-    assert convert(run, tmp_path / "delta.npz", "--delta") == 1
-    assert "--adapter writes the adapter alone" in capsys.readouterr().err
+    said = program("convert", run, tmp_path / "delta.npz", "--delta", status=1)
+    assert "--adapter writes the adapter alone" in said.err
     assert isinstance(pgjax.load(run, quantize="nf4").generate(PHOTOS / "coffee.jpg"), str)
     if kind:
         with pytest.raises(UserError, match="was trained on nf4 weights, not int8"):

@@ -3,8 +3,8 @@
     python tools/bench/evaluation.py [vqav2 …] [--folder DIR] [--limit N]
 
 Writes a synthetic set in the layout of the official files, with the official number of questions
-and small images, brings it into array_record with tools/prepare.py, and evaluates the tiny model
-on it with `python -m pgjax.evaluate` in a process of its own, whose resident memory is watched.
+and small images, brings it into array_record with `pgjax prepare`, and evaluates the tiny model
+on it with `pgjax evaluate` in a process of its own, whose resident memory is watched.
 """
 
 import argparse
@@ -31,7 +31,15 @@ def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:
     if not data.exists():
         source.mkdir(parents=True, exist_ok=True)
         case.make(source, count)
-        prepare = [sys.executable, "tools/prepare.py", name, f"--source={source}", f"--out={data}"]
+        prepare = [
+            sys.executable,
+            "-m",
+            "pgjax",
+            "prepare",
+            name,
+            f"--source={source}",
+            f"--out={data}",
+        ]
         prepare += ["--splits", case.split] + ["--no-check_counts"] * (count < case.count)
         start = time.perf_counter()
         subprocess.run(prepare, cwd=ROOT, check=True)

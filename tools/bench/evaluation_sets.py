@@ -154,7 +154,7 @@ def make_ocrvqa(folder: pathlib.Path, count: int) -> None:
 
 
 CASES = {
-    "vqav2": Case(make_vqav2, "validation", 214_354, "transfers/vqav2.py", "minival"),
-    "rsvqa_hr": Case(make_rsvqa_hr, "test", 131_468, "transfers/rsvqa_hr.py", "test"),
-    "ocrvqa": Case(make_ocrvqa, "test", 100_037, "transfers/ocrvqa.py", "test"),
+    "vqav2": Case(make_vqav2, "validation", 214_354, "vqav2", "minival"),
+    "rsvqa_hr": Case(make_rsvqa_hr, "test", 131_468, "rsvqa_hr", "test"),
+    "ocrvqa": Case(make_ocrvqa, "test", 100_037, "ocrvqa", "test"),
 }

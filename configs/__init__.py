@@ -1,0 +1,1 @@
+"""Run configs that are not transfers; installed as pgjax.configs."""

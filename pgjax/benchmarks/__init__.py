@@ -1,0 +1,1 @@
+"""Benchmarks: readers of their official files, how they are prepared, and published scores."""

@@ -1,0 +1,96 @@
+"""The `pgjax` program: finds the command, runs it, and turns errors into one line and a status."""
+
+import difflib
+import importlib
+import inspect
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import pgjax
+from pgjax.commands.command import Command
+from pgjax.commands.distributed import DistributedCommand
+from pgjax.commands.help_text import command_help, program_help
+from pgjax.errors import UserError
+
+# Command -> module of pgjax.commands, and the class in it.
+COMMANDS = {
+    "train": ("train", "Train"),
+    "plan": ("plan", "Plan"),
+    "evaluate": ("evaluate", "Evaluate"),
+    "predict": ("predict", "Predict"),
+    "demo": ("demo", "Demo"),
+    "convert": ("convert", "Convert"),
+    "prepare": ("prepare", "Prepare"),
+    "check-data": ("check_data", "CheckData"),
+    "make-jsonl": ("make_jsonl", "MakeJsonl"),
+    "report": ("report", "Report"),
+    "list": ("list", "List"),
+}
+_HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits.
+
+    Args:
+      argv: the command and its arguments; None for those of this process.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else [*argv]) or ["--help"]
+    if name in _HELP or name == "help":
+        _exit_after_print(program_help(_abouts()))
+    if name == "--version":
+        _exit_after_print(f"pgjax {pgjax.__version__}")
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}."
+        _fail(None, f"{name!r} is not a command of pgjax; {hint}", 2)
+    command = command_class(name)(rest)
+    if any(arg in _HELP for arg in rest):
+        _exit_after_print(command_help(command))
+    try:
+        command.parse()
+        sys.exit(command.run() or 0)
+    except UserError as e:
+        _fail(command, str(e), e.status)
+    except KeyboardInterrupt:
+        _fail(command, "Interrupted; files that were finished before are complete.", 130)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        _close_output()
+
+
+def command_class(name: str) -> type[Command]:
+    """The class of a command, by its name in `COMMANDS`."""
+    module, found = COMMANDS[name]
+    return getattr(importlib.import_module(f"pgjax.commands.{module}"), found)
+
+
+def _abouts() -> Iterator[tuple[str, str]]:
+    for name in COMMANDS:
+        yield name, inspect.cleandoc(command_class(name).__doc__ or "").split("\n")[0]
+
+
+def _exit_after_print(text: str) -> NoReturn:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _close_output()
+    sys.exit(0)
+
+
+def _close_output() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _fail(command: Command | None, message: str, status: int) -> NoReturn:
+    if command and "--debug" in command.argv and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if isinstance(command, DistributedCommand) and command.joined:
+        # At a normal exit jax waits for the other processes, which wait for this one.
+        os._exit(status)
+    sys.exit(status)

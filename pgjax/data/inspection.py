@@ -1,0 +1,231 @@
+"""Looks at a data set before anything is trained on it: sizes, lengths, and what is wrong."""
+
+import collections
+import concurrent.futures
+import functools
+import io
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from pgjax.data import ops_text
+from pgjax.data.draw import SheetItem, contact_sheet
+from pgjax.data.pipeline import Pipeline
+from pgjax.data.sources import Source
+from pgjax.errors import DataError, UserError
+from pgjax.text import compose
+from pgjax.text.tokenizer import Tokenizer
+
+IDS = ("question_id", "image_id", "video_id", "id")  # the first of these is an example's id
+SAMPLES, COLUMNS = 12, 4  # of the picture
+SHOWN = 3  # places that a complaint names
+
+
+class Seen(NamedTuple):
+    """What one example is like.
+
+    Attributes:
+      id: its own id, if it has one.
+      sizes: (height, width) of each image, in pixels.
+      prompt: length of the prompt, in tokens, with bos and newline.
+      target: length of the target, in tokens, with eos.
+      fits: whether prompt and target fit into the text length.
+      learned: whether training learns any of its tokens.
+      sample: the example as the model gets it, if it is to be drawn.
+    """
+
+    id: Any
+    sizes: list[tuple[int, int]]
+    prompt: int
+    target: int
+    fits: bool
+    learned: bool
+    sample: dict[str, Any] | None
+
+
+class Text(NamedTuple):
+    """A pipeline up to the op that makes the text, and what that op is told.
+
+    Attributes:
+      before: the ops before it.
+      length: its text length, in tokens.
+      trains: whether it makes text for training, with targets.
+    """
+
+    before: Pipeline
+    length: int
+    trains: bool
+
+
+def sources_of(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(name, specification of the source, pipeline) of every data set that a config reads."""
+    spec = config["input"]
+    if spec["data"]:
+        yield "train", spec["data"], spec["pp"]
+    for name, part in spec["mixture"].items():
+        yield f"train/{name}", part["data"], part.get("pp") or spec["pp"]
+    for name, one in config["evals"].items():
+        yield name, one["data"], one["pp"]
+
+
+def check_set(
+    name: str,
+    source: Source,
+    pp: str,
+    tokenizer: Tokenizer,
+    most: int,
+    out: pathlib.Path | None = None,
+) -> dict[str, Any]:
+    """Looks at the examples of one source.
+
+    Args:
+      name: name of the set, for messages and for its picture.
+      source: the examples.
+      pp: the pipeline that prepares them.
+      tokenizer: the tokenizer of the pipeline.
+      most: number of examples to look at, evenly spread; 0: all.
+      out: folder for the picture; None to draw none.
+
+    Returns:
+      Counts, sizes and lengths, and complaints as `{count, examples}`.
+
+    Raises:
+      UserError: the pipeline does not make text.
+    """
+    whole = Pipeline.parse(pp, tokenizer=tokenizer)
+    text = _text(whole, name)
+    count = len(source)
+    looked = min(count, most or count)
+    indices = [i * count // looked for i in range(looked)]
+    drawn = set(indices[:: max(1, looked // SAMPLES)][:SAMPLES])
+    look = functools.partial(_look, source, text, tokenizer, drawn)
+    complaints: dict[str, list[str]] = {
+        "unreadable": [], "unlearned": [], "cut": [], "twice": [],
+    }  # fmt: skip
+    seen: list[Seen] = []
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = pool.map(look, indices)
+        bar = tqdm(results, name, total=looked, unit=" examples", disable=None, leave=False)
+        for index, result in zip(indices, bar, strict=True):
+            if isinstance(result, str):
+                complaints["unreadable"].append(result)
+                continue
+            seen.append(result)
+            if not result.fits:
+                complaints["cut"].append(source.where(index))
+            if not result.learned:
+                complaints["unlearned"].append(source.where(index))
+    ids = collections.Counter(one.id for one in seen if one.id is not None)
+    complaints["twice"] = [str(key) for key, times in ids.items() if times > 1]
+    samples = [one.sample for one in seen if one.sample]
+    if out and samples:
+        out.mkdir(parents=True, exist_ok=True)
+        _draw(samples, out / f"{name.replace('/', '_')}.png")
+    sizes = np.array([size for one in seen for size in one.sizes]).reshape(-1, 2)
+    return {
+        "examples": count,
+        "looked_at": looked,
+        "images": sorted({len(one.sizes) for one in seen}),
+        "height": _spread(sizes[:, 0].tolist()),
+        "width": _spread(sizes[:, 1].tolist()),
+        "text_len": text.length,
+        "prompt": _spread([one.prompt for one in seen]),
+        "target": _spread([one.target for one in seen]),
+        "both": _spread([one.prompt + one.target for one in seen]),
+        **{k: {"count": len(v), "examples": v[:SHOWN]} for k, v in complaints.items()},
+    }
+
+
+def _text(pipeline: Pipeline, name: str) -> Text:
+    for i, step in enumerate(pipeline.steps):
+        if step.function in (ops_text.for_training, ops_text.for_answering):
+            length = step.args[0] if step.args else step.kwargs["text_len"]
+            trains = step.function is ops_text.for_training
+            return Text(Pipeline(pipeline.spec, pipeline.steps[:i]), length, trains)
+    raise UserError(f"{name}: the pipeline {pipeline.spec!r} has no for_training or for_answering.")
+
+
+def _look(
+    source: Source, text: Text, tokenizer: Tokenizer, drawn: set[int], index: int
+) -> Seen | str:
+    """Looks at one example; returns the reason where it cannot be read."""
+    try:
+        raw = source[index]
+        example = text.before(raw, rng=np.random.default_rng([0, index]))
+        suffix = example.get("suffix") if text.trains else None
+        if text.trains and not isinstance(suffix, str):
+            raise DataError(f"the suffix is a {type(suffix).__name__}, expected one string")
+        tokens = compose.sequence(tokenizer, example["prefix"], suffix, eos=text.trains)
+        length = text.length + text.trains  # the model sees all but the last
+        return Seen(
+            id=next((raw[key] for key in IDS if key in raw), None),
+            sizes=list(_sizes(raw.get("image"))),
+            prompt=len(tokens.prefix),
+            target=len(tokens.suffix),
+            fits=len(tokens) <= length,
+            learned=not text.trains or len(tokens.prefix) < length,
+            sample={k: example.get(k) for k in ("image", "prefix", "suffix", "answers")}
+            if index in drawn
+            else None,
+        )
+    except (DataError, OSError, ValueError, LookupError, TypeError) as e:
+        return f"{source.where(index)}: {e}"
+
+
+def _sizes(image: Any) -> Iterator[tuple[int, int]]:
+    if isinstance(image, list):
+        for one in image:
+            yield from _sizes(one)
+    elif isinstance(image, bytes):
+        try:
+            with Image.open(io.BytesIO(image)) as picture:
+                yield picture.height, picture.width
+        except Image.UnidentifiedImageError:  # a video, which its operation has read
+            return
+    elif isinstance(image, np.ndarray):
+        yield image.shape[-3], image.shape[-2]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    points = np.percentile(values, [0, 50, 95, 100]).round(1).tolist()
+    return dict(zip(("min", "median", "p95", "max"), points, strict=True))
+
+
+def _draw(samples: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Draws images as the model gets them, with prompts and targets."""
+    items = []
+    for sample in samples:
+        image = np.asarray(sample["image"], np.float32)
+        frames = image[None] if image.ndim == 3 else image
+        if frames.min() < 0:  # the model's -1…1
+            frames = (frames + 1) * 127.5
+        strip = np.concatenate(list(frames.round().clip(0, 255).astype(np.uint8)), axis=1)
+        target = sample["suffix"] or " | ".join(map(str, sample["answers"] or ()))
+        items.append(SheetItem(image=strip, prompt=sample["prefix"], answer=target))
+    scale = max(1, round(224 / items[0].image.shape[0]))
+    columns = COLUMNS if np.ndim(samples[0]["image"]) == 3 else 1  # 1 for strips of frames
+    contact_sheet(items, columns, scale).save(path)
+
+
+def describe(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields lines of text that say what was found in one set."""
+    yield f"{found['examples']:,} examples, {found['looked_at']:,} looked at"
+    for key in ("height", "width", "prompt", "target", "both"):
+        if spread := found[key]:
+            of = f" of {found['text_len']} tokens" if key in ("prompt", "target", "both") else ""
+            title = "prompt and target" if key == "both" else key
+            yield f"{title}: " + ", ".join(f"{k} {v:g}" for k, v in spread.items()) + of
+    for key, title in (
+        ("unreadable", "cannot be read"),
+        ("unlearned", "have no token that is learned"),
+        ("cut", "are longer than the text length"),
+        ("twice", "ids come more than once"),
+    ):
+        if count := found[key]["count"]:
+            yield f"{count} {title}, e.g. {'; '.join(found[key]['examples'])}"

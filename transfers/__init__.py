@@ -1,0 +1,1 @@
+"""Configs of transfers, one file each; installed as pgjax.transfers."""
