@@ -20,7 +20,7 @@ def finetune(
 ) -> dict[str, dict[str, float]]:
     """Trains as the command `pgjax train` does.
 
-        config = pgjax.read_config("transfers/forkme.py:mode=qlora", {"total_steps": 200})
+        config = pgjax.read_config("forkme:mode=qlora", {"total_steps": 200})
         scores = pgjax.finetune(config, "runs/captions", watch=display)
 
     Args:

@@ -99,7 +99,7 @@ def plan_inference(
     made = {}
     for name, lowered in (("prefill", prefill), ("token", step)):
         with Phase(f"compiling: {name}"):
-            made[name] = figures(lowered, devices, options=compiler_options())
+            made[name] = figures(lowered, sharded.mesh.devices, options=compiler_options())
     report = _report(sharded, device, params, cache, made, rows, max_new_tokens)
     return InferencePlan(_text(sharded, device, report, made), report["fits"], report)
 

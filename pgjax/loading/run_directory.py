@@ -1,12 +1,12 @@
-"""Run directories: the config, the tokenizer and a manifest, beside what training writes there.
+"""Run directories: their config, manifest and tokenizer, beside what training writes there.
 
-    config.json       the resolved config, as the user gave it
-    run.json          the manifest: the format's number and which parameters the run trains
-    tokenizer.model   the tokenizer's SentencePiece model
-    checkpoints/      what `pgjax.checkpoints.resume` writes: the trained parameters alone
+    config.json       the config with the user's overrides
+    run.json          the manifest: the number of the format and the parameters that the run trains
+    tokenizer.model   the SentencePiece model of the tokenizer
+    checkpoints/      the trained parameters and the state of training, see `checkpoints.resume`
 
-Directories of pgjax before 0.2 have no manifest; `_trained` in their config.json names the
-parameters.
+Run directories of older versions have no manifest; there, `_trained` in config.json names the
+trained parameters.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _OLD_KEY = "_trained"
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory's resolved config and the names of the parameters that the run trains."""
+    """A run directory's config, and the names of the parameters that the run trains."""
 
     path: pathlib.Path
     config: dict[str, Any]
@@ -41,34 +41,42 @@ class RunDirectory:
 
 
 def is_run(path: pathlib.Path) -> bool:
-    """Whether a folder is a run directory; a Hugging Face folder has a config.json as well."""
+    """Whether a folder is a run directory; one from Hugging Face has a config.json as well."""
     if (path / MANIFEST_FILE).exists() or (path / FOLDER).is_dir():
         return True
     try:
-        return _OLD_KEY in json.loads((path / CONFIG_FILE).read_text())
+        found = json.loads((path / CONFIG_FILE).read_text())
     except (OSError, ValueError):
         return False
+    return isinstance(found, dict) and _OLD_KEY in found
 
 
 def read_run(path: pathlib.Path | str) -> RunDirectory:
     """Reads a run directory's config and manifest; checkpoints are not opened.
 
     Raises:
-      UserError: it is not a run directory, or one of the two files is damaged.
+      UserError: it is not a run directory, one of the two files is damaged, or a newer version of
+        pgjax wrote them.
     """
     path = pathlib.Path(path)
     config = _read_json(path, CONFIG_FILE)
-    old = config.pop(_OLD_KEY, None)
-    trained = old if old is not None else _read_json(path, MANIFEST_FILE).get("trained")
+    if _OLD_KEY in config:
+        where, trained = f"{path / CONFIG_FILE}: {_OLD_KEY!r}", config.pop(_OLD_KEY)
+    else:
+        manifest = _read_json(path, MANIFEST_FILE)
+        if manifest.get("format") != _FORMAT:
+            raise UserError(
+                f"{path / MANIFEST_FILE}: 'format' is {manifest.get('format')!r}, expected "
+                f"{_FORMAT}; a newer version of pgjax may have written it."
+            )
+        where, trained = f"{path / MANIFEST_FILE}: 'trained'", manifest.get("trained")
     if not isinstance(trained, list) or not all(isinstance(name, str) for name in trained):
-        raise UserError(
-            f"{path / MANIFEST_FILE}: 'trained' is {trained!r}, expected a list of parameter names."
-        )
+        raise UserError(f"{where} is {trained!r}, expected a list of parameter names.")
     return RunDirectory(path, config, tuple(trained))
 
 
 def read_run_config(path: pathlib.Path | str) -> dict[str, Any]:
-    """The resolved config of a run directory.
+    """Reads the config of a run directory.
 
     Raises:
       UserError: as for `read_run`.
@@ -79,11 +87,11 @@ def read_run_config(path: pathlib.Path | str) -> dict[str, Any]:
 def write_run(
     path: pathlib.Path, config: Mapping[str, Any], trained: Sequence[str], tokenizer: bytes
 ) -> None:
-    """Writes config, manifest and tokenizer; each file is replaced whole.
+    """Writes config, manifest and tokenizer; no file is ever left half-written.
 
     Args:
       path: the run directory, which exists.
-      config: the resolved config; it must be JSON.
+      config: the config, of values that JSON has.
       trained: names of the parameters that the run trains.
       tokenizer: the SentencePiece model.
 
@@ -106,7 +114,7 @@ def write_run(
 
 
 def differences(before: Any, after: Any, key: str = "config") -> str:
-    """What differs between two configs, as `config.seed was 0, is 1; …`; "" for equal ones."""
+    """Describes how configs differ, as `config.seed was 0, is 1; …`; "" for equal ones."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         parts = (
             differences(before.get(k), after.get(k), f"{key}.{k}")
