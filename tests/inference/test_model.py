@@ -164,5 +164,5 @@ def test_a_quantized_image_tower(scenes, capsys):
     texts = model.generate(images, prompts, max_new_tokens=24)
     right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
     assert np.mean(right) >= 0.8
-    with pytest.raises(UserError, match="quantize says how"):
+    with pytest.raises(UserError, match="quantize_images is set, and quantize is not"):
         pgjax.load("tiny", quantize_images=True)

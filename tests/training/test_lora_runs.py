@@ -11,7 +11,7 @@ import pgjax
 from pgjax.errors import UserError
 from pgjax.inference.logit_difference import logit_difference
 from pgjax.loading.parameters import open_run
-from pgjax.loading.run_directory import read_run_config
+from pgjax.loading.run_directory import read_run, read_run_config
 from pgjax.recipes import adapted
 from pgjax.training.loop import train
 
@@ -54,7 +54,7 @@ def apart(model, other):
 
 def test_every_way_out_computes_the_same(run, program, tmp_path):
     model = pgjax.load(run)
-    assert all("_lora_" in name for name in read_run_config(run)["_trained"])
+    assert all("_lora_" in name for name in read_run(run).trained)
     program("convert", run, tmp_path / "merged.npz", "--dtype", "float32")
     merged = pgjax.load(tmp_path / "merged.npz", tokenizer="tiny")
     assert apart(model, merged) < 1e-4  # logits of about 20
@@ -77,7 +77,7 @@ def test_goes_on_to_the_same_bits(run, tmp_path):
     shutil.rmtree(workdir / "checkpoints" / "step_4")
     train(config(read_run_config(run)["adapt"]), workdir)
     (_, want), (_, got) = open_run(run), open_run(workdir)
-    for name in read_run_config(run)["_trained"]:
+    for name in read_run(run).trained:
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 
 
