@@ -81,7 +81,7 @@ setup(
             "setuptools>=80.0",  # builds the wheel that is tested
         ],
         "docs": ["mkdocs>=1.6.1", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0.8"],
-        "dev": ["basedpyright>=1.40", "pre-commit>=4.7", "ruff>=0.14"],
+        "dev": ["pre-commit>=4.7"],
         # What the exports are compared with, where it is installed; never needed otherwise.
         "live": ["peft>=0.21", "torch>=2.13", "transformers>=5.23"],
     },

@@ -19,6 +19,10 @@ class UsageError(UserError):
     status = 2
 
 
+class ConfigError(UsageError):
+    """A key of a config that is not known, or a value of another type or out of range."""
+
+
 class DataError(UserError):
     """A record that cannot be used, which `on_bad_example="skip"` leaves out."""
 

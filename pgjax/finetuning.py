@@ -2,18 +2,18 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax.loading.compiler_options import cache_compilations
-from pgjax.recipes import lighter
 from pgjax.training.loop import train
 
 
 def finetune(
-    config: ConfigDict,
+    config: ConfigDict | Mapping[str, Any],
     workdir: str | os.PathLike[str],
     *,
     watch: Callable[[Image.Image], object] | None = None,
@@ -24,7 +24,7 @@ def finetune(
         scores = pgjax.finetune(config, "runs/captions", watch=display)
 
     Args:
-      config: from `pgjax.read_config`.
+      config: from `pgjax.read_config`, or a plain dict of the same keys.
       workdir: run directory; a run that was interrupted there is resumed.
       watch: called after each evaluation that stores predictions with a picture of some of them,
         such as `display` in a notebook.
@@ -37,5 +37,4 @@ def finetune(
         run directory stays resumable.
     """
     cache_compilations()
-    alternatives = {flag: c.to_dict() for flag, c in lighter(config).items()}
-    return train(config.to_dict(), pathlib.Path(workdir).expanduser(), alternatives, watch=watch)
+    return train(config, pathlib.Path(workdir).expanduser(), watch=watch)

@@ -15,10 +15,11 @@ from pgjax.data.jsonl import JsonlSource
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.main_score import main_score
 from pgjax.inference.answer import Answer
 from pgjax.inference.detections import DetectedObject
 from pgjax.inference.images import ImageLike, as_list, read_image
-from pgjax.loading.run_directory import read_run_config
+from pgjax.loading.run_directory import read_run
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
 
@@ -122,9 +123,11 @@ def show_run(
         with files[step].open() as f:
             records = [json.loads(line) for line, _ in zip(f, range(count), strict=False)]
         rows.append([{**r, "prefix": f"step {step}: {r.get('prefix', '')}"} for r in records])
-    source = make_source(read_run_config(workdir)["evals"][evaluation]["data"])
+    spec = read_run(workdir).config.evals[evaluation]
+    source = make_source(spec.data)
+    main = main_score(spec.kind, spec.metric)
     by_example = [record for records in zip(*rows, strict=True) for record in records]
-    return make_sheet(source, by_example, len(rows))
+    return make_sheet(source, by_example, len(rows), main)
 
 
 def curves(workdir: str | os.PathLike[str], *keys: str) -> Image.Image:

@@ -4,6 +4,7 @@
 `jax.jit` is checked when it is traced.
 """
 
+import types
 import typing
 
 import jaxtyping
@@ -40,11 +41,28 @@ def check(function):
     hints = {name: hint for name, hint in function.__annotations__.items() if _states_shape(hint)}
     if function.__name__ == "__init__" or not hints:
         return function
-    function.__annotations__ = hints
+    function.__annotations__ = {name: _with_numpy(hint) for name, hint in hints.items()}
     return beartype(function)
 
 
+def _is_array(hint):
+    return isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray)
+
+
 def _states_shape(hint):
-    if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
-        return True
-    return any(map(_states_shape, typing.get_args(hint)))
+    return _is_array(hint) or any(map(_states_shape, typing.get_args(hint)))
+
+
+def _with_numpy(hint):
+    """The hint for JAX's or NumPy's arrays: JAX takes both, and tests pass either."""
+    import jax
+    import numpy as np
+
+    if _is_array(hint):
+        return hint.dtype[jax.Array | np.ndarray, hint.dim_str]
+    parts = tuple(map(_with_numpy, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return tuple[parts]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.Union[parts]  # noqa: UP007
+    return hint

@@ -5,11 +5,12 @@ import ast
 import pytest
 from conftest import PHOTOS, ROOT
 
-BASE = {"errors", "registry", "trees", "sharding"}
+BASE = {"errors", "registry", "schema", "trees", "sharding"}
 PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
 # Who may import whom inside pgjax; every arrow points down.
 ALLOWED = {
     "errors": set(),
+    "schema": {"errors"},
     "registry": {"errors"},
     "published": set(),
     "console": set(),
@@ -20,16 +21,18 @@ ALLOWED = {
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
     "checkpoints": BASE | {"published"},
-    "data": {"errors", "registry", "text"},  # text ops are made of the text functions
+    "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
-    "recipes": {"errors", "published"},
+    # What a config names is imported where it is looked up, so that parsing stays fast.
+    "config": {"errors", "registry", "schema"},
+    "recipes": {"config", "errors", "published"},
     # Training and inference stand on loading, and not on each other.
-    "loading": BASE | PARTS - {"decoding", "metrics"} | {"console", "devices"},
-    "inference": BASE | PARTS - {"metrics"} | {"console", "devices", "loading"},
-    "evaluation": BASE | PARTS | {"console", "inference", "loading", "published"},
-    "training": BASE | PARTS | {"console", "devices", "evaluation", "loading"},
+    "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
+    "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
+    "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
+    "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
-    "finetuning": {"loading", "recipes", "training"},  # what `pgjax.finetune` calls
+    "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
     # Commands import what does the work.
@@ -84,7 +87,7 @@ def test_no_forbidden_library(path):
     assert not names & {"tensorflow", "torch", "java", "tensorflow_text"}
     if part(path) in HOST_ONLY or path.stem.startswith("ops_"):
         assert not names & {"jax", "flax", "optax"}, path
-    if part(path) == "recipes":
+    if part(path) in ("config", "recipes", "registry", "schema"):
         assert not names & {"jax", "numpy"}, path
 
 

@@ -1,9 +1,9 @@
-"""Answers a prompt with a randomly initialised PaliGemma-3B in half precision, on this machine.
+"""Answers a prompt with a randomly initialised PaliGemma-3B in half precision on this machine.
 
     python tools/answer_3b.py [--image photo.jpg] [--prompt "caption en"] [--tokens 8]
 
-It shows that the full-size model is real and fits: 2,923,335,408 parameters, 224 px, peak memory
-printed. The weights are random, so the answer means nothing.
+This shows that the full-size model, of 2,923,335,408 parameters at 224 px, runs, and how much
+memory it takes. The weights are random, so the answer has no meaning.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from pgjax.text.tokenizer import Tokenizer
 
 
 def random_params(model, dtype: jnp.dtype) -> dict[str, jax.Array]:
-    """Small random values, a tensor (and a layer) at a time, so that no float32 copy exists."""
+    """Draws small random parameters, a layer at a time, so that no float32 copy is made."""
     flat = trees.flatten(nn.unbox(abstract_params(model)))
     keys = jax.random.split(jax.random.key(0), len(flat))
 
     @functools.partial(jax.jit, static_argnums=1)
     def draw(key, shape):
-        # A slice at a time: the generator's own temporaries are several times as large.
+        # Slices keep the generator's temporaries small, which are several times as large.
         slices = math.gcd(shape[0], 256) if len(shape) == 2 else shape[0]
         part = (shape[0] // slices, *shape[1:])
         values = jax.lax.map(
@@ -48,20 +48,25 @@ def random_params(model, dtype: jnp.dtype) -> dict[str, jax.Array]:
 
 
 def peak_gib() -> float:
-    """Largest resident memory of this process so far."""
+    """Returns the largest resident memory of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
-    """Builds, answers, prints."""
+    """Builds the model, answers the prompt, and prints times and memory."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--image", default="tests/photos/flower.jpg")
-    parser.add_argument("--prompt", default="caption en")
-    parser.add_argument("--tokens", type=int, default=8)
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16"))
+    parser.add_argument("--image", default="tests/photos/flower.jpg", help="the image to ask about")
+    parser.add_argument("--prompt", default="caption en", help="the prompt")
+    parser.add_argument("--tokens", type=int, default=8, help="the number of tokens to generate")
+    parser.add_argument(
+        "--dtype",
+        default="bfloat16",
+        choices=("bfloat16", "float16"),
+        help="the dtype of parameters and cache",
+    )
     args = parser.parse_args()
     dtype = jnp.dtype(args.dtype)
-    # Parameters and cache are in half precision; a CPU multiplies in float32, a layer at a time.
+    # A CPU computes in float32, to which it converts one layer at a time.
     compute = "float32" if jax.default_backend() == "cpu" else args.dtype
     model = make_model(
         {
@@ -72,8 +77,8 @@ def main() -> None:
             "llm_dtype": compute,
         }
     )
-    # The real tokenizer is behind a licence; the small one has the same layout, and its ids
-    # exist in the large vocabulary.
+    # The real tokenizer requires a licence. The packaged one has the same layout, and its ids exist
+    # in the large vocabulary.
     tokenizer = Tokenizer.tiny()
     pipeline = Pipeline.parse(
         "decode|resize(224, antialias=True)|value_range(-1, 1)|for_answering(16)", tokenizer
@@ -85,8 +90,8 @@ def main() -> None:
     start = time.perf_counter()
     params = jax.block_until_ready(random_params(model, dtype))
     count = sum(x.size for x in params.values())
-    print(f"{count:,} parameters in {args.dtype}, {time.perf_counter() - start:.0f} s, "
-          f"peak {peak_gib():.2f} GiB")  # fmt: skip
+    print(f"{count:,} parameters in {args.dtype}; {time.perf_counter() - start:.0f} s; "
+          f"peak memory {peak_gib():.2f} GiB")  # fmt: skip
 
     @jax.jit
     def answer(params):

@@ -1,10 +1,10 @@
-"""Runs pgjax on a folder of reference outputs and prints how far it is from them.
+"""Compares pgjax with a folder of reference outputs and prints the differences.
 
     python tools/check_golden.py DIR
 
-DIR is laid out as the project's golden folder: a `manifest.json` that gives the model's sizes, and
-the arrays that the reference implementations produced. Nothing about one folder is built in
-here. The exit status is 0 when every covered group passes, else 1.
+DIR has the layout of `tests/golden`: a `manifest.json` with the model's sizes, and the arrays that
+the reference implementations computed. The checks work for any such folder. The exit status is 0 if
+all checks pass, and 1 otherwise.
 """
 
 import argparse
@@ -47,7 +47,7 @@ GROUPS: dict[str, Callable[[Golden], Iterator[Check]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints one line a check and returns the exit status."""
+    """Prints a line per check and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path, help="a folder with manifest.json")
     args = parser.parse_args(argv)

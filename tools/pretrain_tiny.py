@@ -1,10 +1,10 @@
-"""Trains the tiny checkpoint that ships with pgjax, from nothing, on a CPU.
+"""Trains the tiny checkpoint that ships with pgjax, from random parameters, on a CPU.
 
     python tools/pretrain_tiny.py --workdir runs/pretrain_tiny --out pgjax/checkpoints/tiny.npz
 
-It plays the part of a released `pt` checkpoint: it has seen drawn scenes, plain and textured,
-with terse prompts of its own (`color of square`), and is meant to be tuned. The quickstart tunes
-it on other scenes with the prompts that PaliGemma's users write.
+It stands in for a released `pt` checkpoint: it is trained on drawn scenes, plain and textured, with
+short prompts (`color of square`), and is meant to be fine-tuned. The quickstart fine-tunes it on
+other scenes, with the prompts that users of PaliGemma write.
 """
 
 import argparse
@@ -25,15 +25,16 @@ from pgjax.recipes import transfer
 from pgjax.text.tokenizer import Tokenizer
 from pgjax.training.loop import train
 
-# Weighted towards the tasks whose answers say most about the image.
+# Tasks whose answers describe the image more fully occur more often.
 TASKS = ("caption", "shape", "detect", "color", "caption", "detect_all", "count", "segment")
-# (style, shapes at most, weight): a single shape teaches to see and to locate, more shapes teach
-# to tell apart. Learnt together they take a fraction of the time that full scenes alone take.
+# The mixture as (style, most shapes, weight). From scenes with one shape the model learns to see
+# and to locate, from those with more to distinguish. Together this takes a fraction of the time
+# that scenes with three shapes alone would take.
 PARTS = (("plain", 1, 0.15), ("rich", 1, 0.2), ("rich", 2, 0.4), ("rich", 3, 0.25))
 
 
 def config(steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
-    """The pretraining run."""
+    """Returns the config of the pretraining run."""
     scenes = {"name": "scenes", "wording": "pt", "tasks": TASKS}
     answers = {"kind": "answers", "metric": {"name": "by_task"}, "batch_size": 100, "every": 1000}
     val = {**scenes, "style": "rich", "split": "pretrain_val", "num_examples": 300}
@@ -69,10 +70,11 @@ def config(steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
 
 
 def start(path: pathlib.Path, spec: dict, tower_steps: int) -> None:
-    """Random weights, except that positions begin as positions, and the image tower has learnt.
+    """Writes the parameters that pretraining starts from.
 
-    Image positions start as 2-D sine and cosine embeddings, and the location tokens on a smooth
-    curve, so that neighbours are alike from the beginning instead of 1024 unrelated words.
+    They are random, with three exceptions. Image positions are 2-D sine and cosine embeddings. The
+    embeddings of location tokens lie on a smooth curve, so that neighbouring locations are similar
+    from the start. The image tower has been trained by `pretrain_tower`.
     """
     model = make_model(spec)
     flat = {k: np.array(v) for k, v in trees.flatten(init_params(model, jax.random.key(0))).items()}
@@ -96,20 +98,24 @@ def start(path: pathlib.Path, spec: dict, tower_steps: int) -> None:
 
 
 def waves(values: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """Sines and cosines: [N] values, [K] frequencies -> float32 [N,2K]."""
+    """Returns sines and cosines, float32 [n, 2k], of values [n] at frequencies [k]."""
     angles = values[:, None] * frequencies[None]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def main() -> int:
-    """Trains, then writes the parameters in half precision."""
+    """Trains, and writes the parameters in float16."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--tower_steps", type=int, default=4000)
-    parser.add_argument("--init", type=pathlib.Path, help="goes on from these parameters instead")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the run directory")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the .npz to write")
+    parser.add_argument("--steps", type=int, default=9000, help="the number of updates")
+    parser.add_argument("--lr", type=float, default=2e-3, help="the learning rate")
+    parser.add_argument(
+        "--tower_steps", type=int, default=4000, help="the updates that pretrain the image tower"
+    )
+    parser.add_argument(
+        "--init", type=pathlib.Path, help="an .npz to start from, instead of new parameters"
+    )
     args = parser.parse_args()
     try:
         args.workdir.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Teaches the tiny image tower to see, before it learns to speak: `pretrain_tiny.py` calls this.
+"""Pretrains the tiny image tower by itself; `pretrain_tiny.py` calls this.
 
-PaliGemma's tower is trained on images and texts before the decoder is attached. Here every image
-token says, through a linear layer that is thrown away, what covers its patch: which of its cells,
-and kind, colour, size and box of the shape. That is learnt in minutes; from answers alone it
-would take hours.
+PaliGemma's tower is trained on images and texts before the decoder is attached. Here, a linear
+layer, which is discarded afterwards, predicts from every image token what covers its patch: which
+of its cells, and the kind, colour, size and box of the shape. This takes minutes; learning the same
+from answers alone would take hours.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from pgjax import trees
 from pgjax.data.scenes import CELLS, COLORS, OUTLINES, SIDES, SceneSource, coverage
 from pgjax.models.siglip import Siglip
 
-# What a patch is asked: the number of answers of each, 0 standing for "no shape" in the first
-# three; the four edges of the box count in cells.
+# The number of classes of each prediction for a patch: kind, colour and size of its shape, of which
+# class 0 is "no shape", and the four edges of the shape's box, in cells.
 QUESTIONS = (len(OUTLINES) + 1, len(COLORS) + 1, len(SIDES) + 1, *[CELLS + 1] * 4)
 
 
@@ -30,13 +30,13 @@ def pretrain_tower(
     """Trains the tower's parameters.
 
     Args:
-      tower: with its head; one token per patch.
-      params: flat dict of float32 parameters to start from.
-      steps: updates.
-      batch_size: images an update.
+      tower: the image tower with its head, which returns one token per patch.
+      params: the float32 parameters to start from, by name.
+      steps: the number of updates.
+      batch_size: the number of images per update.
 
     Returns:
-      The trained parameters, as `params`.
+      The trained float32 parameters, by name.
     """
     params = trees.unflatten(jax.tree.map(jnp.asarray, params))
     side = round(tower.num_patches**0.5)
@@ -55,7 +55,7 @@ def pretrain_tower(
         shown = answers[..., 0] > 0
         losses, right = [], []
         for i, x in enumerate(logits):
-            counts = jnp.ones_like(shown) if i < 3 else shown  # nothing has no box
+            counts = jnp.ones_like(shown) if i < 3 else shown  # Without a shape there is no box.
             xent = optax.softmax_cross_entropy_with_integer_labels(x, answers[..., i])
             losses.append(jnp.sum(xent * counts) / jnp.maximum(jnp.sum(counts), 1))
             hit = (jnp.argmax(x, -1) == answers[..., i]) & shown
@@ -76,14 +76,14 @@ def pretrain_tower(
             if bar.n % 100 == 0:
                 kind, color, size, *edges = right.tolist()
                 bar.set_postfix_str(
-                    f"loss {float(loss):.2f}, of the patches with a shape: kind {kind:.0%}, "
+                    f"loss {float(loss):.2f}; right in patches with a shape: kind {kind:.0%}, "
                     f"colour {color:.0%}, size {size:.0%}, edges {np.mean(edges):.0%}"
                 )
     return {name: np.asarray(x) for name, x in trees.flatten(state[0]).items()}
 
 
 def _batches(batch_size: int, side: int, steps: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yields (float32 [B,H,W,3] in [-1,1], int32 [B,P,7] answers, float32 [B,P,C] coverage)."""
+    """Yields images float32 [b,h,w,3] in -1..1, answers int32 [b,p,7], coverage float32 [b,p,c]."""
     scenes = [
         SceneSource(split="tower", style=style, max_shapes=3, num_examples=steps * batch_size)
         for style in ("plain", "rich", "rich", "rich")
@@ -99,15 +99,15 @@ def _batches(batch_size: int, side: int, steps: int) -> Iterator[tuple[np.ndarra
 
 
 def patch_answers(shapes: list, side: int) -> np.ndarray:
-    """What covers each patch of a scene.
+    """Describes the shape in each patch of a scene.
 
     Args:
-      shapes: `pgjax.data.scenes.Shape`.
-      side: patches along an edge of the image.
+      shapes: the scene's shapes, each a `pgjax.data.scenes.Shape`.
+      side: the number of patches along an edge of the image.
 
     Returns:
-      int32 [side·side, 7]: kind, colour and size from 1, and y0, x0, y1, x1 in cells, of the
-      shape whose box covers most of the patch; zeros where there is none.
+      int32 [side·side, 7]: kind, colour and size, counted from 1, and y0, x0, y1, x1 in cells, of
+      the shape whose box covers most of the patch, or zeros if there is none.
     """
     answers = np.zeros((side, side, len(QUESTIONS)), np.int32)
     most = np.zeros((side, side))
@@ -127,7 +127,7 @@ def patch_answers(shapes: list, side: int) -> np.ndarray:
 
 
 def patch_coverage(shapes: list, side: int) -> np.ndarray:
-    """How much of each cell a shape covers: float32 [side·side, cells of a patch] in 0..1."""
+    """Returns the covered share of each cell, float32 [side·side, cells of a patch] in 0..1."""
     covered = np.zeros((CELLS, CELLS), np.float32)
     for shape in shapes:
         y0, x0, y1, x1 = shape.box

@@ -2,11 +2,12 @@
 
     python tools/roundtrip_3b.py [--folder DIR] [--dtypes float32 bfloat16 float16] [--live]
 
-For each precision: a random PaliGemma-3B `.npz` → folder → `.npz`, both through `pgjax convert` in
-processes of their own (their peak memory is printed), then every tensor is compared by its bits. It
-needs 3 × 11 GiB of disk in float32. `--live` also asks transformers about that folder, offline:
-the logits of a prompt must agree to 5e-5 and `generate` must give the same text. The real tokenizer
-is behind a licence, so the folder gets one of its size and layout, with made-up words.
+For each precision, `pgjax convert` turns a random PaliGemma-3B `.npz` into a folder and back, each
+time in a process of its own, whose peak memory is printed. Then the bits of every tensor are
+compared. This takes 3 × 11 GiB of disk in float32. With `--live`, transformers loads the folder,
+offline: the logits of a prompt must agree to 5e-5, and `generate` must return the same text. The
+real tokenizer requires a licence, so the folder gets one of the same size and layout, with made-up
+words.
 """
 
 import argparse
@@ -25,7 +26,7 @@ PROMPT, TOKENS = "answer en what is this?", 8
 
 
 def make(path: pathlib.Path, dtype: str) -> None:
-    """Writes a random 3B checkpoint with layers that all differ."""
+    """Writes a random 3B checkpoint, whose layers all differ."""
     import flax.linen as nn
 
     from pgjax import trees
@@ -34,7 +35,7 @@ def make(path: pathlib.Path, dtype: str) -> None:
     from pgjax.models.paligemma import abstract_params, make_model
 
     class Random:
-        """A tensor whose rows are drawn when they are read."""
+        """A tensor whose rows are drawn as they are read."""
 
         def __init__(self, number: int, shape: tuple[int, ...]):
             self.number, self.shape, self.dtype = number, shape, np.dtype(DTYPES[dtype])
@@ -56,7 +57,7 @@ def make(path: pathlib.Path, dtype: str) -> None:
 
 
 def make_tokenizer(path: pathlib.Path) -> None:
-    """The packaged small tokenizer, filled up to the 256,000 pieces of Gemma's."""
+    """Writes the packaged tokenizer, extended to the 256,000 pieces that Gemma's has."""
     from sentencepiece import sentencepiece_model_pb2 as pb
 
     from pgjax.text.tokenizer import SPECIAL, Tokenizer
@@ -71,7 +72,7 @@ def make_tokenizer(path: pathlib.Path) -> None:
 
 
 def convert(*args: object) -> float:
-    """Runs the converter in a process of its own; its peak memory in GiB."""
+    """Converts in a process of its own, and returns its peak memory in GiB."""
     code = (
         "import resource\nfrom pgjax.commands.main import main\n"
         f"try:\n    main({['convert', *map(str, args)]!r})\n"
@@ -85,7 +86,7 @@ def convert(*args: object) -> float:
 
 
 def differences(first: pathlib.Path, second: pathlib.Path) -> list[str]:
-    """Tensors of two `.npz` that are not the same bits, or that only one has."""
+    """Returns the names of tensors that differ in any bit, or that only one `.npz` has."""
     from pgjax.checkpoints.npz import open_npz
 
     a, b = open_npz(first), open_npz(second)
@@ -102,7 +103,7 @@ def differences(first: pathlib.Path, second: pathlib.Path) -> list[str]:
 
 
 def ask_pgjax(folder: pathlib.Path, npz: pathlib.Path) -> None:
-    """Logits [V] after the prompt, and an answer."""
+    """Writes the logits [v] after the prompt, and the answer, to `pgjax.npz` in a folder."""
     import jax.numpy as jnp
 
     import pgjax
@@ -124,7 +125,7 @@ def ask_pgjax(folder: pathlib.Path, npz: pathlib.Path) -> None:
 
 
 def ask_transformers(folder: pathlib.Path, export: pathlib.Path) -> None:
-    """The same from transformers, through its own processor."""
+    """Writes the same by transformers and its processor to `transformers.npz` in a folder."""
     import torch
     from PIL import Image
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
@@ -143,12 +144,12 @@ def ask_transformers(folder: pathlib.Path, export: pathlib.Path) -> None:
 
 
 def _image() -> np.ndarray:
-    """Of the size that the model sees, so that no resize comes between."""
+    """Draws an image of the size that the model takes, so that it is not resized."""
     return np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
 
 
 def live(folder: pathlib.Path, npz: pathlib.Path, export: pathlib.Path) -> bool:
-    """Asks both, one after the other, each in a process of its own."""
+    """Returns whether both agree; each of them runs in a process of its own."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     answers = {}
     for name, path in (("pgjax", npz), ("transformers", export)):
@@ -169,7 +170,7 @@ def live(folder: pathlib.Path, npz: pathlib.Path, export: pathlib.Path) -> bool:
 
 
 def run(folder: pathlib.Path, dtypes: list[str], with_transformers: bool) -> bool:
-    """Prints a line per precision; whether all is equal."""
+    """Prints a line per precision, and returns whether everything agrees."""
     folder.mkdir(parents=True, exist_ok=True)
     make_tokenizer(folder / "paligemma_tokenizer.model")
     good = True
@@ -196,15 +197,22 @@ def run(folder: pathlib.Path, dtypes: list[str], with_transformers: bool) -> boo
 
 
 def main() -> int:
-    """Runs it; 0 if all is equal."""
+    """Runs all comparisons, and returns 0 if everything agrees, or 1."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--folder", type=pathlib.Path, help="for the files; default: a temporary one"
+        "--folder", type=pathlib.Path, help="the folder for all files (default: a temporary one)"
     )
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"])
-    parser.add_argument("--live", action="store_true", help="also ask transformers (float32)")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32", "bfloat16", "float16"],
+        help="the precisions to convert",
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="compare with transformers as well, in float32"
+    )
     parser.add_argument("--ask", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.ask:

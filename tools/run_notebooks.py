@@ -1,6 +1,6 @@
-"""Executes the notebooks of `colabs/` and stores them with their outputs.
+"""Executes the notebooks in `colabs/` and stores them with their outputs.
 
-python tools/run_notebooks.py                       # all, in place, as they are in git
+python tools/run_notebooks.py                       # all of them, in place
 python tools/run_notebooks.py colabs/inference.ipynb --out elsewhere/
 python tools/run_notebooks.py --checkpoint mix-224 --out elsewhere/
 """
@@ -16,11 +16,11 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TIMEOUT = 3600  # seconds a cell may take
+TIMEOUT = 3600  # the most seconds that a cell may take
 
 
 def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> None:
-    """Runs a notebook in a fresh folder beside links to the repository's, and writes it to `out`.
+    """Runs a notebook in an empty folder with links to the repository, and writes it to `out`.
 
     Raises:
       nbclient.exceptions.CellExecutionError: a cell failed.
@@ -46,7 +46,7 @@ def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> No
 
 
 def slim(notebook: nbformat.NotebookNode) -> None:
-    """Leaves out what a reader does not need: pictures twice, when cells ran, notes of `!`."""
+    """Removes times, second copies of pictures, and warnings that `!` causes."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -57,13 +57,22 @@ def slim(notebook: nbformat.NotebookNode) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Executes the notebooks one after another."""
+    """Executes the notebooks one after the other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all of colabs/")
-    parser.add_argument("--checkpoint", help="instead of the one that their first cell names")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "colabs")
+    parser.add_argument(
+        "notebooks",
+        nargs="*",
+        type=pathlib.Path,
+        help="the notebooks to run (default: all of colabs/)",
+    )
+    parser.add_argument(
+        "--checkpoint", help="the checkpoint to use instead of that in the first cell"
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=ROOT / "colabs", help="the folder to write to"
+    )
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.notebooks or sorted((ROOT / "colabs").glob("*.ipynb")):

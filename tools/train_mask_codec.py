@@ -1,11 +1,11 @@
-"""Trains the small mask codec that ships with pgjax, on masks drawn as it goes.
+"""Trains the small mask codec that ships with pgjax, on masks that it draws itself.
 
     python tools/train_mask_codec.py --out pgjax/checkpoints/tiny_vae.npz
 
-It has the layout of the released codec (`vae-oid.npz`) with narrower layers. The codebook moves by
-exponential averages of what is assigned to it (van den Oord et al., arXiv:1711.00937, appendix
-A.1), and a code that nothing is assigned to restarts from an encoded patch. The run ends with the
-codes of the drawn scenes' shapes, which belong into `pgjax/data/scenes.py`.
+The codec has the layout of the released one (`vae-oid.npz`) with narrower layers. Each code is the
+exponential moving average of the encodings that are assigned to it (van den Oord et al.,
+arXiv:1711.00937, appendix A.1); a code without any is set to a random encoding. At the end, the
+codes of the drawn scenes' shapes are printed, which are to be copied into `pgjax/data/scenes.py`.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from pgjax.models import vqvae
 
 WIDTHS, CODE_DIM = (8, 16, 32, 48), 64
 BATCH = 64
-DECAY = 0.99  # of the averages
-WARM_UP = 0.2  # of the steps, without codes, so that the first codes mean something
+DECAY = 0.99  # the decay of the moving averages
+WARM_UP = 0.2  # the share of steps without quantization, so that the first codes have a meaning
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def draw_mask(rng: np.random.Generator) -> np.ndarray:
-    """A mask that fills its box, float32 [64,64] in 0..1."""
+    """Draws a mask that fills its box, float32 [64, 64] in 0..1."""
     family = rng.integers(4)
-    if family == 0:  # a shape of the drawn scenes, at the sizes they have there
+    if family == 0:  # a shape of the drawn scenes, in the sizes that occur there
         kind = list(OUTLINES)[rng.integers(len(OUTLINES))]
         return crop_mask(coverage(kind, int(rng.integers(14, 65)))[..., 0], WHOLE)
     picture = Image.new("L", (128, 128))
@@ -42,7 +42,7 @@ def draw_mask(rng: np.random.Generator) -> np.ndarray:
         for _ in range(rng.integers(1, 3)):
             (x0, y0), (w, h) = rng.integers(0, 70, 2), rng.integers(20, 58, 2)
             draw.ellipse((x0, y0, x0 + w, y0 + h), fill=255)
-    elif family == 2:  # a polygon, seen from whose middle every corner is in sight
+    elif family == 2:  # a star-shaped polygon
         corners = int(rng.integers(3, 10))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
         radii = rng.uniform(20, 60, corners)
@@ -59,7 +59,7 @@ def draw_mask(rng: np.random.Generator) -> np.ndarray:
 
 
 def init(key: jax.Array) -> dict[str, jax.Array]:
-    """Random parameters, He et al. (arXiv:1502.01852)."""
+    """Draws random parameters by the initialisation of He et al. (arXiv:1502.01852)."""
     flat = {}
     for i, (name, shape) in enumerate(vqvae.shapes(WIDTHS, CODE_DIM).items()):
         fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
@@ -69,7 +69,7 @@ def init(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def loss_fn(weights, codebook, masks, quantize: bool):
-    """Squared error to ±1, and the encoder's commitment to its codes."""
+    """Returns the squared error to masks of ±1, plus the commitment of the encoder to its codes."""
     z = vqvae.encoder(weights, masks)
     codes = vqvae.nearest(codebook, z)
     chosen = jnp.take(codebook, codes, axis=0)
@@ -80,7 +80,7 @@ def loss_fn(weights, codebook, masks, quantize: bool):
 
 
 def train(steps: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Trains and returns the parameters."""
+    """Trains the codec and returns its parameters."""
     weights = init(jax.random.key(seed))
     codebook = weights.pop(vqvae.CODEBOOK)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 100, steps)
@@ -121,17 +121,17 @@ def train(steps: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def mean_iou(params: dict, masks: np.ndarray) -> float:
-    """Of masks [N,64,64] with themselves, coded and decoded."""
+    """Returns the mean IoU of masks [n, 64, 64] with their reconstructions."""
     decoded = vqvae.decode(params, vqvae.encode(params, jnp.asarray(masks)))
     got, want = np.asarray(decoded) > 0, masks > 0.5
     return float(((got & want).sum((1, 2)) / (got | want).sum((1, 2))).mean())
 
 
 def main() -> None:
-    """Trains, writes half-precision parameters, and prints what they are worth."""
+    """Trains, writes the parameters in float16, and prints their quality."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the .npz to write")
+    parser.add_argument("--steps", type=int, default=3000, help="the number of updates")
     args = parser.parse_args()
     flat = {name: x.astype(np.float16) for name, x in train(args.steps).items()}
     write_arrays(args.out, flat.items())

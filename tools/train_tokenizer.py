@@ -1,15 +1,16 @@
-"""Trains the packaged tiny tokenizer: 512 pieces in the layout of Gemma's 256,000.
+"""Trains the tiny tokenizer that ships with pgjax, 512 pieces in the layout of Gemma's 256,000.
 
     python tools/train_tokenizer.py pgjax/text/tiny_tokenizer.model
 
-The text is made here, so the output is a function of this file and the sentencepiece version. The
-location and segmentation tokens are appended when the model is loaded (pgjax.text.tokenizer).
+All training text is in this file, so the output depends only on this file and on the version of
+sentencepiece. Location and segmentation tokens are appended when the model is loaded (see
+`pgjax.text.tokenizer`).
 """
 
+import argparse
 import io
+import pathlib
 import random
-import sys
-from pathlib import Path
 
 import sentencepiece
 
@@ -62,7 +63,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ abcdefghijklmnopqrstuvwxyz 0123456789 .,;:
 
 
 def corpus(seed: int = 0) -> list[str]:
-    """Sentences to learn pieces from, without line breaks (as SentencePiece wants them)."""
+    """Returns the sentences to train on, without line breaks, as SentencePiece expects them."""
     rng = random.Random(seed)
     lines = ENGLISH.splitlines() * 3 + [LETTERS] * 4
     for template in (CAPTIONS + QUESTIONS + TASKS) * 100:
@@ -74,7 +75,7 @@ def corpus(seed: int = 0) -> list[str]:
 
 
 def train() -> bytes:
-    """A serialized model with pad, eos, bos, unk = 0…3, byte fallback and no normalization."""
+    """Trains a model with pad, eos, bos, unk = 0 … 3 and byte fallback, and serializes it."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(corpus()),
@@ -111,7 +112,12 @@ def train() -> bytes:
     return model.getvalue()
 
 
+def main() -> None:
+    """Trains the tokenizer and writes it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=pathlib.Path, help="the tokenizer.model to write")
+    parser.parse_args().out.write_bytes(train())
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python tools/train_tokenizer.py OUTPUT.model")
-    Path(sys.argv[1]).write_bytes(train())
+    main()

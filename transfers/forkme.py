@@ -26,7 +26,7 @@ from pgjax.recipes import parse_arg, transfer
 def get_config(arg=None):
     """Captions by default: the prompt is `caption en`, the target each line's `suffix`."""
     arg = parse_arg(arg, variant="3b", res=0, mode="", steps=0)
-    data = {"name": "jsonl", "fname": ""}
+    data = {"name": "jsonl", "fname": "", "root": "", "allow_outside_root": False}
 
     c = transfer(
         "forkme",
@@ -64,10 +64,10 @@ def get_config(arg=None):
         lr=1e-5 if arg.variant == "3b" else 1e-3,
         weight_decay=3e-7,
     )
-    # Every `fname` follows the first, so that one flag sets them all.
-    fname = c.input.data.get_ref("fname")
+    # Evaluations follow the training data, so that one flag sets a key of all of them.
     for spec in c.evals.values():
-        spec.data.fname = fname
+        for key in ("fname", "root", "allow_outside_root"):
+            spec.data[key] = c.input.data.get_ref(key)
 
     # Which parameters train if no mode is given: the first pattern that matches decides, False
     # freezes, and a number multiplies the learning rate. For instance:

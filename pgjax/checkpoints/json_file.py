@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pgjax import schema
 from pgjax.errors import UserError
 
 
@@ -84,12 +85,4 @@ def read_json(path: pathlib.Path) -> JsonObject:
     Raises:
       UserError: the file is missing or unreadable, or is not a JSON object.
     """
-    try:
-        values = json.loads(path.read_bytes())
-    except json.JSONDecodeError as e:
-        raise UserError(f"{path}:{e.lineno} is not JSON ({e.msg}).") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as e:
-        raise UserError(f"{path} cannot be read ({e}).") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds a JSON {type(values).__name__}, expected an object.")
-    return JsonObject(path, values)
+    return JsonObject(path, schema.read_json(path))

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pgjax.commands.command import Command
 from pgjax.commands.config_flag import ConfigFlag
+from pgjax.config import RunConfig, parse_config
 from pgjax.errors import UsageError
 
 
@@ -35,12 +37,12 @@ class CheckData(Command):
         """Looks at every set and prints what it found."""
         if not self._config.given:
             raise UsageError(f"--config is missing; for instance: {self.example}.")
-        config = self._config.read().to_dict()
-        from pgjax.data.inspection import check_set, describe, sources_of
+        config = parse_config(self._config.read())
+        from pgjax.data.inspection import check_set, describe
         from pgjax.data.sources import make_source
         from pgjax.loading.model_context import open_tokenizer
 
-        tokenizer = open_tokenizer(config["tokenizer"])
+        tokenizer = open_tokenizer(config.tokenizer)
         out = pathlib.Path(self._out.value).expanduser() if self._out.value else None
         report = {
             name: check_set(name, make_source(data), pp, tokenizer, self._most.value, out)
@@ -54,3 +56,14 @@ class CheckData(Command):
             print(f"Pictures and report.json: {out}")
         wrong = ("unreadable", "twice", "unlearned")
         return 3 if any(found[key]["count"] for found in report.values() for key in wrong) else 0
+
+
+def sources_of(config: RunConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """(name, data source, pipeline) of everything that a config reads."""
+    spec = config.input
+    if spec.data:
+        yield "train", spec.data, spec.pp
+    for name, part in spec.mixture.items():
+        yield f"train/{name}", part.data, part.pp or spec.pp
+    for name, one in config.evals.items():
+        yield name, one.data, one.pp

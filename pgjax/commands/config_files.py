@@ -5,6 +5,7 @@ and transfers/, which are installed with pgjax.
 """
 
 import ast
+import dataclasses
 import difflib
 import functools
 import importlib.machinery
@@ -17,8 +18,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pgjax.commands.command import one_line
-from pgjax.errors import UsageError, UserError
-from pgjax.recipes import adapted, check_config
+from pgjax.config import parse_config, reference
+from pgjax.errors import ConfigError, UsageError, UserError
+from pgjax.recipes import adapted
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("configs", "transfers")
@@ -68,9 +70,9 @@ def find_config(text: str) -> tuple[pathlib.Path, str | None]:
         if near
         else "pgjax list configs shows them."
     )
-    raise UsageError(
-        f"{name!r} is neither a config file nor a config that comes with pgjax; {hint}"
-    )
+    if path.suffix == ".py":
+        raise UsageError(f"The config file {name} does not exist; {hint}")
+    raise UsageError(f"{name!r} is not a config that comes with pgjax; {hint}")
 
 
 def load_config(text: str) -> ConfigDict | tuple[str, ...]:
@@ -114,20 +116,19 @@ def load_one_config(text: str) -> ConfigDict:
 
 
 def finish_config(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """The config with what its adaptation mode sets, checked.
+    """The config with what its mode of adaptation sets; it is parsed, so that it can be relied on.
 
     Args:
       config: as loaded, overrides included.
       overrides: `{dotted key: value}`, which win over the mode.
 
     Raises:
-      UsageError: unknown or missing keys, or an unknown mode.
+      ConfigError: unknown keys or values that do not fit, or an unknown mode.
+      UserError: a module of `config.imports` that cannot be imported.
     """
-    try:
-        check_config(config)
-        return adapted(config, overrides)
-    except UserError as e:
-        raise UsageError(str(e)) from e
+    config = adapted(config, overrides)
+    parse_config(config)
+    return config
 
 
 def read_configs(texts: Sequence[str]) -> dict[str, ConfigDict]:
@@ -173,7 +174,7 @@ def read_config(text: str, overrides: Mapping[str, Any] | None = None) -> Config
     """
     config, overrides = load_one_config(text), overrides or {}
     for key, value in overrides.items():
-        check_key(config, key)
+        add_key(config, key)
         *parents, last = key.split(".")
         node: Any = config
         for parent in parents:
@@ -185,19 +186,26 @@ def read_config(text: str, overrides: Mapping[str, Any] | None = None) -> Config
     return finish_config(config, overrides)
 
 
-def check_key(config: ConfigDict, key: str) -> None:
-    """Checks that a config has a key to override.
+def add_key(config: ConfigDict, key: str) -> None:
+    """Makes a key ready to be overridden: one that the config leaves out is added with its default.
 
     Raises:
-      UsageError: it has not; the message says the nearest key that it has.
+      ConfigError: there is no such key; the message says the nearest that the config has.
     """
     node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, ConfigDict) or part not in node:
-            near = difflib.get_close_matches(key, _keys(config), 1)
-            hint = f"did you mean config.{near[0]}?" if near else "--print_config shows all keys."
-            raise UsageError(f"config.{key} does not exist in this config; {hint}")
-        node = node[part]
+    *parents, last = key.split(".")
+    for part in parents:
+        node = node.get(part) if isinstance(node, ConfigDict) else None
+    if isinstance(node, ConfigDict) and last in node:
+        return
+    default = reference.default_of(key)
+    if not isinstance(node, ConfigDict) or default is dataclasses.MISSING:
+        known = [*_keys(config), *(k.name for k in reference.all_keys())]
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"the nearest is config.{near[0]}" if near else "--print_config shows all keys"
+        raise ConfigError(f"config.{key} is not a known key; {hint}.")
+    with node.unlocked():
+        node[last] = default
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> list[str]:

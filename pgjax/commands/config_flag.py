@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pgjax.commands.command import Command
-from pgjax.commands.config_files import check_key, finish_config, load_one_config
+from pgjax.commands.config_files import add_key, finish_config, load_one_config
 
 
 class ConfigFlag:
@@ -39,10 +39,10 @@ class ConfigFlag:
         return flag.config_filename if flag.present else None
 
     def read(self) -> ConfigDict:
-        """The checked config, with its overrides and what its adaptation mode sets.
+        """The checked config, with its overrides and what its mode of adaptation sets.
 
         Raises:
-          UsageError: unknown or missing keys, or an unknown mode.
+          ConfigError: unknown keys or values that do not fit, or an unknown mode.
         """
         flag: Any = self._values["config"]
         return finish_config(flag.value, flag.override_values)
@@ -58,7 +58,7 @@ class _Parser(flags.ArgumentParser):
     def parse(self, argument: str) -> ConfigDict:
         config = load_one_config(argument)
         for key in self._keys:
-            check_key(config, key)
+            add_key(config, key)
         return config
 
     def flag_type(self) -> str:

@@ -12,6 +12,7 @@ from pgjax.benchmarks.published import PLAIN, PUBLISHED
 from pgjax.commands.config_files import read_configs
 from pgjax.commands.config_flag import ConfigFlag
 from pgjax.commands.distributed import DistributedCommand
+from pgjax.config import EvalConfig, MeshConfig, RunConfig, parse_config, to_dict
 from pgjax.errors import UsageError
 
 
@@ -20,7 +21,7 @@ class Job(NamedTuple):
 
     checkpoint: str
     benchmark: str
-    config: dict[str, Any]
+    config: RunConfig
     out: pathlib.Path
 
 
@@ -102,13 +103,13 @@ class Evaluate(DistributedCommand):
             raise UsageError("Give one of --run, --config and --benchmarks.")
         checkpoints = self._checkpoints.value or [self._checkpoint.value]
         if (run := self._run_dir.value) is not None:
-            from pgjax.loading.run_directory import read_run_config
+            from pgjax.loading.run_directory import read_run
 
             if checkpoints != [None]:
                 raise UsageError("--run has a checkpoint of its own; leave out --checkpoint.")
-            config = read_run_config(pathlib.Path(run))
+            config = read_run(pathlib.Path(run)).config
             out = pathlib.Path(self._out.value or run) / "evaluation"
-            return [Job(run, config["name"], config, out)]
+            return [Job(run, config.name, config, out)]
         configs: dict[str, ConfigDict]
         if (name := self._config.given) is not None:
             configs = {name: self._config.read()}
@@ -123,7 +124,7 @@ class Evaluate(DistributedCommand):
             if not checkpoint:
                 raise UsageError(f"{benchmark} has no config.init; name a --checkpoint.")
             out = root / _label(checkpoint) / benchmark if nested else root
-            jobs.append(Job(checkpoint, benchmark, config.to_dict(), out))
+            jobs.append(Job(checkpoint, benchmark, parse_config(config), out))
         return jobs
 
     def _evaluate(self, job: Job) -> None:
@@ -131,14 +132,14 @@ class Evaluate(DistributedCommand):
         from pgjax.loading.run_directory import is_run
 
         config = job.config
-        evals = {name: self._with_flags(name, spec) for name, spec in config["evals"].items()}
+        evals = {name: self._with_flags(spec) for name, spec in config.evals.items()}
         own = is_run(pathlib.Path(job.checkpoint))  # which has its own image size and tokenizer
         context, params = self._load(
             job.checkpoint,
-            None if own else config["model"]["res"],
-            None if own or config["tokenizer"] == "gemma" else config["tokenizer"],
-            tuple(config["mesh"].items()),
-            config["loss_chunk"],
+            None if own else config.model.res,
+            None if own or config.tokenizer == "gemma" else config.tokenizer,
+            config.mesh,
+            config.loss_chunk,
         )
         about = {"checkpoint": job.checkpoint, "benchmark": job.benchmark}
         only, restart = self._only.value or None, self._restart.value
@@ -152,24 +153,23 @@ class Evaluate(DistributedCommand):
         return self._loaded[1]
 
     def _load_anew(
-        self, checkpoint: str, res: int | None, tokenizer: str | None, mesh: tuple, loss_chunk: int
+        self,
+        checkpoint: str,
+        res: int | None,
+        tokenizer: str | None,
+        mesh: MeshConfig,
+        loss_chunk: int,
     ) -> tuple[Any, Any]:
         from pgjax.inference.load import load
 
-        how = {"mesh": dict(mesh), "quantize": self._quantize.value, "dtype": self._dtype.value}
+        how = {"mesh": to_dict(mesh), "quantize": self._quantize.value, "dtype": self._dtype.value}
         model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
-        config = {**model.context.config, "loss_chunk": loss_chunk}
+        config = dataclasses.replace(model.context.config, loss_chunk=loss_chunk)
         return dataclasses.replace(model.context, config=config), model.params
 
-    def _with_flags(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-        published = spec.get("published")
-        if published and published not in PUBLISHED:
-            raise UsageError(
-                f"config.evals.{name}.published is {published!r}, expected one of "
-                f"{', '.join(sorted(PUBLISHED))}."
-            )
+    def _with_flags(self, spec: EvalConfig) -> EvalConfig:
         given = {"batch_size": self._batch_size.value, "max_examples": self._max_examples.value}
-        return {**spec, **{k: v for k, v in given.items() if v is not None}}
+        return dataclasses.replace(spec, **{k: v for k, v in given.items() if v is not None})
 
 
 def _label(text: str) -> str:

@@ -1,11 +1,14 @@
 """`pgjax list`."""
 
+import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pgjax.commands.command import Command
 from pgjax.errors import UsageError
+from pgjax.registry import Metric
 
 # What can be listed: registries of pgjax.registry, and lists that have a function below.
 REGISTRIES = {
@@ -26,12 +29,17 @@ class List(Command):
 
     WHAT is one of configs, checkpoints, benchmarks, ops, metrics, sources, evaluators, samplers,
     optimizers, checkpoint-formats, image-variants and decoder-variants. The last nine are what a
-    config can name; modules in config.imports add to them.
+    config can name; the modules in its `imports` add to them, as those in --imports do here.
     """
 
     name = "list"
     arguments = "WHAT"
     example = "pgjax list configs"
+
+    def __init__(self, argv: Sequence[str]):
+        """Defines the flags."""
+        super().__init__(argv)
+        self._imports = self.items("imports", "Your own modules to import first, as in a config.")
 
     def run(self) -> None:
         """Prints one list."""
@@ -40,6 +48,9 @@ class List(Command):
         if what in own:
             print("\n".join(own[what]()))
         elif what in REGISTRIES:
+            from pgjax.registry import import_extensions
+
+            import_extensions(self._imports.value)
             print("\n".join(_registry(REGISTRIES[what])))
         else:
             known = [*own, *REGISTRIES]
@@ -73,13 +84,20 @@ def _benchmarks() -> Iterator[str]:
 
 
 def _registry(name: str) -> Iterator[str]:
+    """The entries of a registry; ops with the arguments that a pipeline's text may set."""
     from pgjax import registry
 
+    if name == "OPS":
+        from pgjax.data.pipeline import describe_ops
+
+        yield describe_ops()
+        return
     entries = getattr(registry, name)
-    return _columns([(name, _first_line(value)) for name, value in entries.items()])
+    yield from _columns([(key, _about(value)) for key, value in entries.items()])
 
 
-def _first_line(value: object) -> str:
-    if not (inspect.isroutine(value) or inspect.isclass(value)):
-        return ""
+def _about(value: Any) -> str:
+    value = value.function if isinstance(value, Metric) else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ", ".join(f"{key}={x}" for key, x in vars(value).items())
     return (inspect.getdoc(value) or "").partition("\n")[0]

@@ -9,7 +9,6 @@ from pgjax.commands.command import Command
 from pgjax.commands.config_flag import ConfigFlag
 from pgjax.commands.output import write_json
 from pgjax.errors import UsageError
-from pgjax.recipes import lighter
 
 DEVICE_HELP = (
     "The device to plan for, which need not be here: t4, l4, a100-40, h100, v5e, …; left out: the "
@@ -57,9 +56,8 @@ class PlanFlags:
         if elsewhere:
             use_cpu()
         device = get_device(self.device.value) if self.device.value else this_device()
-        less = {flag: c.to_dict() for flag, c in lighter(config).items()}
         frames, largest = self.frames.value, self.largest_batch.value
-        found = plan(config.to_dict(), less, device, frames=frames, largest=largest)
+        found = plan(config, device, frames=frames, largest=largest)
         print(found.text)
         if self.json.value:
             write_json(self.json.value, found.report)

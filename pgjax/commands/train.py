@@ -9,8 +9,8 @@ from pgjax.commands.config_files import copy_config
 from pgjax.commands.config_flag import ConfigFlag
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.plan import PlanFlags
+from pgjax.config import check_training, parse_config
 from pgjax.errors import UsageError
-from pgjax.recipes import lighter
 
 
 class Train(DistributedCommand):
@@ -83,11 +83,11 @@ class Train(DistributedCommand):
         elif self._workdir.value is None:
             raise UsageError("--workdir is missing; checkpoints and metrics are written there.")
         else:
+            check_training(parse_config(config))
             self.join_processes()
             from pgjax.loading.compiler_options import cache_compilations
             from pgjax.training.loop import train
 
             cache_compilations()
-            less = {flag: c.to_dict() for flag, c in lighter(config).items()}
             workdir = pathlib.Path(self._workdir.value).expanduser()
-            train(config.to_dict(), workdir, less, self._profile.value)
+            train(config, workdir, self._profile.value)

@@ -1,1 +1,1 @@
-"""Sources, preprocessing operations and the loader; numpy and Pillow."""
+"""Data sources, preprocessing ops and the loader; they need numpy and Pillow, but not jax."""

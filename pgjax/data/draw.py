@@ -1,25 +1,34 @@
-"""Pictures of answers: boxes on images, and sheets of images with prompts and answers."""
+"""Draws boxes and masks on images, and sheets of images with their prompts and answers."""
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#3cb44b")
 PAGE, FRAME, INK, SOFT = "#ffffff", "#d0d5dd", "#101828", "#667085"
 RIGHT, WRONG = "#067647", "#b42318"
 MARGIN, GAP, FONT_SIZE = 16, 6, 14
-MIN_WIDTH = 180  # of a sheet's column, in pixels, so that captions stay readable
+MIN_WIDTH = 180  # pixels of a sheet's column, so that captions stay readable
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class SheetItem(NamedTuple):
     """One cell of a contact sheet.
 
-    `image` uint8 [H, W, 3]; `boxes` [N, 4] as (y0, x0, y1, x1) in its pixels with `labels` [N];
-    `expected` None where no answer is known; `right` None to call an answer right if it equals
-    what was expected (boxes are better judged by the caller).
+    Attributes:
+      image: uint8 [H, W, 3].
+      prompt: text above the answer.
+      answer: the model's.
+      expected: the right answer; None where it is not known.
+      boxes: [N, 4], (y0, x0, y1, x1) in pixels of the image.
+      labels: [N].
+      right: whether the answer is right; None compares it with what was expected, which is too
+        strict for boxes.
     """
 
     image: np.ndarray
@@ -32,18 +41,18 @@ class SheetItem(NamedTuple):
 
 
 def draw_boxes(
-    image: np.ndarray,
+    image: UInt8[np.ndarray, "h w 3"],
     boxes: Sequence[Sequence[float]],
     labels: Sequence[str],
     colors: Sequence[str] | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draws boxes with their labels on a copy of the image.
 
     Args:
       image: uint8 [H, W, 3].
-      boxes: [N, 4], (y0, x0, y1, x1) in pixels, far edges exclusive; may reach outside.
-      labels: [N]; an empty one draws no tag.
-      colors: [N] names or `#rrggbb`; default, one per different label.
+      boxes: [N, 4], (y0, x0, y1, x1) in pixels, far edges exclusive; they may reach outside.
+      labels: [N]; an empty label draws no tag.
+      colors: [N] names or `#rrggbb`; None for one color per distinct label.
 
     Returns:
       uint8 [H, W, 3].
@@ -56,7 +65,7 @@ def draw_boxes(
         colors = [PALETTE[names.index(label) % len(PALETTE)] for label in labels]
     line = max(1, round(min(picture.size) / 100))
     for (y0, x0, y1, x1), label, color in zip(boxes, labels, colors, strict=True):
-        # Corners in order and at least a pixel apart, which the drawing functions insist on.
+        # Pillow requires corners in order.
         (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
         x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=line)
@@ -69,8 +78,18 @@ def draw_boxes(
     return np.asarray(picture)
 
 
-def draw_masks(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Tints a copy of uint8 [H, W, 3] where bool masks [H, W] are, in the colours of boxes."""
+def draw_masks(
+    image: UInt8[np.ndarray, "h w 3"], masks: Sequence[Bool[np.ndarray, "h w"]]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Tints a copy of an image inside of masks, in the colors that boxes have.
+
+    Args:
+      image: uint8 [H, W, 3].
+      masks: bool [H, W] each.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
     picture = image.astype(np.float32)
     for i, mask in enumerate(masks):
         tint = np.array(ImageColor.getrgb(PALETTE[i % len(PALETTE)]), np.float32)
@@ -78,19 +97,19 @@ def draw_masks(image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def contact_sheet(items: Sequence[SheetItem | tuple], columns: int, scale: int) -> Image.Image:
-    """Lays out images with boxes drawn, and prompt, answer and expected answer beneath.
+def contact_sheet(items: Sequence[SheetItem], columns: int, scale: int) -> Image.Image:
+    """Lays out images with their boxes, and prompt, answer and expected answer beneath.
 
     Args:
-      items: at least one `SheetItem`, or tuples of its fields.
-      columns: of the sheet.
-      scale: enlarges the images by this whole number.
+      items: at least one.
+      columns: number of columns.
+      scale: whole number by which the images are enlarged.
 
     Returns:
-      An RGB picture. Answers are green if right, red if wrong; what was expected is written
+      An RGB picture. Answers are green if right and red if wrong; the expected answer is written
       where it differs.
     """
-    cells = [_cell(SheetItem(*item), scale) for item in items]
+    cells = [_cell(item, scale) for item in items]
     width = max(cell.width for cell in cells)
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) for row in rows]
@@ -108,8 +127,8 @@ def contact_sheet(items: Sequence[SheetItem | tuple], columns: int, scale: int) 
     return sheet
 
 
-def _cell(item, scale):
-    """One item drawn on its own."""
+def _cell(item: SheetItem, scale: int) -> Image.Image:
+    """Draws one item."""
     height, width = item.image.shape[:2]
     picture = Image.fromarray(item.image)
     picture = picture.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
@@ -139,8 +158,8 @@ def _cell(item, scale):
     return cell
 
 
-def _wrap(text, font, width):
-    """Breaks text into lines of at most `width` pixels, inside words where it must."""
+def _wrap(text: str, font: _Font, width: int) -> list[str]:
+    """Breaks text into lines of at most `width` pixels, inside words where necessary."""
     tokens = r"<loc(\d{4})>\s*" * 4
     text = _printable(re.sub(tokens, r"[\1 \2 \3 \4] ", text))
     lines, line = [], ""
@@ -159,6 +178,6 @@ def _wrap(text, font, width):
     return [*lines, line] if line else lines
 
 
-def _printable(text):
-    """Text that a font can be asked for: control characters and lone surrogates become spaces."""
+def _printable(text: str) -> str:
+    """Replaces control characters and lone surrogates, which fonts cannot draw, by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text).strip()

@@ -61,17 +61,6 @@ class Text(NamedTuple):
     trains: bool
 
 
-def sources_of(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(name, specification of the source, pipeline) of every data set that a config reads."""
-    spec = config["input"]
-    if spec["data"]:
-        yield "train", spec["data"], spec["pp"]
-    for name, part in spec["mixture"].items():
-        yield f"train/{name}", part["data"], part.get("pp") or spec["pp"]
-    for name, one in config["evals"].items():
-        yield name, one["data"], one["pp"]
-
-
 def check_set(
     name: str,
     source: Source,

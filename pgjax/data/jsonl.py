@@ -1,4 +1,4 @@
-"""JSONL: one example a line, with its image as a path or inline."""
+"""JSONL files: one example per line, with its image as a path or inline."""
 
 import base64
 import json
@@ -8,13 +8,16 @@ from typing import IO, Any
 
 import fsspec
 import numpy as np
+from jaxtyping import Int32, Int64
 
 from pgjax.data.splits import Picked, parse_split
 from pgjax.errors import DataError, UserError
+from pgjax.registry import SOURCES
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # bytes of lines that are indexed together
 
 
+@SOURCES.register("jsonl")
 class JsonlSource:
     """Random access to the examples of a JSONL file; only line offsets are kept in memory.
 
@@ -36,14 +39,14 @@ class JsonlSource:
         Args:
           fname: local or remote file.
           split: see `pgjax.data.splits`.
-          root: folder that image paths are relative to; the file's own by default.
-          allow_outside_root: permit absolute paths and paths that leave the root.
+          root: folder that image paths are relative to; None or empty for the file's own.
+          allow_outside_root: whether absolute paths, and paths that leave the root, are allowed.
 
         Raises:
-          UserError: missing or empty file, or a split that does not fit.
+          UserError: a missing or empty file, or a split that does not fit.
         """
         if not fname:
-            raise UserError("jsonl: fname is not given; set config.input.data.fname=FILE.jsonl.")
+            raise UserError("jsonl: fname is empty; set config.input.data.fname=FILE.jsonl.")
         self.fname = str(fname)
         self.root = str(root) if root else self.fname[: self.fname.rfind("/") + 1]
         self.allow_outside_root = allow_outside_root
@@ -60,11 +63,11 @@ class JsonlSource:
             raise UserError(f"jsonl: {self.fname}: {e}") from None
 
     def __len__(self) -> int:
-        """Number of examples in the split."""
+        """Returns the number of examples in the split."""
         return len(self._picked)
 
     def where(self, index: int) -> str:
-        """`file:line`."""
+        """Returns the example's place, `file:line`."""
         return f"{self.fname}:{self._numbers[self._picked[index]]}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -79,17 +82,17 @@ class JsonlSource:
         try:
             example = json.loads(line.strip())
         except json.JSONDecodeError as e:
-            raise DataError(f"the line is not JSON ({e.msg} at column {e.colno})") from None
+            raise DataError(f"the line is not JSON ({e.msg} at column {e.colno}).") from None
         except (ValueError, RecursionError) as e:
-            raise DataError(f"the line is not JSON ({e})") from None
+            raise DataError(f"the line is not JSON ({e}).") from None
         if not isinstance(example, dict):
             raise DataError(
-                f"the line holds a {type(example).__name__}, expected an object with an 'image'"
+                f"the line holds a {type(example).__name__}, expected an object with an 'image'."
             )
         if (inline := example.pop("image_base64", None)) is not None:
             image = _decode(inline)
         elif (value := example.get("image")) is None:
-            raise DataError(f"the example has no 'image', it has {sorted(example)}")
+            raise DataError(f"the example has no 'image', it has {sorted(example)}.")
         elif isinstance(value, list):
             image = [self._image(v) for v in value]
         else:
@@ -98,30 +101,30 @@ class JsonlSource:
 
     def _image(self, value: Any) -> bytes:
         if not isinstance(value, str):
-            raise DataError(f"'image' is a {type(value).__name__}, expected a path")
+            raise DataError(f"'image' is a {type(value).__name__}, expected a path.")
         if value.startswith("data:"):
             header, _, data = value.partition(",")
             if not header.endswith(";base64"):
-                raise DataError(f"'image' is a URL {header[:80]!r}…, expected data:…;base64,…")
+                raise DataError(f"'image' is a URL {header[:80]!r}…, expected data:…;base64,….")
             return _decode(data)
         path = self._resolve(value)
         try:
             return _read(path)
         except Exception as e:
-            raise DataError(f"image {path} cannot be read ({_reason(e)})") from e
+            raise DataError(f"image {path} cannot be read ({_reason(e)}).") from e
 
     def _resolve(self, value: str) -> str:
         path = value if "://" in value else os.path.join(self.root, value)
         if not (self.allow_outside_root or _inside(self.root, value)):
             raise DataError(
                 f"image {value!r} is absolute or leaves {self.root or 'the folder of the file'!r}; "
-                "allow_outside_root=True permits it"
+                "allow_outside_root=True allows it."
             )
         return path
 
 
 def _inside(root: str, value: str) -> bool:
-    """Whether a relative path stays in the root, symbolic links resolved."""
+    """Whether a path is relative and stays in the root, symbolic links resolved."""
     if "://" in value or os.path.isabs(value):
         return False
     if "://" in root:
@@ -131,11 +134,14 @@ def _inside(root: str, value: str) -> bool:
 
 
 def _open(path: str) -> IO[bytes]:
-    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+    if "://" not in path:
+        return open(path, "rb")
+    filesystem, name = fsspec.url_to_fs(path)
+    return filesystem.open(name, "rb")
 
 
 def _read(path: str, start: int = 0, end: int | None = None) -> bytes:
-    """Bytes [start, end) of a local or remote file; no more than these travel."""
+    """Reads bytes [start, end) of a local or remote file, and no others."""
     if "://" in path:
         filesystem, name = fsspec.url_to_fs(path)
         return filesystem.cat_file(name, **({} if end is None else {"start": start, "end": end}))
@@ -152,13 +158,13 @@ def _decode(text: Any) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (AttributeError, ValueError) as e:
-        raise DataError(f"the inline image is not base64 ({e})") from None
+        raise DataError(f"the inline image is not base64 ({e}).") from None
 
 
-def _index(f: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the lines that are not blank end, and their numbers from 1: 12 bytes a line.
+def _index(f: IO[bytes]) -> tuple[Int64[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+    """Where the lines that are not blank end, in bytes, and their numbers from 1.
 
-    A line is read from where the one before ends; JSON ignores the blank lines between.
+    A line is read from the end of the one before; JSON ignores blank lines between them.
     """
     ends: list[np.ndarray] = [np.zeros(0, np.int64)]
     numbers: list[np.ndarray] = [np.zeros(0, np.int32)]

@@ -1,10 +1,10 @@
-"""Batches from sources, through grain: ordered, parallel, one share per process.
+"""Reads batches from data sources through grain: ordered, in parallel, one share per process.
 
 The order of examples is a pure function of the seed and the position: position p of the run is
 the same example with the same random numbers, whatever the number of processes, workers and
-restarts. Batch s holds positions [s·B, (s+1)·B), and process k of n the k-th n-th of these rows.
-A position whose example is bad or dropped is filled by the next good one in the order, so that
-nothing after it shifts.
+restarts. Batch s holds the positions [s·B, (s+1)·B), of which process k of n reads the k-th n-th.
+A position whose example is bad or dropped is filled with the next good example in the order, so
+that later positions do not shift.
 """
 
 import atexit
@@ -14,23 +14,25 @@ import functools
 import itertools
 import signal
 import weakref
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
-from pgjax.data.parcel import Parcel
+from pgjax.data.example import Example
+from pgjax.data.shared_batch import SharedBatch
 from pgjax.data.sources import Source
 from pgjax.data.workers import end_with_parent
 from pgjax.errors import DataError, UserError
+from pgjax.registry import import_extensions, imported_extensions
 
-# What may enter the model. Everything else of an example stays on the host.
+# The keys of an example that become arrays of a batch; the others stay on the host.
 ARRAYS = ("image", "text", "mask_ar", "mask_loss", "mask_input")
-_ENDLESS = 2**40  # batches; grain wants a length
+_ENDLESS = 2**40  # batches; grain requires a length
 _SMALL = 2**16  # examples; for fewer, grain's shuffle takes up to milliseconds each
-_MOST_SKIPS = 100  # in a row; more means that nothing is right
+_MOST_SKIPS = 100  # unusable examples in a row, after which reading fails
 
 Pipeline = Callable[..., dict[str, Any]]
 Batch = dict[str, Any]
@@ -38,7 +40,7 @@ Batch = dict[str, Any]
 
 @dataclasses.dataclass
 class Part:
-    """A source with its preprocessing, and its weight in a mixture."""
+    """A source with its preprocessing, its weight in a mixture, and its name for messages."""
 
     source: Source
     pipeline: Pipeline
@@ -47,7 +49,7 @@ class Part:
 
 
 class TrainLoader:
-    """Endless training batches of this process."""
+    """Reads training batches of this process, without end."""
 
     def __init__(
         self,
@@ -63,22 +65,22 @@ class TrainLoader:
         shuffle: bool = True,
         on_bad_example: str = "raise",
     ):
-        """Checks the arguments; reading begins with iteration.
+        """Checks the arguments; nothing is read before iteration.
 
         Args:
-          parts: one source, or several mixed by weight.
-          batch_size: rows over all processes.
-          seed: of order and augmentation.
-          process_index: which share of every batch.
-          process_count: into how many shares.
-          workers: processes that read ahead; 0 for threads of this one.
-          threads: that read ahead where there are no workers; each reads whole batches.
-          prefetch: batches read ahead.
-          shuffle: every epoch in another order.
-          on_bad_example: `raise`, or `skip` and count.
+          parts: one source, or several that are mixed by weight.
+          batch_size: rows of a batch over all processes.
+          seed: of the order and of random ops.
+          process_index: which share of every batch this process reads.
+          process_count: number of shares.
+          workers: processes that read ahead; 0 for threads of this process.
+          threads: threads that read ahead where there are no workers; each reads whole batches.
+          prefetch: number of batches that are read ahead.
+          shuffle: whether every epoch has another order.
+          on_bad_example: `raise`, or `skip`, which counts bad examples.
 
         Raises:
-          UserError: arguments that do not fit.
+          UserError: an argument is out of range, or a source is empty.
         """
         if seed < 0:
             raise UserError(f"seed is {seed}, expected 0 or more.")
@@ -93,25 +95,28 @@ class TrainLoader:
         self.steps_per_epoch = self.num_examples / batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields `{name: [B_local,…]}` from the current position on.
+        """Yields batches `{name: array [B_local, …]}` from the current position on.
 
         Raises:
-          DataError: a bad example, with its place.
+          DataError: a bad example; the message says its place.
         """
         return _closed_at_exit(self._iterate())
 
-    def _iterate(self) -> Iterator[Batch]:
+    def _iterate(self) -> Generator[Batch, None, None]:
         for batch, read in _read_ahead(self._reader, self._done, *self._options):
             self._notes.add(read.notes)
             self._done += 1
             yield batch
 
     def state(self) -> dict[str, int]:
-        """The position after the last batch yielded, in examples over all processes."""
+        """Returns the position after the last batch yielded, in examples over all processes."""
         return {"examples": self._done * self._reader.share.batch}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Continues after the position of `state()`; to be called before iterating.
+        """Continues from a position; to be called before iterating.
+
+        Args:
+          state: what `state` returned.
 
         Raises:
           UserError: with another batch size, the position lies inside a batch.
@@ -124,12 +129,12 @@ class TrainLoader:
             )
 
     def report(self) -> dict[str, Any]:
-        """Counts of examples skipped, dropped and truncated, and the first few places."""
+        """Returns counts of skipped, dropped and truncated examples, and the first few places."""
         return self._notes.report()
 
 
 class EvalLoader:
-    """One pass over a source; every process yields the same number of batches."""
+    """Reads a source once; every process yields the same number of batches."""
 
     def __init__(
         self,
@@ -145,43 +150,57 @@ class EvalLoader:
         max_examples: int | None = None,
         done: Container[int] = (),
     ):
-        """Checks the arguments; see `TrainLoader`. Examples with an index in `done` are left out.
+        """Checks the arguments; nothing is read before iteration.
+
+        Args:
+          part: the source with its preprocessing.
+          batch_size: as for `TrainLoader`, like the following ones.
+          process_index: which share of every batch this process reads.
+          process_count: number of shares.
+          workers: processes that read ahead.
+          threads: threads that read ahead where there are no workers.
+          prefetch: number of batches that are read ahead.
+          on_bad_example: `raise` or `skip`.
+          max_examples: number of examples from the first; None for all.
+          done: indices of examples to leave out.
 
         Raises:
-          UserError: arguments that do not fit.
+          UserError: an argument is out of range, or the source is empty.
         """
         share = _Share.of(batch_size, process_index, process_count)
         count = len(part.source) if max_examples is None else min(max_examples, len(part.source))
         if count < 1:
-            raise UserError(f"Evaluation set {part.name!r} has no example.")
-        left = np.array([i for i in range(count) if i not in done], np.int64) if done else None
-        left = range(count) if left is None else left
+            raise UserError(f"The evaluation set {part.name!r} has no example.")
+        left: Sequence[int] | np.ndarray = range(count)
+        if done:
+            left = np.array([i for i in left if i not in done], np.int64)
         self._reader = _EvalBatches([part], 0, _skips(on_bad_example), share, left)
         self._options = (workers, threads, prefetch)
         self._notes = _Notes()
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Returns the number of batches."""
         return len(self._reader)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields stacked arrays, `_mask`, `_index`, and `meta`, a list of dicts with `index`.
+        """Yields batches: stacked arrays and, for each row, a dict in the list `meta`.
 
-        `_index` int32 [B_local] is the example's place in the source. Rows with a false `_mask`
-        repeat some good example: they pad the last batch, or stand for a bad or dropped example.
+        `_index` int32 [B_local], and `index` in `meta`, is the example's place in the source. Where
+        `_mask` bool [B_local] is false, the row repeats some good example: it pads the last batch,
+        or stands for a bad or dropped example.
 
         Raises:
-          DataError: a bad example, with its place.
+          DataError: a bad example; the message says its place.
         """
         return _closed_at_exit(self._iterate())
 
-    def _iterate(self) -> Iterator[Batch]:
+    def _iterate(self) -> Generator[Batch, None, None]:
         for batch, read in _read_ahead(self._reader, 0, *self._options):
             self._notes.add(read.notes)
             yield {**batch, "meta": read.meta}
 
     def report(self) -> dict[str, Any]:
-        """Counts of examples skipped, dropped and truncated, and the first few places."""
+        """Returns counts of skipped, dropped and truncated examples, and the first few places."""
         return self._notes.report()
 
 
@@ -214,9 +233,9 @@ class _Share:
 
 
 class _Notes:
-    """Counts of what befell examples, and the first few places."""
+    """Counts of skipped, dropped and truncated examples, and the first few places."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = {"skipped": 0, "dropped": 0, "truncated": 0}
         self.examples: list[str] = []
 
@@ -232,26 +251,26 @@ class _Notes:
 
 @dataclasses.dataclass
 class _Read:
-    """A batch, and what is told of it. Not a dict, lest grain look for arrays in it."""
+    """A batch with notes about its examples; no dict, in which grain would look for arrays."""
 
-    parcel: Parcel
+    arrays: SharedBatch
     notes: list[tuple[str, str]]
     meta: list[dict[str, Any]] | None = None
 
 
 class _Failure:
-    """A message on its way out of a worker; exceptions would gain its traceback and notes."""
+    """The message of an error in a worker; an exception would carry the worker's traceback."""
 
     def __init__(self, message: str):
         self.message = message
 
 
-Row = tuple[dict[str, Any], str]  # an example and its place
+Row = tuple[Example, str]  # an example and its place
 
 
 @dataclasses.dataclass
 class _Batches:
-    """`[i]` reads and stacks this process's share of batch i, in any thread or process."""
+    """Reads and stacks this process's share of batch i at `[i]`, in any thread or process."""
 
     parts: list[Part]
     seed: int
@@ -264,11 +283,16 @@ class _Batches:
         except DataError as e:
             return _Failure(str(e))
 
+    def __len__(self) -> int:
+        raise NotImplementedError
+
     def batch(self, i: int) -> _Read:
         raise NotImplementedError
 
-    def read(self, part: int, index: int, position: int, notes: list) -> Row | None:
-        """An example; None, with a note, for one to be passed over."""
+    def read(
+        self, part: int, index: int, position: int, notes: list[tuple[str, str]]
+    ) -> Row | None:
+        """Reads an example; returns None and adds a note where it is to be left out."""
         source, pipeline = self.parts[part].source, self.parts[part].pipeline
         where = source.where(index)
         try:
@@ -290,7 +314,7 @@ class _Batches:
         return example, where
 
     def first_good(self, places: Iterator[tuple[int, int, int]]) -> Row:
-        """The first usable example of some; they are not counted."""
+        """Returns the first usable example; the ones before it are not counted."""
         notes: list[tuple[str, str]] = []
         for place in itertools.islice(places, _MOST_SKIPS):
             if row := self.read(*place, notes):
@@ -302,7 +326,7 @@ class _Batches:
 
 @dataclasses.dataclass
 class _TrainBatches(_Batches):
-    order: grain.MapDataset
+    order: Any  # grain.MapDataset: position -> (part, index)
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -310,19 +334,24 @@ class _TrainBatches(_Batches):
     def batch(self, i: int) -> _Read:
         notes: list[tuple[str, str]] = []
         rows = [
-            self.read(*self.order[p], p, notes) or self.first_good(self.after(p))
+            self.read(*self.place(p), notes) or self.first_good(self.after(p))
             for p in self.share.positions(i)
         ]
-        return _Read(Parcel(_stack(rows)), notes)
+        return _Read(SharedBatch(_stack(rows)), notes)
+
+    def place(self, position: int) -> tuple[int, int, int]:
+        """The part, the index in it, and the position itself."""
+        part, index = self.order[position]
+        return part, index, position
 
     def after(self, position: int) -> Iterator[tuple[int, int, int]]:
-        for p in itertools.count(position + 1):
-            yield *self.order[p], p
+        """The places after a position."""
+        return map(self.place, itertools.count(position + 1))
 
 
 @dataclasses.dataclass
 class _EvalBatches(_Batches):
-    left: Sequence[int]
+    left: Sequence[int] | np.ndarray
 
     def __len__(self) -> int:
         return -(-len(self.left) // self.share.batch)
@@ -331,15 +360,16 @@ class _EvalBatches(_Batches):
         notes: list[tuple[str, str]] = []
         slots, count = self.share.positions(i), len(self.left)
         positions = [int(self.left[k]) if k < count else k for k in slots]
-        rows = [
+        found = [
             self.read(0, p, p, notes) if k < count else None
             for k, p in zip(slots, positions, strict=True)
         ]
-        mask = np.array([row is not None for row in rows])
+        mask = np.array([row is not None for row in found])
+        rows = [row for row in found if row is not None]
         if not mask.all():
             others = ((0, int(p), int(p)) for p in self.left)
-            filler = next(filter(None, rows), None) or self.first_good(others)
-            rows = [row or filler for row in rows]
+            filler = rows[0] if rows else self.first_good(others)
+            rows = [row or filler for row in found]
         meta = [
             {k: v for k, v in example.items() if k not in ARRAYS and not k.startswith("_")}
             | {"index": p}
@@ -347,11 +377,11 @@ class _EvalBatches(_Batches):
         ]
         index = np.array(positions, np.int32)
         arrays = {**_stack(rows), "_mask": mask, "_index": index}
-        return _Read(Parcel(arrays), notes, meta)
+        return _Read(SharedBatch(arrays), notes, meta)
 
 
-def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
-    """Position -> (part, index), endless, with parts interleaved in proportion to their weights."""
+def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> Any:
+    """Maps positions to (part, index), without end; parts alternate in proportion to weights."""
     if not parts:
         raise UserError("The training data has no part, expected one source or a mixture.")
     if empty := [part.name or i for i, part in enumerate(parts) if not len(part.source)]:
@@ -369,7 +399,7 @@ def _order(parts: Sequence[Part], seed: int, shuffle: bool) -> grain.MapDataset:
 
 @dataclasses.dataclass
 class _Order:
-    """Position in the run of one part -> (part, index): epoch after epoch, each shuffled."""
+    """Maps positions in the run of one part to (part, index): epoch after epoch, shuffled."""
 
     part: int
     count: int
@@ -400,15 +430,17 @@ def _hash(key: tuple[int, int, int]) -> int:
 def _read_ahead(
     reader: _Batches, first: int, workers: int, threads: int, prefetch: int
 ) -> Iterator[tuple[Batch, _Read]]:
-    """Batches from `first` on, in order; leaving the iteration ends threads and workers."""
-    # Whole batches are the unit, so that reading ahead cannot change the order.
-    data = grain.MapDataset.source(reader)[first:]
+    """Yields batches from `first` on, in order; closing the iterator ends threads and workers."""
+    # Threads and workers read whole batches, so that they cannot change the order.
+    unit: Any = reader
+    data = grain.MapDataset.source(unit)[first:]
     if workers:
-        if not flags.FLAGS.is_parsed():  # in a notebook or script; grain reads flags of its own
+        if not flags.FLAGS.is_parsed():  # in a notebook or script, where grain reads its own flags
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         ahead = grain.MultiprocessingOptions(workers, max(1, prefetch // workers))
-        dataset = data.to_iter_dataset(options).mp_prefetch(ahead, _set_up_worker)
+        set_up = functools.partial(_set_up_worker, imported_extensions())
+        dataset = data.to_iter_dataset(options).mp_prefetch(ahead, set_up)
     else:
         options = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(options)
@@ -416,14 +448,14 @@ def _read_ahead(
         for read in reads:
             if isinstance(read, _Failure):
                 raise DataError(read.message)
-            yield read.parcel.open(), read
+            yield read.arrays.open(), read
 
 
-_open: weakref.WeakSet = weakref.WeakSet()
+_open: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 
-def _closed_at_exit(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Ends the reading of an iterator left in a global while Python still has its modules."""
+def _closed_at_exit(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+    """Closes an iterator that is still open at exit, while Python still has its modules."""
     _open.add(batches)
     return batches
 
@@ -434,13 +466,20 @@ def _close_all() -> None:
         batches.close()
 
 
-def _set_up_worker(index: int, count: int) -> None:
-    """Leaves Ctrl-C to the main process."""
+def _set_up_worker(extensions: Sequence[str], index: int, count: int) -> None:
+    """Leaves Ctrl-C to the main process, and imports the extensions that it has imported."""
+    del index, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    import_extensions(extensions)
 
 
-def _stack(rows: list[Row]) -> Batch:
+def _stack(rows: list[Row]) -> dict[str, np.ndarray]:
+    """Stacks the arrays of examples.
+
+    Raises:
+      DataError: an array is missing, or arrays differ in shape or dtype.
+    """
     batch = {}
     for key in ARRAYS:
         if not any(key in example for example, _ in rows):
@@ -451,14 +490,14 @@ def _stack(rows: list[Row]) -> Batch:
             if not isinstance(value, np.ndarray):
                 raise DataError(
                     f"{where}: the pipeline leaves a {type(value).__name__} under {key!r}, "
-                    "expected an array (decode? for_training?)."
+                    "expected an array; is decode or for_training missing?"
                 )
             kinds.setdefault(f"{value.dtype} {value.shape}", where)
         if len(kinds) > 1:
             (a, where_a), (b, where_b) = list(kinds.items())[:2]
             raise DataError(
                 f"{key!r} is {a} at {where_a} but {b} at {where_b}; rows of a batch must agree "
-                "(resize images, fix the number of frames)."
+                "in shape and dtype."
             )
         batch[key] = np.stack([example[key] for example, _ in rows])
     return batch

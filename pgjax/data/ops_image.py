@@ -1,47 +1,52 @@
-"""Ops on images: example → example.
+"""Ops on images.
 
-An image is uint8 or float [H, W, 3], or frames [F, H, W, 3]. Ops that move pixels about also move
+An image is uint8 or float [H, W, 3], or frames [F, H, W, 3]. Ops that move pixels also move
 `boxes`, [N, 4] (y0, x0, y1, x1) as fractions 0…1 of the image, and `masks`, [N, H, W], where the
 example has them. All raise KeyError for a missing image and DataError for one they cannot use.
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Shaped
 
 from pgjax.data.decode import as_rgb, decode_image
+from pgjax.data.example import Example
 from pgjax.data.resize import Method, Rounding, resize_image
 from pgjax.errors import DataError, UserError
+from pgjax.registry import OPS
 
 Size = int | tuple[int, int]
 
 
-def _image(example: dict, key: str) -> np.ndarray:
+def _image(example: Example, key: str) -> Shaped[np.ndarray, "*f h w 3"]:
     image = example[key]
     if isinstance(image, np.ndarray) and image.ndim in (3, 4) and image.shape[-1] == 3:
         return image
     got = f"an array {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise DataError(f"{key!r} is {got}, expected [H, W, 3] or [F, H, W, 3]: decode (and resize) it")
+    raise DataError(f"{key!r} is {got}, expected [H, W, 3] or [F, H, W, 3]; decode it first.")
 
 
 def _pair(size: Size) -> tuple[int, int]:
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
-        raise UserError(f"size is {size!r}, expected a positive integer or (height, width)")
+        raise UserError(f"size is {size!r}, expected a positive integer or (height, width).")
     return pair
 
 
 # ---- decoding and resizing -----------------------------------------------------------------------
 
 
+@OPS.register("decode")
 def decode(
-    example: dict,
+    example: Example,
     key: str = "image",
     *,
     orient: bool = False,
     frames: int | None = None,
     draft: int | None = None,
-) -> dict:
+) -> Example:
     """Decode JPEG, PNG, WebP, GIF or BMP bytes to uint8 RGB; decoded images pass through.
 
     A list of images, encoded or not, becomes a list of arrays for `resize` to stack. `orient`
@@ -49,7 +54,7 @@ def decode(
     the size that the image will be resized to, decodes large JPEGs faster and less exactly.
     """
 
-    def one(image):
+    def one(image: Any) -> np.ndarray:
         if isinstance(image, bytes | bytearray | memoryview):
             return decode_image(bytes(image), orient=orient, frames=frames, draft=draft)
         return as_rgb(image)
@@ -57,74 +62,85 @@ def decode(
     image = example[key]
     if isinstance(image, list | tuple):
         if not image:
-            raise DataError(f"{key!r} is an empty list, expected at least one image")
+            raise DataError(f"{key!r} is an empty list, expected at least one image.")
         return {**example, key: [one(part) for part in image]}
     return {**example, key: one(image)}
 
 
+@OPS.register("resize")
 def resize(
-    example: dict,
+    example: Example,
     size: Size,
     method: Method = "bilinear",
     antialias: bool = False,
     *,
     rounding: Rounding = "down",
     key: str = "image",
-) -> dict:
-    """Resize to size or (height, width), without regard to aspect; stacks a list of images.
+) -> Example:
+    """Resize to size or (height, width), whatever the aspect ratio; stacks a list of images.
 
     uint8 stays uint8 (`rounding="none"` gives float32 instead); see `resize_image`.
     """
-    options = {"method": method, "antialias": antialias, "rounding": rounding}
     pair = _pair(size)
-    if isinstance(example[key], list | tuple):
-        images = [resize_image(_image({key: i}, key), pair, **options) for i in example[key]]
-        return {**example, key: np.stack(images)}
-    return {**example, key: resize_image(_image(example, key), pair, **options)}
+
+    def one(image: Any) -> np.ndarray:
+        return resize_image(
+            _image({key: image}, key), pair, method=method, antialias=antialias, rounding=rounding
+        )
+
+    image = example[key]
+    if isinstance(image, list | tuple):
+        return {**example, key: np.stack([one(part) for part in image])}
+    return {**example, key: one(image)}
 
 
-def _resize_by(example: dict, ratio: float, method: str, antialias: bool, key: str) -> dict:
+def _resize_by(
+    example: Example, ratio: float, method: Method, antialias: bool, key: str
+) -> Example:
     height, width = example[key].shape[-3:-1]
     size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
     return resize(example, size, method, antialias, key=key)
 
 
+@OPS.register("resize_small")
 def resize_small(
-    example: dict,
+    example: Example,
     size: int,
     method: Method = "area",
     antialias: bool = False,
     *,
     key: str = "image",
-) -> dict:
+) -> Example:
     """Resize so that the smaller side is size pixels; keeps the aspect ratio."""
     ratio = size / min(_image(example, key).shape[-3:-1])
     return _resize_by(example, ratio, method, antialias, key)
 
 
+@OPS.register("resize_long")
 def resize_long(
-    example: dict,
+    example: Example,
     size: int,
     method: Method = "area",
     antialias: bool = True,
     *,
     key: str = "image",
-) -> dict:
+) -> Example:
     """Resize so that the longer side is size pixels; keeps the aspect ratio."""
     ratio = size / max(_image(example, key).shape[-3:-1])
     return _resize_by(example, ratio, method, antialias, key)
 
 
+@OPS.register("outline")
 def outline(
-    example: dict,
+    example: Example,
     color: tuple[int, int, int] = (255, 0, 0),
     *,
     key: str = "image",
     boxes_key: str = "boxes",
-) -> dict:
-    """Outline boxes on a uint8 image, by lines of a pixel in an RGB color.
+) -> Example:
+    """Outline boxes on a uint8 image, with lines one pixel wide in an RGB color.
 
-    Edges lie where TensorFlow's draw_bounding_boxes has them, as the released models have seen.
+    Edges lie where TensorFlow's draw_bounding_boxes draws them, as the released models saw them.
     """
     image = _image(example, key).copy()
     rows, cols = image.shape[-3:-1]
@@ -135,8 +151,9 @@ def outline(
     return {**example, key: image}
 
 
+@OPS.register("value_range")
 def value_range(
-    example: dict,
+    example: Example,
     vmin: float = -1.0,
     vmax: float = 1.0,
     in_min: float = 0.0,
@@ -144,8 +161,8 @@ def value_range(
     clip_values: bool = False,
     *,
     key: str = "image",
-) -> dict:
-    """Map in_min…in_max to vmin…vmax, as float32; clip_values clips what lies outside."""
+) -> Example:
+    """Map in_min…in_max to vmin…vmax, as float32; clip_values clips values outside."""
     image = _image(example, key).astype(np.float32)
     image -= np.float32(in_min)
     image *= np.float32((vmax - vmin) / (in_max - in_min))
@@ -158,26 +175,32 @@ def value_range(
 # ---- geometry ------------------------------------------------------------------------------------
 
 
-def _boxes(example: dict, key: str) -> np.ndarray:
+def _boxes(example: Example, key: str) -> Float64[np.ndarray, "n 4"]:
     boxes = np.asarray(example[key], np.float64)
     if boxes.size == 0:
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(f"{key!r} has shape {boxes.shape}, expected [N, 4]: y0, x0, y1, x1 in 0…1")
+        raise DataError(f"{key!r} has shape {boxes.shape}, expected [N, 4]: y0, x0, y1, x1 in 0…1.")
     return boxes
 
 
-def _masks(example: dict, key: str, image: np.ndarray) -> np.ndarray:
+def _masks(example: Example, key: str, image: np.ndarray) -> Shaped[np.ndarray, "n h w"]:
     masks = np.asarray(example[key])
     if masks.ndim != 3 or masks.shape[1:] != image.shape[-3:-1]:
         raise DataError(
             f"{key!r} has shape {masks.shape}, expected [N, {image.shape[-3]}, {image.shape[-2]}] "
-            "as the image: crop, flip and pad before resizing"
+            "as the image; crop, flip and pad before resizing."
         )
     return masks
 
 
-def _window(example: dict, window: tuple[int, int, int, int], key, boxes_key, masks_key) -> dict:
+def _window(
+    example: Example,
+    window: tuple[int, int, int, int],
+    key: str,
+    boxes_key: str,
+    masks_key: str,
+) -> Example:
     """Cuts out (y, x, height, width) in pixels; clips boxes, which may then have no area."""
     image = _image(example, key)
     y, x, height, width = window
@@ -192,65 +215,72 @@ def _window(example: dict, window: tuple[int, int, int, int], key, boxes_key, ma
     return out
 
 
+@OPS.register("crop")
 def crop(
-    example: dict,
+    example: Example,
     box: str | tuple[float, float, float, float],
     *,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
-) -> dict:
+) -> Example:
     """Crop to box: (y0, x0, y1, x1) as fractions 0…1, or the key that holds them."""
     height, width = _image(example, key).shape[-3:-1]
     values = np.asarray(example[box] if isinstance(box, str) else box, np.float64)
     if values.shape != (4,):
-        raise DataError(f"the crop box is {values.tolist()}, expected y0, x0, y1, x1")
+        raise DataError(f"the crop box is {values.tolist()}, expected y0, x0, y1, x1.")
     y0, x0, y1, x1 = np.clip(values, 0, 1) * [height, width, height, width]
     top, left = math.floor(y0), math.floor(x0)
     window = (top, left, math.ceil(y1) - top, math.ceil(x1) - left)
     if min(window[2:]) < 1:
-        raise DataError(f"the crop box {values.tolist()} has no area inside the image")
+        raise DataError(f"the crop box {values.tolist()} has no area inside the image.")
     return _window(example, window, key, boxes_key, masks_key)
 
 
-def _free_space(example: dict, size: Size, key: str) -> tuple[int, int, int, int]:
+def _free_space(example: Example, size: Size, key: str) -> tuple[int, int, int, int]:
+    """How far a window can move down and right, and its height and width, in pixels."""
     height, width = _pair(size)
     rows, cols = _image(example, key).shape[-3:-1]
     if rows < height or cols < width:
-        raise DataError(f"cannot crop {height}x{width} from {rows}x{cols} pixels: resize first")
+        raise DataError(
+            f"cannot crop {height}x{width} from {rows}x{cols} pixels; resize the image first."
+        )
     return rows - height, cols - width, height, width
 
 
+@OPS.register("center_crop")
 def center_crop(
-    example: dict,
+    example: Example,
     size: Size,
     *,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
-) -> dict:
+) -> Example:
     """Crop the middle size or (height, width) pixels."""
     y, x, height, width = _free_space(example, size, key)
     return _window(example, (y // 2, x // 2, height, width), key, boxes_key, masks_key)
 
 
+@OPS.register("random_crop")
 def random_crop(
-    example: dict,
+    example: Example,
     size: Size,
     *,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
     rng: np.random.Generator,
-) -> dict:
+) -> Example:
     """Crop size or (height, width) pixels at a random place."""
     y, x, height, width = _free_space(example, size, key)
     window = (int(rng.integers(y + 1)), int(rng.integers(x + 1)), height, width)
     return _window(example, window, key, boxes_key, masks_key)
 
 
+@OPS.register("inception_crop")
 def inception_crop(
-    example: dict,
+    example: Example,
     area_min: float = 5,
     area_max: float = 100,
     *,
@@ -260,10 +290,10 @@ def inception_crop(
     boxes_key: str = "boxes",
     masks_key: str = "masks",
     rng: np.random.Generator,
-) -> dict:
-    """Crop a random part of area_min…area_max percent of the image, of random aspect ratio.
+) -> Example:
+    """Crop a random part with area_min…area_max percent of the image and a random aspect ratio.
 
-    Szegedy et al. 2015, §6. If no such rectangle fits in ten draws, the image stays whole.
+    After Szegedy et al. (arXiv:1409.4842), §6. If none of ten draws fits, the image stays whole.
     """
     rows, cols = _image(example, key).shape[-3:-1]
     height, width = rows, cols
@@ -278,16 +308,17 @@ def inception_crop(
     return _window(example, (int(y), int(x), height, width), key, boxes_key, masks_key)
 
 
+@OPS.register("flip_lr")
 def flip_lr(
-    example: dict,
+    example: Example,
     prob: float = 0.5,
     *,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
     rng: np.random.Generator,
-) -> dict:
-    """Mirror left and right with probability prob; words such as "left" stay as they are."""
+) -> Example:
+    """Mirror left and right with probability prob; text such as "left" is not changed."""
     image = _image(example, key)
     if rng.random() >= prob:
         return example
@@ -300,15 +331,16 @@ def flip_lr(
     return out
 
 
+@OPS.register("pad_to_square")
 def pad_to_square(
-    example: dict,
+    example: Example,
     fill: float = 0,
     *,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
-) -> dict:
-    """Pad the shorter side with fill, evenly at both ends, until the image is square."""
+) -> Example:
+    """Pad the shorter side with fill, evenly on both sides, until the image is square."""
     image = _image(example, key)
     rows, cols = image.shape[-3:-1]
     side = max(rows, cols)

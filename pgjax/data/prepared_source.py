@@ -8,54 +8,55 @@ from typing import Any
 from pgjax.data.jsonl import JsonlSource
 from pgjax.data.tfds_source import TfdsSource
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 
 _VARIABLE = "PGJAX_DATA"
 
 
 def default_data_dir() -> str:
-    """`$PGJAX_DATA`, or else the folder that TFDS uses."""
+    """Returns the folder of prepared data sets: `$PGJAX_DATA`, or else the folder of TFDS."""
     return os.environ.get(_VARIABLE) or os.path.expanduser(
         os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     )
 
 
+@SOURCES.register("prepared")
 class PreparedSource:
     """Random access to a split of a prepared benchmark; images stay encoded."""
 
     def __init__(self, dataset: str, split: str, data_dir: str = ""):
-        """Opens the newest version there is.
+        """Opens the newest version of a data set.
 
         Args:
           dataset: its name for `pgjax prepare`, with or without `:version`.
           split: as TFDS writes it, such as `train+validation[:90%]`.
-          data_dir: that it was written to; "" for `default_data_dir()`.
+          data_dir: the folder that it was written to; "" for `default_data_dir()`.
 
         Raises:
-          UserError: not prepared there, or no such split.
+          UserError: the data set is not prepared there, or has no such split.
         """
         self._args = (dataset, split, data_dir)
         name, _, version = dataset.partition(":")
         root = pathlib.Path(data_dir or default_data_dir())
-        folders = sorted(
-            (p for p in root.joinpath(name).glob(version or "*") if _version(p) is not None),
-            key=_version,
-        )
+        versions = {p: _version(p) for p in root.joinpath(name).glob(version or "*")}
+        folders = sorted((numbers, p) for p, numbers in versions.items() if numbers is not None)
         if not folders:
             raise UserError(
                 f"{dataset!r} is not prepared in {root}; pgjax prepare {name} --help "
                 f"says how. Another folder: --config.data_dir=DIR or ${_VARIABLE}."
             )
         self._parts: list[JsonlSource | TfdsSource]
-        if any(folders[-1].glob("*.jsonl")):
-            self._parts = [_jsonl(folders[-1], part) for part in split.replace(" ", "").split("+")]
+        _, folder = folders[-1]
+        if any(folder.glob("*.jsonl")):
+            self._parts = [_jsonl(folder, part) for part in split.replace(" ", "").split("+")]
         else:
-            self._parts = [TfdsSource(f"{name}:{folders[-1].name}", split, str(root))]
+            self._parts = [TfdsSource(f"{name}:{folder.name}", split, str(root))]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return PreparedSource, self._args
 
     def __len__(self) -> int:
-        """Number of examples in the split."""
+        """Returns the number of examples in the split."""
         return sum(map(len, self._parts))
 
     def _find(self, index: int) -> tuple[JsonlSource | TfdsSource, int]:
@@ -66,7 +67,7 @@ class PreparedSource:
         raise IndexError(index)
 
     def where(self, index: int) -> str:
-        """The example's place, for people."""
+        """Returns the example's place, for messages."""
         part, index = self._find(index)
         return part.where(index)
 

@@ -1,14 +1,15 @@
-"""Image resizing with the arithmetic of `tf.image.resize`, as block-banded matrix products.
+"""Resizes images with the arithmetic of `tf.image.resize`, by block-banded matrix products.
 
 Output row i is a weighted sum of input rows near (i + ½) · scale. A few neighbouring output rows
-need only a short window of input rows, so each axis is a series of small matrix products: the
-float32 result in less time than Pillow's integer one takes.
+need only a short window of input rows, so each axis is a series of small matrix products, which
+give the float32 result in less time than Pillow's integer arithmetic takes.
 """
 
 import functools
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Float, Float32, Shaped, UInt8
 from PIL import Image
 
 from pgjax.errors import UserError
@@ -16,13 +17,17 @@ from pgjax.errors import UserError
 Method = Literal["bilinear", "bicubic", "area"]
 Rounding = Literal["down", "none", "pillow", "torchvision"]
 
-_BLOCK = 4  # output rows per product: more waste weights that are 0, fewer cost more calls
-_MULTIPLICATIONS = 250_000  # per product: below this OpenBLAS stays in the calling thread
-_WHOLE = 1e-4  # sums that should be whole come out a few ulp below
+_Band = tuple[slice, slice, np.ndarray]
+
+_BLOCK = 4  # output rows per product: more rows waste zero weights, fewer need more calls
+_MULTIPLICATIONS = 250_000  # per product; up to this, OpenBLAS stays in the calling thread
+_WHOLE = 1e-4  # added before rounding down, because exact sums come out a few ulp too low
 
 
-def _weight(x: np.ndarray, method: str, scale: float, antialias: bool) -> np.ndarray:
-    """Weight of an input pixel whose centre lies `x` pixels from the output pixel's centre."""
+def _weight(
+    x: Float[np.ndarray, "*n"], method: str, scale: float, antialias: bool
+) -> Float[np.ndarray, "*n"]:
+    """The weight of an input pixel whose centre lies `x` pixels from the output pixel's centre."""
     x = np.abs(x)
     if method == "area":  # length of overlap of the pixel with the output pixel's extent
         return np.clip(scale / 2 + 0.5 - x, 0, min(1.0, scale))
@@ -33,12 +38,12 @@ def _weight(x: np.ndarray, method: str, scale: float, antialias: bool) -> np.nda
     if method == "bicubic":  # Keys (1981), a = -1/2
         near = (1.5 * x - 2.5) * x * x + 1
         return np.where(x < 1, near, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
-    raise UserError(f"resize method is {method!r}, expected 'bilinear', 'bicubic' or 'area'")
+    raise UserError(f"resize method is {method!r}, expected 'bilinear', 'bicubic' or 'area'.")
 
 
 @functools.lru_cache(maxsize=128)
-def _bands(n: int, m: int, method: str, antialias: bool, channels: int) -> list[tuple]:
-    """Weights from n to m pixels in blocks: (output slice, input slice, float32 matrix).
+def _bands(n: int, m: int, method: str, antialias: bool, channels: int) -> list[_Band]:
+    """The weights from n to m pixels in blocks: (output slice, input slice, float32 matrix).
 
     The matrix is [outputs, inputs], or for `channels` interleaved values per pixel its transpose
     [inputs · channels, outputs · channels], to multiply from the right.
@@ -67,8 +72,10 @@ def _bands(n: int, m: int, method: str, antialias: bool, channels: int) -> list[
     return bands
 
 
-def _resample(image: np.ndarray, height: int, width: int, method: str, antialias: bool):
-    """[H, W, C] to float32 [height, width, C]: rows first, then columns."""
+def _resample(
+    image: Shaped[np.ndarray, "h w c"], height: int, width: int, method: str, antialias: bool
+) -> Float32[np.ndarray, "{height} {width} c"]:
+    """Resizes [H, W, C] to float32 [height, width, C], first rows and then columns."""
     rows, cols, channels = image.shape
     flat = image.reshape(rows, cols * channels)
     tall = np.empty((height, cols * channels), np.float32)
@@ -85,18 +92,20 @@ def _resample(image: np.ndarray, height: int, width: int, method: str, antialias
     return done.reshape(height, width, channels)
 
 
-def _resample_like(library: str, image: np.ndarray, size: tuple[int, int], method: str):
-    """uint8 RGB with Pillow's integer arithmetic, which rounds and clips after each axis."""
+def _resample_like(
+    library: str, image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], method: str
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Resizes with Pillow's integer arithmetic, which rounds and clips after each axis."""
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
     if image.dtype != np.uint8 or method not in filters:
         raise UserError(
             f"rounding={library!r} resizes uint8 images by 'bilinear' or 'bicubic': "
-            f"got {image.dtype} and {method!r}"
+            f"got {image.dtype} and {method!r}."
         )
     height, width = size
     rows, columns = image.shape[:2]
-    # torchvision always resizes the width first. Pillow 13 starts with a height that shrinks by
-    # more than twice as much, older ones do not: the order is made here, to be the same in all.
+    # torchvision always resizes the width first. Pillow 13 begins with a height that shrinks by
+    # more than twice as much, older versions do not; two calls make the order the same in all.
     tall = library == "pillow" and max(0, 2 * (columns - width)) < rows - height
     picture = Image.fromarray(image)
     picture = picture.resize((columns, height) if tall else (width, rows), filters[method])
@@ -104,33 +113,45 @@ def _resample_like(library: str, image: np.ndarray, size: tuple[int, int], metho
 
 
 def resize_image(
-    image: np.ndarray,
+    image: Shaped[np.ndarray, "*f h w c"],
     size: tuple[int, int],
     *,
     method: Method = "bilinear",
     antialias: bool = False,
     rounding: Rounding = "down",
-) -> np.ndarray:
-    """Resizes [H, W, C] or frames [F, H, W, C] to `size` = (height, width).
-
-    uint8 comes back as uint8, cut down to whole numbers as the reference does
-    (`rounding="down"`), or as float32 (`"none"`); a float image comes back as float32.
-    `"pillow"` and `"torchvision"` give the uint8 images of the Hugging Face processors with that
-    backend; they round and clip after each axis and always antialias.
+) -> Shaped[np.ndarray, "*f _ _ c"]:
+    """Resizes an image or frames.
 
     Formulas: half-pixel centres; triangle or Keys cubic (a = -½) kernels, widened by the scale
-    under antialias (TensorFlow `ScaleAndTranslate`); area = mean over the covered pixels.
-    Raises UserError for an unknown method or rounding, or a size below 1.
+    under antialias (TensorFlow's `ScaleAndTranslate`); area is the mean over the covered pixels.
+
+    Args:
+      image: uint8 or float [H, W, C], or frames [F, H, W, C].
+      size: height and width of the result in pixels.
+      method: the kernel.
+      antialias: whether the kernel is widened where the image shrinks.
+      rounding: how a uint8 image is rounded: `down` as the reference does, `none` for float32, or
+        `pillow` or `torchvision` as the Hugging Face processors with that backend do, which round
+        and clip after each axis and always antialias.
+
+    Returns:
+      [height, width, C] or [F, height, width, C]: uint8 for uint8 unless rounding is `none`, else
+      float32.
+
+    Raises:
+      UserError: an unknown method or rounding, or a size below 1.
     """
     if min(size) < 1:
-        raise UserError(f"resize size is {size}, expected at least 1 pixel each way")
+        raise UserError(f"resize size is {size}, expected at least 1 pixel each way.")
     if image.ndim == 4:
-        options = {"method": method, "antialias": antialias, "rounding": rounding}
-        return np.stack([resize_image(frame, size, **options) for frame in image])
+        one = functools.partial(
+            resize_image, size=size, method=method, antialias=antialias, rounding=rounding
+        )
+        return np.stack([one(frame) for frame in image])
     if rounding in ("pillow", "torchvision"):
         return _resample_like(rounding, image, size, method)
     if rounding not in ("down", "none"):
-        raise UserError(f"rounding is {rounding!r}, expected one of {get_args(Rounding)}")
+        raise UserError(f"rounding is {rounding!r}, expected one of {get_args(Rounding)}.")
     resized = _resample(image, *size, method, antialias)
     if image.dtype != np.uint8 or rounding == "none":
         return resized

@@ -1,4 +1,4 @@
-"""Drawn scenes as files, in the forms in which people have data of their own."""
+"""Writes drawn scenes as files, in two formats in which users have their own data."""
 
 import json
 import os
@@ -12,13 +12,13 @@ CAPTIONS_FILE, BOXES_FILE = "captions.jsonl", "instances.json"
 
 
 def write_scenes(folder: str | os.PathLike, count: int, *, seed: int = 0) -> pathlib.Path:
-    """Writes drawn scenes with captions and boxes, to try out what takes files.
+    """Writes drawn scenes with captions and boxes, to try out commands that read files.
 
     Args:
       folder: for `0000.png`, … of 64 × 64 pixels, with their captions in `captions.jsonl`
         (`image`, `suffix`) and the boxes of the shapes in `instances.json`, COCO's format, where
         the category of a shape is its colour.
-      count: of the scenes.
+      count: number of scenes.
       seed: other seeds give other scenes.
 
     Returns:

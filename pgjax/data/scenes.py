@@ -1,12 +1,12 @@
-"""Drawn scenes with questions about them: endless, exact, and made as they are read.
+"""Drawn scenes with questions about them, as many as wanted, made exactly as they are read.
 
-A scene is one to four coloured shapes on a background. Shapes live on a grid of 32 × 32 cells,
-keep one cell from the border and one from each other, so that every box edge is a whole pixel (for
-image sizes that are multiples of 32) and exactly one `<locYYYY>` token, a multiple of 32.
+A scene is one to four coloured shapes on a background. Shapes lie on a grid of 32 × 32 cells, at
+least one cell from the border and from each other. So every edge of a box is a whole pixel, for
+image sizes that are multiples of 32, and exactly one token `<locYYYY>`, a multiple of 32.
 
-Two styles and two wordings let a tiny model be pretrained on one kind of scene and fine-tuned on
-another, as PaliGemma's users do: `plain` with `pt` (terse prompts such as `color of square`), and
-`rich` (textures, gradients, noise) with `quickstart` (`answer en what color is the square?`).
+There are two styles and two wordings, so that a tiny model can be pretrained on one kind of scene
+and fine-tuned on another: `plain` with `pt` (terse prompts such as `color of square`), and `rich`
+(textures, gradients, noise) with `quickstart` (`answer en what color is the square?`).
 """
 
 import dataclasses
@@ -14,18 +14,27 @@ import functools
 import itertools
 import operator
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
+from pgjax.schema import Rule
 from pgjax.text.locations import format_boxes
 
 CELLS = 32
 SUPERSAMPLE = 4
 
-COLORS = {
+T = TypeVar("T")
+Rng = np.random.Generator
+# Words of the prompt, the answer, and the shapes whose boxes are the answer.
+Question = tuple[dict[str, str], Any, list["Shape"]]
+
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (214, 38, 40),
     "orange": (247, 138, 24),
     "yellow": (248, 228, 62),
@@ -36,8 +45,8 @@ COLORS = {
     "pink": (252, 152, 204),
 }
 
-# The outline of each kind in its bounding box, (x, y) with both in 0..1; a circle has none.
-OUTLINES = {
+# The corners of each kind, (x, y) in 0..1 of its bounding box; a circle has none.
+OUTLINES: dict[str, tuple[tuple[float, float], ...] | None] = {
     "circle": None,
     "square": ((0, 0), (1, 0), (1, 1), (0, 1)),
     "triangle": ((0.5, 0), (1, 1), (0, 1)),
@@ -50,7 +59,7 @@ OUTLINES = {
     ),
 }
 
-# The codes of each outline in the small mask codec (tools/train_mask_codec.py prints them).
+# The codes of each kind's mask in the packaged codec (tools/train_mask_codec.py prints them).
 OUTLINE_CODES = {
     "circle": (76, 93, 107, 67, 73, 120, 120, 108, 18, 120, 120, 46, 89, 0, 111, 37),
     "square": (79, 79, 79, 87, 70, 120, 120, 87, 70, 120, 120, 87, 70, 115, 115, 115),
@@ -58,7 +67,7 @@ OUTLINE_CODES = {
     "cross": (23, 14, 52, 51, 118, 15, 103, 118, 117, 126, 26, 81, 83, 27, 112, 1),
 }
 
-# Side lengths in cells (two pixels each at 64 px) that each word stands for.
+# The side lengths, in cells, that each word means.
 SIDES = {"small": (7, 8, 9), "large": (13, 14, 15)}
 
 STYLES = ("plain", "rich")
@@ -93,7 +102,7 @@ WORDINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """One shape; `box` is (y0, x0, y1, x1) in cells, the far edges exclusive."""
+    """A shape; `box` is (y0, x0, y1, x1) in cells, far edges exclusive."""
 
     kind: str
     color: str
@@ -102,78 +111,81 @@ class Shape:
 
     @property
     def center(self) -> tuple[float, float]:
-        """(y, x) of the middle of the box, in cells."""
+        """The middle of the box, (y, x) in cells."""
         y0, x0, y1, x1 = self.box
         return (y0 + y1) / 2, (x0 + x1) / 2
 
 
+@SOURCES.register("scenes")
 @dataclasses.dataclass(frozen=True)
 class SceneSource:
-    """A random-access source of scenes: example `i` is a pure function of (seed, split, i).
+    """Random access to scenes: example `i` is a pure function of (seed, split, i).
 
     Args:
       split: any name; different names give different scenes.
-      size: image height and width in pixels, a multiple of 32.
-      seed: of the whole source.
-      num_examples: its length.
-      tasks: asked in turn, so that example `i` asks `tasks[i % len(tasks)]`; repeat a name to ask
-        it more often. One of the keys of `WORDINGS[...]`.
-      style: "plain" or "rich".
-      wording: "pt" or "quickstart".
-      max_shapes: at most so many shapes in a scene, 1 to 4.
+      size: height and width of the images in pixels, a multiple of 32.
+      seed: other seeds give other scenes.
+      num_examples: number of examples.
+      tasks: keys of `TASKS`, which are asked in turn: example `i` asks `tasks[i % len(tasks)]`, and
+        a name that is repeated is asked more often.
+      style: `plain` or `rich`.
+      wording: `pt` or `quickstart`.
+      max_shapes: the most shapes in a scene, 1 to 4.
 
     Raises:
       UserError: a value that is not one of the above.
     """
 
     split: str = "train"
-    size: int = 64
-    seed: int = 0
-    num_examples: int = 10_000
+    size: Annotated[int, Rule(at_least=CELLS)] = 64
+    seed: Annotated[int, Rule(at_least=0)] = 0
+    num_examples: Annotated[int, Rule(at_least=0)] = 10_000
     tasks: Sequence[str] = ("caption", "count", "color", "detect")
-    style: str = "rich"
-    wording: str = "quickstart"
-    max_shapes: int = 4
+    style: Annotated[str, Rule(choices=STYLES)] = "rich"
+    wording: Annotated[str, Rule(choices=tuple(WORDINGS))] = "quickstart"
+    max_shapes: Annotated[int, Rule(at_least=1, at_most=4)] = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
         _check("style", [self.style], STYLES)
         _check("wording", [self.wording], WORDINGS)
         _check("task", self.tasks, TASKS)
         if not self.tasks:
-            raise UserError(f"Scenes: `tasks` is empty, expected some of {', '.join(TASKS)}.")
+            raise UserError(f"Scenes: tasks is empty, expected some of {', '.join(TASKS)}.")
         if self.size <= 0 or self.size % CELLS:
-            raise UserError(f"Scenes: size={self.size}, expected a positive multiple of {CELLS}.")
+            raise UserError(
+                f"Scenes: size is {self.size}, expected a positive multiple of {CELLS}."
+            )
         if not 1 <= self.max_shapes <= 4:
-            raise UserError(f"Scenes: max_shapes={self.max_shapes}, expected 1 to 4.")
+            raise UserError(f"Scenes: max_shapes is {self.max_shapes}, expected 1 to 4.")
         if self.seed < 0 or self.num_examples < 0:
             raise UserError(
-                f"Scenes: seed={self.seed}, num_examples={self.num_examples}, expected no "
-                "negative numbers."
+                f"Scenes: seed is {self.seed} and num_examples {self.num_examples}, expected at "
+                "least 0."
             )
 
     def __len__(self) -> int:
         return self.num_examples
 
     def where(self, i: int) -> str:
-        """Names example `i` for messages, `scenes/train:17`."""
+        """Returns the example's name for messages, such as `scenes/train:17`."""
         return f"scenes/{self.split}:{i}"
 
-    def __getitem__(self, i: int) -> dict:
+    def __getitem__(self, i: int) -> dict[str, Any]:
         """Draws example `i`.
 
         Returns:
-          `image` uint8 [size, size, 3], `prefix`, `suffix`, `task` and `id` str, `answers` (a list
-          with the suffix), and for the tasks that ask for boxes `boxes` float [N][4] as (y0, x0,
-          y1, x1) in 0..1 and `labels` str [N], both empty for other tasks.
+          `image` uint8 [size, size, 3]; `prefix`, `suffix`, `task` and `id`, texts; `answers`, a
+          list of the suffix; `boxes`, a list of N lists (y0, x0, y1, x1) in 0..1, and `labels`, a
+          list of N texts, both empty for tasks that do not ask for boxes.
 
         Raises:
           IndexError: `i` outside 0 … len - 1.
         """
         return self.draw(i)[0]
 
-    def draw(self, i: int) -> tuple[dict, list[Shape]]:
-        """Example `i`, as indexing returns it, and all shapes of its scene, from left to right."""
+    def draw(self, i: int) -> tuple[dict[str, Any], list[Shape]]:
+        """Returns example `i`, as indexing does, and all shapes of its scene from left to right."""
         i = operator.index(i)
         if not 0 <= i < self.num_examples:
             raise IndexError(f"{self.where(i)} of {self.num_examples} examples.")
@@ -181,10 +193,10 @@ class SceneSource:
         task = self.tasks[i % len(self.tasks)]
 
         background, colors = _background(rng, self.size, self.style)
-        question = None
-        while question is None:  # Some scenes do not allow the task's question.
+        while True:
             shapes = _shapes(rng, colors, self.max_shapes)
-            question = TASKS[task](rng, shapes)
+            if question := TASKS[task](rng, shapes):  # some scenes do not allow it
+                break
         words, answer, targets = question
 
         kind = words.get("kind", "")
@@ -210,18 +222,18 @@ class SceneSource:
 
 
 # ------------------------------------------------------------------------------------ questions
-# Each takes (rng, shapes from left to right) and returns None where the scene does not allow the
-# question, or (words of the prompt, answer, shapes whose boxes are the answer).
+# Each takes a generator and the shapes from left to right. It returns a `Question`, or None where
+# the scene does not allow one.
 
 
-def _ask_caption(rng, shapes):
+def _ask_caption(rng: Rng, shapes: list[Shape]) -> Question | None:
     xs = [shape.center[1] for shape in shapes]
-    if any(b - a < 2 for a, b in itertools.pairwise(xs)):  # Which is further left?
+    if any(b - a < 2 for a, b in itertools.pairwise(xs)):  # it is not clear which is further left
         return None
     return {}, shapes, []
 
 
-def _ask_count(rng, shapes):
+def _ask_count(rng: Rng, shapes: list[Shape]) -> Question | None:
     if rng.random() < 0.2:
         return {"kind": "shape"}, str(len(shapes)), []
     present = sorted({shape.kind for shape in shapes})
@@ -229,26 +241,26 @@ def _ask_count(rng, shapes):
     return {"kind": kind}, str(sum(shape.kind == kind for shape in shapes)), []
 
 
-def _ask_color(rng, shapes):
+def _ask_color(rng: Rng, shapes: list[Shape]) -> Question | None:
     kinds = [shape.kind for shape in shapes]
-    shape = _pick(rng, [shape for shape in shapes if kinds.count(shape.kind) == 1])
+    shape = _pick_any(rng, [shape for shape in shapes if kinds.count(shape.kind) == 1])
     return shape and ({"kind": shape.kind}, shape.color, [])
 
 
-def _ask_shape(rng, shapes):
+def _ask_shape(rng: Rng, shapes: list[Shape]) -> Question | None:
     colors = [shape.color for shape in shapes]
-    shape = _pick(rng, [shape for shape in shapes if colors.count(shape.color) == 1])
+    shape = _pick_any(rng, [shape for shape in shapes if colors.count(shape.color) == 1])
     return shape and ({"color": shape.color}, shape.kind, [])
 
 
-def _ask_size(rng, shapes):
-    shape = _pick(rng, _unique(shapes))
+def _ask_size(rng: Rng, shapes: list[Shape]) -> Question | None:
+    shape = _pick_any(rng, _unique(shapes))
     return shape and ({"color": shape.color, "kind": shape.kind}, shape.size, [])
 
 
-def _ask_where(rng, shapes):
-    """The side of the image that a shape is nearest to, if it is clear."""
-    shape = _pick(rng, _unique(shapes))
+def _ask_where(rng: Rng, shapes: list[Shape]) -> Question | None:
+    """Asks for the side of the image that a shape is nearest to, if that is clear."""
+    shape = _pick_any(rng, _unique(shapes))
     if shape is None:
         return None
     dy, dx = (v - CELLS / 2 for v in shape.center)
@@ -258,28 +270,28 @@ def _ask_where(rng, shapes):
     return {"color": shape.color, "kind": shape.kind}, sides[int(offset > 0)], []
 
 
-def _ask_exists(rng, shapes):
-    """Yes and no alike often; half of the no's mix a colour and a kind that are there."""
+def _ask_exists(rng: Rng, shapes: list[Shape]) -> Question | None:
+    """Asks for yes and no equally often; half of the no's mix a colour and a kind of the scene."""
     present = {(shape.color, shape.kind) for shape in shapes}
     absent = [(c, k) for c in COLORS for k in OUTLINES if (c, k) not in present]
     mixed = [(c, k) for c, _ in present for _, k in present if (c, k) in absent]
     yes = rng.random() < 0.5
-    near = mixed and rng.random() < 0.5
+    near = bool(mixed) and rng.random() < 0.5
     color, kind = _pick(rng, sorted(present if yes else mixed if near else absent))
     return {"color": color, "kind": kind}, "yes" if yes else "no", []
 
 
-def _ask_detect(rng, shapes):
-    shape = _pick(rng, _unique(shapes))
+def _ask_detect(rng: Rng, shapes: list[Shape]) -> Question | None:
+    shape = _pick_any(rng, _unique(shapes))
     return shape and ({"color": shape.color, "kind": shape.kind}, "", [shape])
 
 
-def _ask_detect_all(rng, shapes):
+def _ask_detect_all(rng: Rng, shapes: list[Shape]) -> Question | None:
     kind = _pick(rng, shapes).kind
     return {"kind": kind}, "", [shape for shape in shapes if shape.kind == kind]
 
 
-TASKS = {
+TASKS: dict[str, Callable[[Rng, list[Shape]], Question | None]] = {
     "caption": _ask_caption,
     "count": _ask_count,
     "color": _ask_color,
@@ -293,13 +305,13 @@ TASKS = {
 }
 
 
-def _unique(shapes):
-    """The shapes that their colour and kind name without doubt."""
+def _unique(shapes: list[Shape]) -> list[Shape]:
+    """The shapes that share their colour and kind with no other."""
     names = [(shape.color, shape.kind) for shape in shapes]
     return [shape for shape, name in zip(shapes, names, strict=True) if names.count(name) == 1]
 
 
-def _caption(shapes, wording):
+def _caption(shapes: list[Shape], wording: str) -> str:
     names = [f"{shape.size} {shape.color} {shape.kind}" for shape in shapes]
     if wording == "pt":
         return ", ".join(names)
@@ -307,19 +319,19 @@ def _caption(shapes, wording):
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _plural(kind):
+def _plural(kind: str) -> str:
     return kind + ("es" if kind.endswith("s") else "s")
 
 
 # -------------------------------------------------------------------------------------- drawing
 
 
-def _shapes(rng, colors, max_shapes):
-    """Draws 1 to `max_shapes` shapes, none touching another; returns them from left to right."""
-    shapes = []
+def _shapes(rng: Rng, colors: list[str], max_shapes: int) -> list[Shape]:
+    """Draws 1 to `max_shapes` shapes that do not touch; returns them from left to right."""
+    shapes: list[Shape] = []
     for _ in range(rng.integers(1, max_shapes, endpoint=True)):
-        # Repeating a kind often enough makes counting worth asking.
-        repeat = shapes and rng.random() < 0.4
+        # Kinds are repeated, so that there is something to count.
+        repeat = bool(shapes) and rng.random() < 0.4
         kind = shapes[-1].kind if repeat else _pick(rng, list(OUTLINES))
         size = _pick(rng, list(SIDES))
         side = _pick(rng, SIDES[size])
@@ -331,13 +343,13 @@ def _shapes(rng, colors, max_shapes):
     return sorted(shapes, key=lambda shape: shape.center[::-1])
 
 
-def _apart(a, b):
+def _apart(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether a free cell separates two boxes."""
     return a[0] > b[2] or b[0] > a[2] or a[1] > b[3] or b[1] > a[3]
 
 
-def _background(rng, size, style):
-    """Returns the background, float32 [size, size, 3], and the colours that stand out on it."""
+def _background(rng: Rng, size: int, style: str) -> tuple[Float32[np.ndarray, "h w 3"], list[str]]:
+    """Draws a background; returns it with the names of the colours that stand out on it."""
     if style == "plain":
         level = rng.uniform(15, 50) if rng.random() < 0.5 else rng.uniform(205, 240)
         tones = (level + rng.uniform(-8, 8, size=(1, 3))).astype(np.float32)
@@ -351,8 +363,8 @@ def _background(rng, size, style):
     return image, [name for name, d in zip(COLORS, distance, strict=True) if d > 85]
 
 
-def _texture(rng, size):
-    """A pattern of values in 0..1, float32 [size, size]: flat, gradient, stripes, or blotches."""
+def _texture(rng: Rng, size: int) -> Float32[np.ndarray, "{size} {size}"]:
+    """Draws a pattern of values in 0..1: flat, a gradient, stripes, or blotches."""
     pattern = rng.integers(4)
     if pattern == 0:
         return np.zeros((size, size), np.float32)
@@ -367,8 +379,10 @@ def _texture(rng, size):
     return (np.floor(ramp * np.float32(rng.uniform(5, 14))) % 2).astype(np.float32)
 
 
-def _render(rng, background, shapes, style):
-    """Paints the shapes on the background; uint8 [size, size, 3]."""
+def _render(
+    rng: Rng, background: Float32[np.ndarray, "h w 3"], shapes: list[Shape], style: str
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Paints the shapes on the background."""
     image = background.copy()
     pixels = len(image) // CELLS
     for shape in shapes:
@@ -385,26 +399,33 @@ def _render(rng, background, shapes, style):
 
 
 @functools.lru_cache(maxsize=1024)
-def coverage(kind, side):
-    """How much of each pixel a shape of `side` pixels covers, float32 [side, side, 1] in 0..1."""
-    canvas = Image.new("L", (side * SUPERSAMPLE,) * 2)
+def coverage(kind: str, side: int) -> Float32[np.ndarray, "{side} {side} 1"]:
+    """Returns how much of each pixel, in 0..1, a shape of `side` pixels covers."""
+    canvas = Image.new("L", (side * SUPERSAMPLE, side * SUPERSAMPLE))
     draw = ImageDraw.Draw(canvas)
     last = side * SUPERSAMPLE - 1
-    if OUTLINES[kind] is None:
+    corners = OUTLINES[kind]
+    if corners is None:
         draw.ellipse((0, 0, last, last), fill=255)
     else:
-        draw.polygon([(x * last, y * last) for x, y in OUTLINES[kind]], fill=255)
+        draw.polygon([(x * last, y * last) for x, y in corners], fill=255)
     coverage = np.asarray(canvas.reduce(SUPERSAMPLE), np.float32)[..., None] / 255
-    coverage.flags.writeable = False  # Shared by every caller.
+    coverage.flags.writeable = False  # the cache gives it to every caller
     return coverage
 
 
-def _pick(rng, items):
+def _pick(rng: Rng, items: Sequence[T]) -> T:
+    return items[int(rng.integers(len(items)))]
+
+
+def _pick_any(rng: Rng, items: Sequence[T]) -> T | None:
     """One of the items, or None where there are none."""
-    return items[rng.integers(len(items))] if items else None
+    return _pick(rng, items) if items else None
 
 
-def _check(what, names, choices):
+def _check(what: str, names: Sequence[str], choices: Collection[str]) -> None:
     for name in names:
         if name not in choices:
-            raise UserError(f"Scenes: unknown {what} '{name}', expected {', '.join(choices)}.")
+            raise UserError(
+                f"Scenes: {what} {name!r} is unknown, expected one of {', '.join(choices)}."
+            )

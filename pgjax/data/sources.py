@@ -1,50 +1,51 @@
-"""Data sources by name. A source has `len`, `[i] -> example`, and `where(i)` for messages."""
+"""Data sources by name, and what a data source is."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pgjax.data.jsonl import JsonlSource
-from pgjax.data.prepared_source import PreparedSource
-from pgjax.data.scenes import SceneSource
-from pgjax.data.tfds_source import TfdsSource
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 
 
 class Source(Protocol):
-    """Random access to examples; picklable, so that worker processes can have it."""
+    """Random access to examples.
+
+    A source is pickled for worker processes. A class of one's own is registered with
+    `@SOURCES.register(name)`; the other keys of a config's `data` are the arguments of its
+    constructor.
+    """
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
+        ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One example."""
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        """Returns one example; its `image` may be encoded bytes or an array."""
+        ...
 
-    def where(self, index: int) -> str:
-        """The example's place, as `file:line`, for people."""
-
-
-SOURCES: dict[str, type] = {
-    "jsonl": JsonlSource,
-    "tfds": TfdsSource,
-    "prepared": PreparedSource,
-    "scenes": SceneSource,
-}
+    def where(self, index: int, /) -> str:
+        """Returns the example's place for messages, such as `file:line`."""
+        ...
 
 
 def make_source(spec: Mapping[str, Any]) -> Source:
-    """Opens `dict(name="jsonl", fname=…, split=…)`.
+    """Opens a data source.
+
+    Args:
+      spec: `name` in `SOURCES`, and the source's arguments: `dict(name="jsonl", fname=…)`.
 
     Raises:
-      UserError: unknown name or key, or a source that cannot be opened.
+      UserError: an unknown name or argument, or a source that cannot be opened.
     """
-    kwargs = dict(spec)
-    name = kwargs.pop("name", None)
-    if name not in SOURCES:
-        raise UserError(f"data source {name!r} is unknown; choose from {list(SOURCES)}.")
-    signature = inspect.signature(SOURCES[name])
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    source = SOURCES.find(name, "data.name")
+    signature = inspect.signature(source)
     try:
-        signature.bind(**kwargs)
+        signature.bind(**arguments)
     except TypeError as e:
-        raise UserError(f"data source {name!r}: {e}; it takes {signature}.") from None
-    return SOURCES[name](**kwargs)
+        plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        takes = signature.replace(parameters=plain, return_annotation=signature.empty)
+        raise UserError(f"Data source {name!r}: {e}; it takes {takes}.") from None
+    return source(**arguments)

@@ -1,24 +1,24 @@
-"""Split expressions over a list of records: `train[:90%]`, `[10:200]`, `train[:5%]+train[95%:]`."""
+"""Splits of a list of records, such as `train[:90%]`, `[10:200]` or `train[:5%]+train[95%:]`."""
 
 import re
 
 from pgjax.errors import UserError
 
-_NAMES = ("all", "train")  # both stand for all records
+_NAMES = ("all", "train")  # both mean all records
 _BOUND = r"-?\d+(?:(?:\.\d+)?%)?"
 _PART = re.compile(rf"(?P<name>[\w-]*)(?:\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
 
 
 def parse_split(text: str, length: int) -> list[range]:
-    """Index ranges of a split expression, as TFDS reads them (percentages round to the nearest).
+    """Returns the ranges of indices in a split; percentages are rounded to the nearest record.
 
     Args:
       text: parts joined by `+`; a part is a name, a slice, or both.
       length: number of records.
 
     Raises:
-      UserError: not a split expression, an unknown name, bounds that the records do not reach,
-        or no record left.
+      UserError: the text is not a split, has an unknown name or bounds beyond the records, or
+        leaves no record.
     """
     ranges = [_parse_part(part, text, length) for part in str(text).replace(" ", "").split("+")]
     if not any(ranges):
@@ -49,18 +49,18 @@ def _bound(text: str | None, length: int, default: int) -> int:
 
 
 class Picked:
-    """Some records of a source, in the order of the ranges."""
+    """Maps positions in a split to indices of records, in the order of the ranges."""
 
     def __init__(self, ranges: list[range]):
-        """Keeps the ranges."""
+        """Takes the ranges of `parse_split`."""
         self._ranges = ranges
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records in the split."""
         return sum(map(len, self._ranges))
 
     def __getitem__(self, index: int) -> int:
-        """Position in the split -> index of the record."""
+        """Returns the index of the record at a position."""
         for r in self._ranges:
             if index < len(r):
                 return r[index]

@@ -5,21 +5,23 @@ from typing import Any
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.registry import SOURCES
 
 
+@SOURCES.register("tfds")
 class TfdsSource:
-    """Random access through a TFDS data source; images stay encoded, text becomes str."""
+    """Random access to a data set of TFDS; images stay encoded, text becomes str."""
 
     def __init__(self, dataset: str, split: str, data_dir: str | None = None):
         """Opens a prepared data set.
 
         Args:
-          dataset: TFDS name, with config and version if wanted, such as `coco_captions:1.1.0`.
-          split: TFDS split, such as `train[:90%]`.
-          data_dir: where it was prepared; TFDS's default if None.
+          dataset: its name in TFDS, with config and version if wanted: `coco_captions:1.1.0`.
+          split: as TFDS writes it, such as `train[:90%]`.
+          data_dir: the folder that it was prepared in; None for the default of TFDS.
 
         Raises:
-          UserError: unknown data set or split, or one not prepared as array_record.
+          UserError: an unknown data set or split, or one that is not prepared as array_record.
         """
         self._args = (dataset, split, data_dir)
         self._name = f"tfds:{dataset}/{split}"
@@ -28,7 +30,7 @@ class TfdsSource:
             from tensorflow_datasets.core.read_only_builder import builder_from_files
 
             # From its files: a data set's own code may need TensorFlow.
-            builder = builder_from_files(dataset, data_dir=data_dir)
+            builder: Any = builder_from_files(dataset, data_dir=data_dir)
             self._encoded = _keep_encoded(builder.info.features, tfds)
             builder.as_data_source(split=[])  # checks the format
         except Exception as e:
@@ -45,15 +47,15 @@ class TfdsSource:
                 f"splits have these many examples: {filled}."
             ) from e
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return TfdsSource, self._args
 
     def __len__(self) -> int:
-        """Number of examples in the split."""
+        """Returns the number of examples in the split."""
         return len(self._source)
 
     def where(self, index: int) -> str:
-        """Data set, split and index."""
+        """Returns data set, split and index, for messages."""
         return f"{self._name}:{index}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -61,11 +63,11 @@ class TfdsSource:
         return _plain(self._source[index], self._encoded)
 
 
-def _keep_encoded(feature: Any, tfds) -> Any:
-    """Decoders that leave every image encoded, nested as the features; None where none is."""
+def _keep_encoded(feature: Any, tfds: Any) -> Any:
+    """Decoders that leave images encoded, nested as the features are; None where there is none."""
     if isinstance(feature, tfds.features.Image):
         decoder = tfds.decode.SkipDecoding()
-        # In sequences, TFDS's own would need TensorFlow.
+        # For images in sequences, those of TFDS would need TensorFlow.
         decoder.decode_batch_example_np = decoder.decode_example_np
         decoder.decode_ragged_example_np = decoder.decode_example_np
         return decoder
@@ -78,7 +80,7 @@ def _keep_encoded(feature: Any, tfds) -> Any:
 
 
 def _plain(value: Any, encoded: Any) -> Any:
-    """Text as str, encoded images as bytes, numbers as Python's or arrays of them."""
+    """Converts text to str and scalars to Python numbers; encoded images stay bytes."""
     if isinstance(value, dict):
         return {k: _plain(v, encoded.get(k) if encoded else None) for k, v in value.items()}
     if isinstance(value, np.ndarray) and value.dtype == object:

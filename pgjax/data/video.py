@@ -1,56 +1,61 @@
-"""Frames of video files, through PyAV."""
+"""Reads frames of video files with PyAV."""
 
 import io
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from pgjax.errors import DataError, UserError
 
 
 def read_frames(
     data: bytes, count: int, stride: int, start: float = 0.0, stop: float | None = None
-) -> list[np.ndarray]:
-    """Every `stride`-th frame of a video, or of a part of it.
+) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Reads every `stride`-th frame of a video, or of a part of it.
 
-    A shorter one starts over until there are `count` frames, as in big_vision.
+    Where there are fewer than `count` frames, they are repeated from the first, as in big_vision.
 
     Args:
-      data: the file's content.
-      count: frames wanted.
-      stride: frames from one to the next.
-      start: of the part, in seconds.
-      stop: its end; None for the video's.
+      data: the file's bytes.
+      count: number of frames.
+      stride: distance from one frame to the next, in frames.
+      start: beginning of the part, in seconds.
+      stop: end of the part, in seconds; None for the end of the video.
 
     Returns:
-      `count` arrays, uint8 [H,W,3].
+      `count` arrays, uint8 [H, W, 3].
 
     Raises:
       UserError: PyAV is not installed, or count or stride are not positive.
-      DataError: no video, a damaged one, or no frame in the part.
+      DataError: the file holds no video or a damaged one, or the part has no frame.
     """
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
-        raise UserError("video files need PyAV: pip install -e '.[video]'") from None
+        raise UserError("video files need PyAV: pip install 'pgjax[video]'.") from None
     if count < 1 or stride < 1:
-        raise UserError(f"frames {count} and stride {stride}: expected 1 or more of each")
+        raise UserError(f"frames {count} and stride {stride}: expected at least 1 of each.")
     try:
         with av.open(io.BytesIO(data)) as container:
             if not container.streams.video:
-                raise DataError("the file has no video stream")
+                raise DataError("the file has no video stream.")
             frames = _pick(container, count, stride, start, stop)
-    except av.FFmpegError as e:
-        raise DataError(f"the video is damaged or of an unknown format ({e})") from e
+    except FFmpegError as e:
+        raise DataError(f"the video is damaged or of an unknown format ({e}).") from e
     if not frames:
-        raise DataError(f"the video has no frame from {start:g} s to {stop or 'its end'}")
+        raise DataError(f"the video has no frame from {start:g} s to {stop or 'its end'}.")
     return [frames[i % len(frames)] for i in range(count)]
 
 
-def _pick(container, count: int, stride: int, start: float, stop: float | None) -> list[np.ndarray]:
+def _pick(
+    container: Any, count: int, stride: int, start: float, stop: float | None
+) -> list[np.ndarray]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     zero = float((stream.start_time or 0) * stream.time_base)
-    if start > 0:  # to the key frame before
+    if start > 0:  # seeks to the key frame before
         container.seek(int((start + zero) / stream.time_base), stream=stream)
     frames, index = [], 0
     for frame in container.decode(stream):

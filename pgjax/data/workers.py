@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive the process they work for."""
+"""Ends worker processes together with the process that started them."""
 
 import functools
 import multiprocessing.util
@@ -6,22 +6,30 @@ import os
 import shutil
 import sys
 import threading
+import types
+from collections.abc import Callable
+from typing import Any
 
 
 def end_with_parent() -> None:
-    """Called in a worker: it ends when its parent does, even if that was killed.
+    """Makes a worker process, which calls this, end when its parent ends, even if that was killed.
 
-    It would wait forever for work, or for somebody to take its results.
+    Otherwise it would wait forever for its parent to send work or to take results.
     """
     threading.Thread(target=_wait_and_end, daemon=True).start()
-    sys.excepthook = functools.partial(_say_unless_lost, sys.excepthook)
+    sys.excepthook = functools.partial(_report_unless_lost, sys.excepthook)
 
 
-def _say_unless_lost(before, kind, value, traceback) -> None:
-    """Says nothing of a batch whose receiver was interrupted while it took it.
+def _report_unless_lost(
+    before: Callable[..., Any],
+    kind: type[BaseException],
+    value: BaseException,
+    traceback: types.TracebackType | None,
+) -> None:
+    """An `excepthook` that is silent about batches whose receiver was interrupted.
 
-    It is the thread of `multiprocessing` that hands batches over which would print a traceback, and
-    whoever wanted the batch says what there is to say.
+    Without it, the thread of `multiprocessing` that sends batches would print a traceback; the
+    receiver reports the interruption itself.
     """
     lost = issubclass(kind, EOFError | ConnectionError)
     if not (lost and threading.current_thread() is not threading.main_thread()):
@@ -29,7 +37,8 @@ def _say_unless_lost(before, kind, value, traceback) -> None:
 
 
 def _wait_and_end() -> None:
-    multiprocessing.parent_process().join()
-    # No exit handler will run, nor the one that removes the folder of this process's sockets.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    # os._exit runs no exit handlers, among them the one that removes the folder of the sockets.
     shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
     os._exit(1)

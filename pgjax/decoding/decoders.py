@@ -1,71 +1,113 @@
-"""Ways of decoding, as config files and users write them: `greedy`, `nucleus(0.9)`, `beam(4)`."""
+"""Ways of decoding, as configs and flags name them: `greedy`, `nucleus(0.9)`, `beam(4)`.
+
+`SAMPLERS` holds a function by each name, which takes the numbers in parentheses and returns either
+a `Sampler`, which chooses token by token, or a `Search`, which follows several continuations.
+"""
 
 import functools
+import inspect
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pgjax.decoding import samplers
 from pgjax.decoding.generate import Generated, generate
 from pgjax.decoding.samplers import Sampler
 from pgjax.decoding.search import beam_search, best_of
 from pgjax.errors import UserError
+from pgjax.registry import SAMPLERS
 
-# (prefill, extend, take, rules, max_new_tokens=T) -> Generated
+# (prefill, extend, take, rules, *, max_new_tokens) -> Generated; see `pgjax.decoding.search`.
 Decoder = Callable[..., Generated]
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "greedy": lambda: samplers.greedy,
-    "temperature": samplers.temperature,
-    "top_k": samplers.top_k,
-    "nucleus": samplers.nucleus,
-}
-SEARCHES = ("beam", "best_of")
+
+class Search(NamedTuple):
+    """A way of decoding that does not choose token by token."""
+
+    decode: Decoder
+
+
+@SAMPLERS.register("greedy")
+def _greedy() -> Sampler:
+    return samplers.greedy
+
+
+SAMPLERS.register("temperature")(samplers.temperature)
+SAMPLERS.register("top_k")(samplers.top_k)
+SAMPLERS.register("nucleus")(samplers.nucleus)
+
+
+@SAMPLERS.register("beam")
+def _beam(beams: float) -> Search:
+    """Beam search with so many hypotheses."""
+    return Search(functools.partial(beam_search, beams=_whole(beams)))
+
+
+@SAMPLERS.register("best_of")
+def _best_of(n: float, value: float = 1.0) -> Search:
+    """The most probable of n samples, which are drawn at a temperature."""
+    sampler = samplers.temperature(value)
+    return Search(functools.partial(best_of, n=_whole(n), sampler=sampler))
 
 
 def make_sampler(text: str) -> Sampler:
-    """Builds a sampler from `greedy`, `temperature(0.7)`, `top_k(40)` or `nucleus(0.9, 0.7)`.
+    """Builds a sampler from its text, such as `greedy`, `temperature(0.7)` or `top_k(40)`.
 
     Raises:
-      UserError: unknown name or bad argument.
+      UserError: an unknown name, a wrong argument, or a search.
     """
-    name, args = _parse(text)
-    if name not in SAMPLERS:
-        raise UserError(f"sampler {text!r} does not choose token by token; use {list(SAMPLERS)}.")
-    try:
-        return SAMPLERS[name](*args)
-    except TypeError:
-        raise UserError(f"sampler {text!r}: its arguments must be numbers it takes.") from None
+    made = _make(text)
+    if isinstance(made, Search):
+        raise UserError(
+            f"sampler {text!r} does not choose token by token; expected one that does, such as "
+            "greedy or temperature(0.7)."
+        )
+    return made
 
 
 def make_decoder(text: str) -> Decoder:
     """Builds a decoder from a sampler's text, `beam(4)`, or `best_of(8, 0.7)` (n, temperature).
 
     Raises:
-      UserError: unknown name or bad argument.
+      UserError: an unknown name or a wrong argument.
     """
-    name, args = _parse(text)
-    if name not in SEARCHES:
-        sampler = make_sampler(text)
+    made = _make(text)
+    if isinstance(made, Search):
+        return made.decode
 
-        def sample(prefill, extend, take, rules, *, max_new_tokens):
-            del take  # rows stay where they are
-            options = {"sampler": sampler, "max_new_tokens": max_new_tokens}
-            return generate(prefill, extend, rules, **options)
+    def sample(prefill, extend, take, rules, *, max_new_tokens: int) -> Generated:
+        del take  # rows stay where they are
+        return generate(prefill, extend, rules, sampler=made, max_new_tokens=max_new_tokens)
 
-        return sample
-    most = 1 if name == "beam" else 2
-    if not 1 <= len(args) <= most or args[0] < 1 or args[0] != int(args[0]):
-        raise UserError(f"sampler {text!r}: expected {name}(n) with a whole number n from 1.")
-    if name == "beam":
-        return functools.partial(beam_search, beams=int(args[0]))
-    return functools.partial(best_of, n=int(args[0]), sampler=samplers.temperature(*args[1:]))
+    return sample
 
 
-def _parse(text: str) -> tuple[str, list[float]]:
+def _make(text: str) -> Sampler | Search:
     name, opened, rest = text.partition("(")
-    if name not in (*SAMPLERS, *SEARCHES) or bool(opened) != rest.endswith(")"):
-        known = [*SAMPLERS, *SEARCHES]
-        raise UserError(f"sampler {text!r} is unknown; choose from {known}.")
+    factory = SAMPLERS.find(name, f"sampler {text!r}")
+    if bool(opened) != rest.endswith(")"):
+        raise UserError(f"sampler {text!r} lacks a parenthesis, expected {_usage(name)}.")
     try:
-        return name, [float(x) for x in rest[:-1].split(",") if x.strip()]
-    except ValueError:
-        raise UserError(f"sampler {text!r}: its arguments must be numbers it takes.") from None
+        numbers = [float(x) for x in rest[:-1].split(",") if x.strip()]
+        inspect.signature(factory).bind(*numbers)
+    except (ValueError, TypeError):
+        raise UserError(
+            f"sampler {text!r}: expected {_usage(name)} with numbers as arguments."
+        ) from None
+    try:
+        return factory(*numbers)
+    except UserError as e:
+        message = str(e).removeprefix("sampler ")
+        raise UserError(f"sampler {text!r}: {message}") from None
+
+
+def _usage(name: str) -> str:
+    """How a sampler is written: `top_k(k, value=1.0)`."""
+    parameters = inspect.signature(SAMPLERS[name]).parameters.values()
+    plain = [p.replace(annotation=p.empty) for p in parameters]
+    return f"{name}{inspect.Signature(plain)}"
+
+
+def _whole(n: float) -> int:
+    if not n >= 1 or n != int(n):  # nan is not
+        raise UserError(f"n is {n:g}, expected a whole number from 1.")
+    return int(n)

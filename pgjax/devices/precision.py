@@ -1,12 +1,12 @@
 """Dtypes that suit a device, for the dtypes that a config leaves open with `auto`."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 AUTO = "auto"
+T = TypeVar("T", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +36,17 @@ def precision_here() -> Precision:
     return BFLOAT16
 
 
-def resolved(config: Mapping[str, Any], precision: Precision | None = None) -> dict[str, Any]:
+def resolved(config: T, precision: Precision | None = None) -> T:
     """Returns a config with a dtype for each `auto`.
 
     Args:
-      config: has the section `model`, and `frozen_dtype` if it is a training config.
+      config: a `pgjax.config.RunConfig`.
       precision: dtypes for `auto`; None for those that suit this machine.
     """
     p = precision or precision_here()
-    model = {**config["model"]}
+    model: Any = config.model
     for key, dtype in (("img_dtype", p.img), ("llm_dtype", p.llm)):
-        if model.get(key) == AUTO:
-            model[key] = dtype
-    frozen = config.get("frozen_dtype")
-    return {**config, "model": model} | ({"frozen_dtype": p.frozen} if frozen == AUTO else {})
+        if getattr(model, key) == AUTO:
+            model = dataclasses.replace(model, **{key: dtype})
+    frozen = p.frozen if config.frozen_dtype == AUTO else config.frozen_dtype
+    return dataclasses.replace(config, model=model, frozen_dtype=frozen)

@@ -31,9 +31,11 @@ def by_length(batches: Iterable[Batch]) -> Iterator[Batch]:
       and the one just read are held.
     """
     queues: dict[int, collections.deque[Row]] = collections.defaultdict(collections.deque)
-    rows, spare, widths = 0, None, []
+    rows, text_len = 0, 0
+    spare: Row = {}
+    widths: list[int] = []
     for batch in batches:
-        if spare is None:
+        if not spare:
             rows, text_len = batch["text"].shape
             spare = {**_row(batch, 0), "_mask": np.bool_(False)}
             widths = sorted({min(n, text_len) for n in (*LENGTHS, text_len)})

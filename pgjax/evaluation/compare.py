@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pgjax.errors import UserError
-from pgjax.evaluation.example_selection import LOWER_IS_BETTER, main_score, same_questions
+from pgjax.evaluation.example_selection import same_questions
 from pgjax.metrics.statistics import Difference, paired_difference
 
 HEADER = (
@@ -59,7 +59,7 @@ def compare(
     rows, differing = [], {}
     for name in common:
         ours, theirs = list(map(_slim, a[name]["records"])), list(map(_slim, b[name]["records"]))
-        pairs = same_questions(ours, theirs)
+        main, pairs = a[name]["main_score"], same_questions(ours, theirs)
         if not pairs:
             raise UserError(f"{name}: the runs have no question in common.")
         values = collections.defaultdict(lambda: ([], []))
@@ -69,10 +69,9 @@ def compare(
             for key in x.keys() & y.keys():
                 values[key][0].append(x[key])
                 values[key][1].append(y[key])
-            main = main_score(ours[i])
-            if main in y and x[main] != y[main]:
-                sign = -1 if main in LOWER_IS_BETTER else 1
-                apart.append((sign * (y[main] - x[main]), i, j))
+            gains = main.gain(ours[i]), main.gain(theirs[j])
+            if None not in gains and gains[0] != gains[1]:
+                apart.append((gains[1] - gains[0], i, j))
         for key in sorted(key for key in values if not key.startswith("_")):
             xs, ys = values[key]
             means = sum(xs) / len(xs), sum(ys) / len(ys)

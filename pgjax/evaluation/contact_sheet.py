@@ -9,19 +9,26 @@ from PIL import Image
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.sources import Source
-from pgjax.evaluation.example_selection import main_score
+from pgjax.evaluation.main_score import MainScore
 from pgjax.text.locations import parse_boxes
 
 SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
 
 
-def make_sheet(source: Source, records: Iterable[dict[str, Any]], columns: int = 4) -> Image.Image:
+def make_sheet(
+    source: Source,
+    records: Iterable[dict[str, Any]],
+    columns: int = 4,
+    main: MainScore | None = None,
+) -> Image.Image:
     """Draws examples of an evaluation.
 
     Args:
       source: that the images are read from again.
       records: at least one, with `index`, `scores`, and what else there is to be shown.
       columns: of the sheet.
+      main: the score that is written beside the prompt, if records have it; from 0.5 up an answer
+        counts as right.
     """
     items = []
     for record in records:
@@ -32,17 +39,20 @@ def make_sheet(source: Source, records: Iterable[dict[str, Any]], columns: int =
         answered = "prediction" in record
         answer = record["prediction"] if answered else expected
         boxes = parse_boxes(answer)
-        key = main_score(record)
-        score = record["scores"].get(key)
+        score = None if main is None else main.of(record)
+        shown, right = "", None
+        if main is not None and score is not None:
+            shown = f" [{main.key} {score:.2f}]"
+            right = score >= 0.5 if answered and not main.lower_is_better else None
         items.append(
             SheetItem(
                 image=image,
-                prompt=record.get("prefix", "") + (f" [{key} {score:.2f}]" if key else ""),
+                prompt=record.get("prefix", "") + shown,
                 answer=answer,
                 expected=expected if answered else None,
                 boxes=[(b.y0 * height, b.x0 * width, b.y1 * height, b.x1 * width) for b in boxes],
                 labels=[b.label for b in boxes],
-                right=score >= 0.5 if answered and key else None,
+                right=right,
             )
         )
     scale = max(1, round(SIDE / max(items[0].image.shape[:2])))

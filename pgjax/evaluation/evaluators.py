@@ -1,19 +1,7 @@
 """Evaluators: given parameters, they return scores and one record per example.
 
-    config.evals.NAME = dict(
-        kind="answers",          # or "perplexity"
-        data=dict(name="jsonl", fname=…, split=…),
-        pp="decode|…|for_answering(32)",
-        batch_size=32,           # over all processes
-        every=500,               # steps; 0: only at the end
-        metric=dict(name="exact_match", …),      # answers only
-        max_new_tokens=32, sampler="greedy",     # answers only
-        max_examples=None, on_bad_example="raise", workers=0,
-        submission="vqav2",      # pgjax/evaluation/submissions.py; "": none
-        published="vqav2",       # pgjax/benchmarks/published.py; "": none
-    )
-
-A later kind of evaluation is one more class with `run` and an entry in `KINDS`.
+An evaluation is an entry of `config.evals`, whose keys are those of `pgjax.config.EvalConfig`.
+A kind of one's own is a subclass of `Evaluator` with `@EVALUATORS.register(name)`.
 """
 
 import dataclasses
@@ -26,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax import sharding
+from pgjax.config import EvalConfig
+from pgjax.config.parsing import parse_evaluation
 from pgjax.console import say
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.buckets import by_length
+from pgjax.evaluation.main_score import MainScore
 from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import InMemoryStore, Record, Store, gather_json
-from pgjax.evaluation.submissions import check_submission
 from pgjax.inference.answer import read_answer
 from pgjax.inference.decoding_options import ProgramOptions
 from pgjax.inference.detections import scored_boxes
@@ -41,9 +31,10 @@ from pgjax.inference.generation import INPUTS, GenerateFn, local_rows, make_gene
 from pgjax.inference.mask_codec import open_codec
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.model_context import Flat, ModelContext
-from pgjax.metrics import CORPUS_METRICS, DRAWS_MASKS, get_metric
+from pgjax.metrics import get_metric
 from pgjax.metrics.aggregate import Mean
 from pgjax.models.loss import make_loss
+from pgjax.registry import EVALUATORS, METRICS, Metric
 
 
 @dataclasses.dataclass
@@ -54,37 +45,16 @@ class Result:
     records: Sequence[Record]
 
 
-@dataclasses.dataclass
-class EvalSpec:
-    """The keys of one entry of `config.evals`."""
-
-    kind: str
-    data: Mapping[str, Any]
-    pp: str
-    batch_size: int = 32
-    every: int = 0
-    metric: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "exact_match"})
-    max_new_tokens: int = 32
-    sampler: str = "greedy"
-    seed: int = 0
-    max_examples: int | None = None
-    on_bad_example: str = "raise"
-    workers: int = 0
-    submission: str = ""
-    published: str = ""
-
-
 class Evaluator:
     """Batches of one evaluation set through a compiled function."""
 
+    section: type[EvalConfig] = EvalConfig  # the keys that an entry of `config.evals` has
     of_corpus = False  # whether scores are of all records at once, which then are in memory
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Checks everything that can be checked before any data is read."""
         self.name, self.spec, self.context = name, spec, context
-        check_submission(spec.submission, f"config.evals.{name}.submission")
-        if spec.batch_size < 1:
-            raise UserError(f"config.evals.{name}.batch_size is {spec.batch_size}, expected 1 up.")
+        self.main = self.main_score(spec.metric)
         each = context.mesh.shape["data"]
         if each % jax.process_count():
             raise UserError(
@@ -92,8 +62,19 @@ class Evaluator:
                 "processes, so that each has rows of its own."
             )
         self.batch_size = -(-spec.batch_size // each) * each
-        self.part = Part(make_source(dict(spec.data)), context.pipeline(spec.pp), name=name)
-        self._fn: Callable | None = None
+        self.part = Part(make_source(spec.data), context.pipeline(spec.pp), name=name)
+
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """The score by which examples are ranked.
+
+        Args:
+          metric: `name` and options, as in the config; only kinds that have a metric look at it.
+
+        Raises:
+          UserError: an unknown metric.
+        """
+        raise NotImplementedError
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -177,7 +158,7 @@ class Evaluator:
         return sharding.to_device(self.context.mesh, {k: batch[k] for k in keys})
 
     def _checked(self, batch: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-        where, res = f"config.evals.{self.name}.pp yields", self.context.config["model"]["res"]
+        where, res = f"config.evals.{self.name}.pp yields", self.context.config.model.res
         if missing := [k for k in keys if k not in batch]:
             raise UserError(
                 f"{where} {sorted(k for k in batch if k != 'meta')} without {missing}, which "
@@ -194,30 +175,41 @@ def _generate_fn(context: ModelContext, options: ProgramOptions) -> GenerateFn:
     return make_generate_fn(context, options)
 
 
+# What the evaluator supplies to metrics that need it, by the name of their argument.
+_SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
+    "draw": lambda context: open_codec(tiny=context.config.tokenizer == "tiny").draw,
+}
+
+
+@EVALUATORS.register("answers")
 class Answers(Evaluator):
     """Decodes an answer per example and scores it with a metric."""
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Looks up the metric and the sampler as well."""
         super().__init__(name, spec, context)
-        metric = dict(spec.metric)
-        if metric["name"] in DRAWS_MASKS:
-            tiny = context.config["tokenizer"] == "tiny"
-            metric["draw"] = open_codec(tiny=tiny).draw
-        self.of_corpus = metric["name"] in CORPUS_METRICS
-        self.metric = get_metric(metric.pop("name"), **metric)
+        declared = _metric(spec.metric)
+        supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
+        self.of_corpus = declared.corpus
+        self.metric = get_metric(**spec.metric, **supplied)
         options = ProgramOptions(max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
         self._fn = _generate_fn(context, options)
 
-    def batches(self, batches):
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """That of the metric."""
+        declared = _metric(metric)
+        return MainScore(declared.main, declared.lower_is_better)
+
+    def batches(self, batches: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         """By prompt length."""
         return by_length(self._checked(batch, INPUTS) for batch in batches)
 
-    def launch(self, params, batch):
+    def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
         """Decodes."""
         return self._fn(params, self._on_device(batch, INPUTS), self.spec.seed)
 
-    def rows(self, batch, out):
+    def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
         """Yields the meta of each example with its prediction, and the objects in that."""
         mine = local_rows(self.batch_size)
         tokens, logprobs = (np.asarray(x)[mine] for x in out)
@@ -232,18 +224,23 @@ class Answers(Evaluator):
                     ]
                 yield record, {} if self.of_corpus else self.metric(answer.text, meta)
 
-    def finish(self, scores, records):
+    def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
         """Adds a metric of the corpus, which adds its scores of single records to these."""
         return {**scores, **(self.metric(records) if self.of_corpus else {})}
 
 
+def _metric(spec: Mapping[str, Any]) -> Metric:
+    return METRICS.find(spec.get("name"), "metric.name")
+
+
+@EVALUATORS.register("perplexity")
 class Perplexity(Evaluator):
     """Mean cross-entropy of the targets: per example, and per token for the perplexity."""
 
-    def __init__(self, name: str, spec: EvalSpec, context: ModelContext):
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
         """Compiles the loss without dropout or smoothing."""
         super().__init__(name, spec, context)
-        loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config["loss_chunk"])
+        loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config.loss_chunk)
 
         def token_losses(params, batch):
             weight = jnp.ones(batch["text"].shape[:1], jnp.float32)
@@ -256,13 +253,18 @@ class Perplexity(Evaluator):
             compiler_options=compiler_options(),
         )
 
-    def launch(self, params, batch):
+    @classmethod
+    def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
+        """The loss of an example."""
+        return MainScore("loss", lower_is_better=True)
+
+    def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
         """Token losses."""
         keys = ("image", "text", "mask_ar", "mask_loss")
         with self.context.traced():
             return self._fn(params, self._on_device(self._checked(batch, keys), keys))
 
-    def rows(self, batch, out):
+    def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
         """Yields the losses of each example."""
         losses = np.asarray(out)
         losses = losses[local_rows(len(losses))].sum(axis=1)
@@ -273,31 +275,19 @@ class Perplexity(Evaluator):
             if valid:
                 yield meta, {"loss": loss / max(count, 1), "_loss": loss, "_tokens": count}
 
-    def finish(self, scores, records):
+    def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
         """Perplexity per token is exp of the summed loss over the summed count."""
         loss, tokens = scores.pop("_loss", 0.0), scores.pop("_tokens", 0.0)
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}
 
 
-KINDS: dict[str, type[Evaluator]] = {"answers": Answers, "perplexity": Perplexity}
-
-
-def make_evaluator(name: str, spec: Mapping[str, Any], context: ModelContext) -> Evaluator:
+def make_evaluator(
+    name: str, spec: EvalConfig | Mapping[str, Any], context: ModelContext
+) -> Evaluator:
     """Builds one entry of `config.evals`.
 
     Raises:
-      UserError: unknown kind or key, or a part that does not build.
+      UserError: an unknown kind or key, or a part that does not build.
     """
-    fields = {f.name: f for f in dataclasses.fields(EvalSpec)}
-    if unknown := sorted(spec.keys() - fields.keys()):
-        raise UserError(
-            f"config.evals.{name}: {unknown} is read by nobody; it takes {sorted(fields)}."
-        )
-    required = [k for k, f in fields.items() if f.default is f.default_factory]
-    if missing := [k for k in required if k not in spec]:
-        raise UserError(f"config.evals.{name} lacks {missing}.")
-    if spec["kind"] not in KINDS:
-        raise UserError(
-            f"config.evals.{name}.kind {spec['kind']!r} is unknown; choose from {sorted(KINDS)}."
-        )
-    return KINDS[spec["kind"]](name, EvalSpec(**spec), context)
+    spec = parse_evaluation(name, spec)
+    return EVALUATORS.find(spec.kind, f"config.evals.{name}.kind")(name, spec, context)

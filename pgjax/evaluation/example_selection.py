@@ -5,34 +5,29 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-LOWER_IS_BETTER = ("loss",)
-_MAIN = ("acc", "cider", "anls", "miou", "iou", "acc_all", "loss")
+from pgjax.evaluation.main_score import MainScore
 
 
-def main_score(record: Mapping[str, Any]) -> str | None:
-    """The key of a record's score that says most; None where it has none."""
-    keys = [k for k in record["scores"] if not k.startswith("_") and "/" not in k]
-    return next((k for k in _MAIN if k in keys), keys[0] if keys else None)
-
-
-def choose(records: Iterable[Mapping[str, Any]], count: int, seed: int = 0) -> dict[str, list[int]]:
-    """Numbers of records, from one pass.
+def choose(
+    records: Iterable[Mapping[str, Any]], main: MainScore, count: int, seed: int = 0
+) -> dict[str, list[int]]:
+    """Chooses records to look at, in one pass.
 
     Args:
       records: with `scores`.
-      count: of each kind.
+      main: the score by which they are ranked; records without it may be drawn at random only.
+      count: how many of each group.
       seed: of the random ones, and of the choice among equals.
 
     Returns:
-      `best`, `worst`, by their main score, and `random`; all of them in that order.
+      Numbers of records, from 0, in the groups `best`, `worst` and `random`.
     """
     rng = random.Random(seed)
     ranked, total = [], 0
     for i, record in enumerate(records):
         total += 1
-        if key := main_score(record):
-            score = record["scores"][key]
-            ranked.append((-score if key in LOWER_IS_BETTER else score, rng.random(), i))
+        if (gain := main.gain(record)) is not None:
+            ranked.append((gain, rng.random(), i))
     return {
         "best": [i for *_, i in heapq.nlargest(count, ranked)],
         "worst": [i for *_, i in heapq.nsmallest(count, ranked)],
@@ -40,12 +35,14 @@ def choose(records: Iterable[Mapping[str, Any]], count: int, seed: int = 0) -> d
     }
 
 
-def breakdown(records: Iterable[Mapping[str, Any]], key: str) -> dict[str, list[float]]:
+def breakdown(
+    records: Iterable[Mapping[str, Any]], main: MainScore, key: str
+) -> dict[str, list[float]]:
     """Main scores by the value of another key, such as `question_type`, largest group first."""
     groups: dict[str, list[float]] = {}
     for record in records:
-        if key in record and (score := main_score(record)):
-            groups.setdefault(str(record[key]), []).append(record["scores"][score])
+        if key in record and (score := main.of(record)) is not None:
+            groups.setdefault(str(record[key]), []).append(score)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 

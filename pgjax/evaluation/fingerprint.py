@@ -1,6 +1,5 @@
 """What predictions depend on, so that those of one thing are never continued with another."""
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -12,19 +11,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pgjax import sharding
+from pgjax.config import to_dict
 
-# Of an evaluation; the others change how it runs, or what is done with its records.
-_SPEC = ("kind", "data", "pp", "metric", "max_new_tokens", "sampler", "seed", "max_examples")
+# Keys of an evaluation that change how it runs, or what is done with its records.
+_RUNNING = {"batch_size", "every", "on_bad_example", "workers", "submission", "published"}
 _UNITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def identity(evaluator: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-able; equal for two evaluations exactly if they give the same predictions."""
-    context, spec = evaluator.context, dataclasses.asdict(evaluator.spec)
+    context, spec = evaluator.context, to_dict(evaluator.spec)
     return {
-        **{key: spec[key] for key in _SPEC},
+        **{key: value for key, value in spec.items() if key not in _RUNNING},
         "examples": len(evaluator.part.source),
-        "model": {k: v for k, v in context.config["model"].items() if k != "remat"},
+        "model": {k: v for k, v in to_dict(context.config.model).items() if k != "remat"},
         "tokenizer": hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16],
         "parameters": fingerprint(params, context.mesh),
     }

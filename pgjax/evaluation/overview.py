@@ -68,7 +68,7 @@ def overview(folders: list[pathlib.Path], by: list[str], cases: int) -> Page:
             if parts:
                 page.figure("by category", bars([_bar(row, row.score) for row in parts]))
             for key in by:
-                _add_breakdown(page, found["records"], key)
+                _add_breakdown(page, found, key)
             if cases:
                 _add_cases(page, found, cases)
     return page
@@ -79,8 +79,8 @@ def _bar(row: Row, label: str) -> tuple:
     return label, row.measured, ends, row.published
 
 
-def _add_breakdown(page: Page, records: Any, key: str) -> None:
-    groups = list(breakdown(records, key).items())[:MOST_GROUPS]
+def _add_breakdown(page: Page, found: Mapping[str, Any], key: str) -> None:
+    groups = list(breakdown(found["records"], found["main_score"], key).items())[:MOST_GROUPS]
     rows, drawn = [], []
     for value, scores in groups:
         mean, *ends = confidence_interval(scores)
@@ -92,15 +92,15 @@ def _add_breakdown(page: Page, records: Any, key: str) -> None:
 
 
 def _add_cases(page: Page, found: Mapping[str, Any], cases: int) -> None:
-    records = found["records"]
+    records, main = found["records"], found["main_score"]
     try:
         source = make_source(found["identity"]["data"])
     except UserError as e:
         page.text(f"No pictures: {e}")
         return
-    for kind, numbers in choose(records, cases).items():
+    for kind, numbers in choose(records, main, cases).items():
         if numbers:
-            page.picture(kind, make_sheet(source, [records[i] for i in numbers]))
+            page.picture(kind, make_sheet(source, [records[i] for i in numbers], main=main))
 
 
 def compared(a: pathlib.Path, b: pathlib.Path, cases: int) -> tuple[str, Page]:
@@ -133,12 +133,9 @@ def compared(a: pathlib.Path, b: pathlib.Path, cases: int) -> tuple[str, Page]:
 
 
 def _ahead(runs: list, name: str, i: int, j: int) -> str:
-    from pgjax.evaluation.example_selection import LOWER_IS_BETTER, main_score
-
-    x, y = runs[0][name]["records"][i], runs[1][name]["records"][j]
-    key = main_score(x)
-    better = x["scores"][key] > y["scores"][key]
-    return "A is better" if better != (key in LOWER_IS_BETTER) else "B is better"
+    gain = runs[0][name]["main_score"].gain
+    ours, theirs = gain(runs[0][name]["records"][i]), gain(runs[1][name]["records"][j])
+    return "A is better" if ours > theirs else "B is better"
 
 
 def _both(runs: list, name: str, i: int, j: int) -> tuple[str, str, str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from pgjax.config import EvalConfig
 from pgjax.console import say
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Result, make_evaluator
@@ -21,7 +22,7 @@ SCORES_FILE = "scores.json"
 def evaluate(
     context: ModelContext,
     params: Flat,
-    evals: Mapping[str, Mapping[str, Any]],
+    evals: Mapping[str, EvalConfig | Mapping[str, Any]],
     only: Sequence[str] | None,
     out: pathlib.Path,
     *,
@@ -33,7 +34,7 @@ def evaluate(
     Args:
       context: of the model.
       params: its parameters.
-      evals: `{name: spec}` as in `config.evals`.
+      evals: by name, as in `config.evals`.
       only: names to run; None for all.
       out: folder for predictions, submissions and `scores.json`; seen by all processes.
       about: what else is to be stored with them, such as the checkpoint's name.
@@ -56,8 +57,9 @@ def evaluate(
     for name, evaluator in evaluators.items():
         told = {
             **(about or {}),
-            "res": context.config["model"]["res"],
+            "res": context.config.model.res,
             "published": evaluator.spec.published,
+            "main_score": evaluator.main,
         }
         result = evaluator.run(params, Store(out, name, identity(evaluator, params), told, restart))
         scores[name] = result.scores

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pgjax.errors import UserError
+from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.evaluation.runner import SCORES_FILE
 from pgjax.evaluation.store import Records
 from pgjax.metrics.statistics import Interval, confidence_interval
@@ -35,20 +36,25 @@ class Row(NamedTuple):
     def cells(self) -> tuple[str, ...]:
         """As text, in the order of `HEADER`."""
         digits = 2 if self.percent else 3
-        both = self.measured is not None and self.published is not None
+        difference = ""
+        if self.measured is not None and self.published is not None:
+            difference = f"{self.measured - self.published:+.{digits}f}"
         ends = self.interval and [f"{v:.{digits}f}" for v in self.interval[1:]]
         return (
             *self[:4],
             "" if self.measured is None else f"{self.measured:.{digits}f}",
             "–".join(ends or ()),
             "" if self.published is None else f"{self.published:.{digits}f}",
-            f"{self.measured - self.published:+.{digits}f}" if both else "",
+            difference,
             self.split,
         )
 
 
 def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """What `evaluate` left in a folder: `{evaluation: {scores, identity, about, records}}`.
+    """Reads a folder of `evaluate`.
+
+    Returns:
+      By evaluation, a dict with `scores`, `identity`, `about`, `records` and `main_score`.
 
     Raises:
       UserError: it is not such a folder.
@@ -58,8 +64,14 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
         found = {}
         for name in scores:
             what = json.loads((folder / f"{name}.json").read_text())
+            if stored := what["about"].get("main_score"):
+                main = MainScore(str(stored[0]), bool(stored[1]))
+            else:  # a folder of pgjax before 0.2
+                main = main_score(what["identity"]["kind"], what["identity"]["metric"])
             records = Records(folder / f"{name}.jsonl")
-            found[name] = {**what, "scores": scores[name], "records": records}
+            found[name] = {
+                **what, "scores": scores[name], "records": records, "main_score": main,
+            }  # fmt: skip
         return found
     except (OSError, ValueError) as e:
         raise UserError(f"{folder} holds no finished evaluation ({e}).") from None
@@ -87,7 +99,7 @@ def folder_rows(
         if only and name not in only:
             continue
         about = found["about"]
-        known = [about.get("checkpoint", ""), about.get("benchmark", ""), name]
+        checkpoint, benchmark = about.get("checkpoint", ""), about.get("benchmark", "")
         theirs = published.get(about["published"], {"split": "", "scores": {}})
         scores = found["scores"]
         values = _values(found["records"], found["identity"]["metric"].get("key", ""))
@@ -104,7 +116,9 @@ def folder_rows(
                     interval = None  # a score that is no mean over questions, but over types
             rows.append(
                 Row(
-                    *known,
+                    checkpoint,
+                    benchmark,
+                    name,
                     key,
                     None if ours is None else ours * scale,
                     interval and Interval(*(v * scale for v in interval)),

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pgjax.errors import DataError, UserError
+from pgjax.errors import DataError
 
 Record = dict[str, Any]
 
@@ -97,12 +97,6 @@ FORMATS: dict[str, Format] = {
     "vizwizvqa": Format(vizwiz),
     "vqav2": Format(vqa),
 }
-
-
-def check_submission(name: str, where: str) -> None:
-    """Raises UserError for an unknown format; "" is none."""
-    if name and name not in FORMATS:
-        raise UserError(f"{where} {name!r} is unknown; choose from {sorted(FORMATS)}.")
 
 
 def write_submission(name: str, records: Iterable[Record], stem: pathlib.Path) -> pathlib.Path:

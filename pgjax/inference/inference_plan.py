@@ -14,7 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pgjax import trees
 from pgjax.checkpoints import released
-from pgjax.checkpoints.sources import find_released, open_checkpoint
+from pgjax.checkpoints.formats import open_checkpoint
+from pgjax.checkpoints.locate import find_released
+from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import Figures, figures
@@ -25,7 +27,7 @@ from pgjax.inference.batch_size import PROMPT
 from pgjax.inference.lengths import compiled_length
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.decode_layout import abstract_decode_layout, to_decode_layout
-from pgjax.loading.model_context import ShardedModel, mesh_for_answering, open_sharded_model
+from pgjax.loading.model_context import ShardedModel, for_answering, open_sharded_model
 from pgjax.loading.quantize_on_load import abstract_param
 from pgjax.loading.run_directory import is_run, read_run
 from pgjax.loading.storage import answering_dtypes, storage_dtypes, with_quantized
@@ -43,7 +45,7 @@ class _Source:
     `storage` gives the dtype or kind of quantization of each parameter of a model.
     """
 
-    config: Mapping[str, Any]
+    config: RunConfig
     storage: Callable[[ShardedModel], dict[str, str]]
 
 
@@ -87,9 +89,7 @@ def plan_inference(
     if quantize:
         check_kind(quantize)
     found = _source(source, base)
-    config = resolved(
-        {**found.config, **mesh_for_answering({"data": 1, "model": 1})}, device.precision
-    )
+    config = resolved(for_answering(found.config, {"data": 1, "model": 1}), device.precision)
     devices = target_devices(device, 1) or jax.devices()[:1]
     sharded = open_sharded_model(config, devices)
     storage = with_quantized(found.storage(sharded), sharded, quantize, quantize_images)
@@ -130,8 +130,9 @@ def _of_release(release: released.Release) -> _Source:
     return _Source(_config(spec), lambda sharded: answering_dtypes(sharded, {}, dtype))
 
 
-def _config(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {"model": {**spec, "remat": "none", "img_dtype": AUTO, "llm_dtype": AUTO}}
+def _config(spec: Mapping[str, Any]) -> RunConfig:
+    model = {**spec, "remat": "none", "img_dtype": AUTO, "llm_dtype": AUTO}
+    return parse_config({"model": model})
 
 
 def _parameters(sharded: ShardedModel, storage: Mapping[str, str]) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def _programs(
     sharded: ShardedModel, params: dict[str, Any], rows: int, tokens: int
 ) -> tuple[jax.stages.Lowered, jax.stages.Lowered, Cache]:
     """Prefill and the step of one token, lowered, and the shapes of the cache between them."""
-    model, res = sharded.model, sharded.config["model"]["res"]
+    model, res = sharded.model, sharded.config.model.res
 
     def prefill(params, image, text, mask_ar, mask_input):
         options = {"max_new_tokens": tokens, "cache_dtype": model.llm_dtype, "method": "prefill"}
@@ -246,7 +247,7 @@ def _text(
     by = {"cuda": "CUDA's compiler", "tpu": "the TPU's compiler"}.get(report["compiler"], "a CPU's")
     lines = [
         f"Answers of {report['max_new_tokens']} tokens to {rows} × an image of "
-        f"{sharded.config['model']['res']} px and {PROMPT} tokens, on {device.name}; computes in "
+        f"{sharded.config.model.res} px and {PROMPT} tokens, on {device.name}; computes in "
         f"{model.img_dtype} (image tower) and {model.llm_dtype} (decoder); compiled by {by}"
         + ("." if report["compiler"] != "cpu" or device.target is None else ", in its place."),
         "",

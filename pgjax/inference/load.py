@@ -3,16 +3,15 @@
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
-from pgjax.checkpoints.peft import is_adapter
-from pgjax.checkpoints.sources import Checkpoint, open_checkpoint
+from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
+from pgjax.config import RunConfig, parse_config
 from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.inference.model import Model
-from pgjax.loading.model_context import mesh_for_answering, open_model_context, open_tokenizer
+from pgjax.loading.model_context import for_answering, open_model_context, open_tokenizer
 from pgjax.loading.parameters import open_run, place_checkpoint
-from pgjax.loading.run_directory import CONFIG_FILE, is_run, read_run_config
+from pgjax.loading.run_directory import is_run, read_run
 from pgjax.loading.storage import answering_dtypes, with_quantized
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
@@ -72,7 +71,7 @@ def load(
                 f"{source} is a run directory, which sets res, tokenizer and base itself; leave "
                 "these three out."
             )
-        trained_on = read_run_config(path).get("quantize")
+        trained_on = read_run(path).config.quantize
         if quantize and trained_on and quantize != trained_on:
             raise UserError(
                 f"{source} was trained on {trained_on} weights, not {quantize}; leave quantize out."
@@ -86,14 +85,10 @@ def load(
             decode_layout=True,
         )
         return Model(context, params, source)
-    if path.is_dir() and not (path / CONFIG_FILE).exists() and not is_adapter(path):
-        raise UserError(
-            f"{source} is neither a run directory nor a Hugging Face folder: no {CONFIG_FILE}."
-        )
     checkpoint = open_checkpoint(source, base)
     name = tokenizer or _tokenizer_of(checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
-    context = open_model_context(config | mesh_for_answering(mesh), open_tokenizer(name))
+    context = open_model_context(for_answering(config, mesh), open_tokenizer(name))
     stored = answering_dtypes(context, checkpoint.tensors, dtype)
     stored = with_quantized(stored, context, quantize, quantize_images)
     return Model(context, place_checkpoint(context, checkpoint, stored), source)
@@ -103,24 +98,25 @@ def _tokenizer_of(checkpoint: Checkpoint) -> str:
     return "tiny" if checkpoint.root == "tiny" else str(checkpoint.tokenizer or "gemma")
 
 
-def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> dict[str, Any]:
+def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> RunConfig:
     """The config that a run directory would hold: sizes, and how prompts are prepared."""
     release = checkpoint.release
     prompt = release.prompt if release and "{" not in release.prompt else ""
-    return {
-        "model": {
-            **checkpoint.spec,
-            "res": res,
-            "remat": "none",
-            "img_dtype": AUTO,
-            "llm_dtype": AUTO,
-        },
-        "tokenizer": tokenizer,
-        "init": source,
-        "seed": 0,
-        "answering": {
-            "image": f"decode|resize({res}, antialias=True)|value_range(-1, 1)",
-            "prompt": f"strfmt({prompt!r}, 'prefix')" if prompt else "",
-            "text": f"for_answering({_PROMPT_LENGTH})",
-        },
-    }
+    return parse_config(
+        {
+            "model": {
+                **checkpoint.spec,
+                "res": res,
+                "remat": "none",
+                "img_dtype": AUTO,
+                "llm_dtype": AUTO,
+            },
+            "tokenizer": tokenizer,
+            "init": source,
+            "answering": {
+                "image": f"decode|resize({res}, antialias=True)|value_range(-1, 1)",
+                "prompt": f"strfmt({prompt!r}, 'prefix')" if prompt else "",
+                "text": f"for_answering({_PROMPT_LENGTH})",
+            },
+        }
+    )

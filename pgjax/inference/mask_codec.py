@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax import trees
+from pgjax.checkpoints.locate import find_mask_codec
 from pgjax.checkpoints.npz import open_arrays
-from pgjax.checkpoints.sources import find_mask_codec
 from pgjax.data.masks import Box, paste_mask
 from pgjax.errors import UserError
 from pgjax.models import vqvae

@@ -58,19 +58,17 @@ class Model:
           UserError: the config does not say how prompts are prepared.
         """
         self.context, self.params = context, params
-        self.checkpoint = checkpoint or str(context.config["init"])
+        self.checkpoint = checkpoint or context.config.init
         self._generate_fn = functools.cache(functools.partial(make_generate_fn, context))
         self._stream_fn = functools.cache(functools.partial(make_stream_fn, context))
-        self._codec = functools.cache(
-            lambda: open_codec(tiny=context.config["tokenizer"] == "tiny")
-        )
+        self._codec = functools.cache(lambda: open_codec(tiny=context.config.tokenizer == "tiny"))
         self._preprocessor = functools.cache(functools.partial(PromptPreprocessor, context))
         self._preprocessor()  # a checkpoint that cannot be prompted is reported now
 
     @property
     def res(self) -> int:
         """Height and width of the images that the model sees, in pixels."""
-        return self.context.config["model"]["res"]
+        return self.context.config.model.res
 
     def __repr__(self) -> str:
         model, mesh = self.context.model, self.context.mesh

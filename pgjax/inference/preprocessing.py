@@ -21,11 +21,11 @@ class PromptPreprocessor:
         Raises:
           UserError: `config.answering` is empty, or a pipeline cannot be parsed.
         """
-        spec = context.config["answering"]
-        if not spec["image"] or not spec["text"]:
+        spec = context.config.answering
+        if not spec.image or not spec.text:
             raise UserError("The run's config.answering is empty, so prompts cannot be prepared.")
         self.image, self.prompt, self.text = map(
-            context.pipeline, (spec["image"], spec["prompt"], spec["text"])
+            context.pipeline, (spec.image, spec.prompt, spec.text)
         )
         self.keep_picture = keep_picture
 

@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from pgjax.checkpoints import released
+from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES, write_folder
 from pgjax.checkpoints.npz import write_delta, write_npz
 from pgjax.checkpoints.peft import merged, write_adapter
-from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError, note
 from pgjax.loading.model_context import open_tokenizer
@@ -102,7 +102,7 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
     path = pathlib.Path(name)
     if path.is_dir() and is_run(path):
         context, params = open_run(path)
-        frozen = np.dtype(DTYPES[context.config["frozen_dtype"]])
+        frozen = np.dtype(DTYPES[context.config.frozen_dtype])
         tensors = {
             name: DeviceTensor(x, context.shapes[name], getattr(x, "dtype", frozen))
             for name, x in params.items()
@@ -112,7 +112,7 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             explicit(context.model),
             context.tokenizer.model_bytes,
             list(read_run(path).trained),
-            base or context.config["init"],
+            base or context.config.init,
             context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)

@@ -10,12 +10,14 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from pgjax import sharding, trees
-from pgjax.checkpoints import sources
+from pgjax.checkpoints.locate import find_tokenizer
+from pgjax.config import MeshConfig, RunConfig, parse_config, to_dict
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices import precision
 from pgjax.errors import UserError
 from pgjax.models.lora import is_adapter
 from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
+from pgjax.schema import parse
 from pgjax.text.tokenizer import Tokenizer
 
 Flat = dict[str, jax.Array]  # parameters by name, such as "llm/layers/mlp/linear"
@@ -33,7 +35,7 @@ class ShardedModel:
       shapes: of the parameters, by name.
     """
 
-    config: Mapping[str, Any]
+    config: RunConfig
     model: PaliGemma
     mesh: Mesh
     shardings: dict[str, NamedSharding]
@@ -73,40 +75,41 @@ def open_tokenizer(name: str) -> Tokenizer:
     if name == "tiny":
         return Tokenizer.tiny()
     if name == "gemma":
-        return Tokenizer.from_file(sources.find_tokenizer())
+        return Tokenizer.from_file(find_tokenizer())
     return Tokenizer.from_file(name)
 
 
 def open_model_context(
-    config: Mapping[str, Any], tokenizer: Tokenizer | None = None
+    config: RunConfig | Mapping[str, Any], tokenizer: Tokenizer | None = None
 ) -> ModelContext:
     """Builds the model, its mesh and its tokenizer; parameters are not loaded.
 
     Args:
-      config: with `model`, `mesh`, `sharding` and `tokenizer`.
-      tokenizer: None to open the one that the config names.
+      config: of a run; a plain dict is parsed first.
+      tokenizer: an open one; None for the one that the config names.
 
     Raises:
       UserError: the tokenizer is not found, or its vocabulary is not the model's; or as for
         `open_sharded_model`.
     """
-    tokenizer = tokenizer or open_tokenizer(config["tokenizer"])
+    config = parse_config(config)
+    tokenizer = tokenizer or open_tokenizer(config.tokenizer)
     sharded = open_sharded_model(config)
     if tokenizer.vocab_size != sharded.model.llm_config.vocab_size:
         raise UserError(
-            f"config.tokenizer {config['tokenizer']!r} has {tokenizer.vocab_size} tokens, but "
+            f"config.tokenizer {config.tokenizer!r} has {tokenizer.vocab_size} tokens, but "
             f"config.model.llm.vocab_size is {sharded.model.llm_config.vocab_size}."
         )
     return ModelContext(**vars(sharded), tokenizer=tokenizer)
 
 
 def open_sharded_model(
-    config: Mapping[str, Any], devices: Sequence[sharding.JaxDevice] | None = None
+    config: RunConfig | Mapping[str, Any], devices: Sequence[sharding.JaxDevice] | None = None
 ) -> ShardedModel:
     """Builds the model, its mesh and the shardings of its parameters.
 
     Args:
-      config: with `model`, `mesh` and `sharding`; dtypes that are `auto` become those that suit
+      config: of a run; a plain dict is parsed first. Dtypes that are `auto` become those that suit
         this machine.
       devices: of the mesh; None for all devices of all processes.
 
@@ -114,9 +117,9 @@ def open_sharded_model(
       UserError: the sizes of the model or of the mesh, the sharding rules, or the targets of
         adapters do not go together.
     """
-    config = precision.resolved(config)
-    model = make_model(config["model"])
-    mesh = sharding.make_mesh(**config["mesh"], devices=devices)
+    config = precision.resolved(parse_config(config))
+    model = make_model(to_dict(config.model))
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.model, devices=devices)
     boxed = abstract_params(model)
     shapes = {name: x.shape for name, x in trees.flatten(nn.unbox(boxed)).items()}
     if model.lora.rank and not any(map(is_adapter, shapes)):
@@ -128,19 +131,23 @@ def open_sharded_model(
         config=config,
         model=model,
         mesh=mesh,
-        shardings=sharding.param_shardings(mesh, boxed, config["sharding"]),
+        shardings=sharding.param_shardings(mesh, boxed, config.sharding),
         shapes=shapes,
     )
 
 
-def mesh_for_answering(mesh: Mapping[str, int] | None) -> dict[str, Any]:
-    """The sections `mesh` and `sharding` of a config for inference.
+def for_answering(config: RunConfig, mesh: Mapping[str, int] | None) -> RunConfig:
+    """Returns a config with the mesh and the sharding for inference.
 
     No parameter is split along `data`, since gathering them at every token would take too long.
 
     Args:
+      config: of a run or a checkpoint.
       mesh: sizes of the axes `data` and `model`; None puts all devices on `data`.
+
+    Raises:
+      ConfigError: the mesh has other axes, or sizes that are not whole numbers.
     """
-    mesh = dict(mesh or {"data": -1, "model": 1})
-    strategy = "replicate" if mesh["model"] == 1 else "tensor"
-    return {"mesh": mesh, "sharding": ((".*", strategy),)}
+    sizes = parse(MeshConfig, mesh or {}, "mesh")
+    strategy = "replicate" if sizes.model == 1 else "tensor"
+    return dataclasses.replace(config, mesh=sizes, sharding=((".*", strategy),))

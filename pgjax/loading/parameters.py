@@ -13,17 +13,17 @@ from typing import Any
 import jax
 
 from pgjax import trees
-from pgjax.checkpoints import sources
 from pgjax.checkpoints.fitting import fit_to_model
+from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
 from pgjax.checkpoints.placement import place
 from pgjax.checkpoints.resume import FOLDER, Checkpoints
-from pgjax.checkpoints.sources import Checkpoint
+from pgjax.config import RunConfig, to_dict
 from pgjax.errors import UserError
 from pgjax.loading.decode_layout import to_decode_layout
 from pgjax.loading.model_context import (
     Flat,
     ModelContext,
-    mesh_for_answering,
+    for_answering,
     open_model_context,
 )
 from pgjax.loading.quantize_on_load import quantize_layers
@@ -88,7 +88,7 @@ def open_run(
     Args:
       path: the `--workdir` of a training run.
       dtype: of the parameters that are not quantized; None keeps the dtypes of training.
-      mesh: sizes of `data` and `model`, see `mesh_for_answering`.
+      mesh: sizes of `data` and `model`, see `for_answering`.
       quantize: int8, int4 or nf4, for the matrices that the run did not quantize; None for none.
       quantize_images: whether the image tower's matrices are quantized as well.
       decode_layout: as for `load_parameters`.
@@ -97,9 +97,10 @@ def open_run(
       UserError: it is not a run directory, or holds no complete checkpoint.
     """
     run = read_run(path)
-    config = {**run.config, **mesh_for_answering(mesh)}
-    context = open_model_context(config, Tokenizer.from_file(run.tokenizer))
-    start = dataclasses.replace(context, config={**context.config, "init": str(path)})
+    context = open_model_context(
+        for_answering(run.config, mesh), Tokenizer.from_file(run.tokenizer)
+    )
+    start = dataclasses.replace(context, config=dataclasses.replace(context.config, init=str(path)))
     stored = storage_dtypes(context, run.trained)
     stored = {name: x if x in KINDS else dtype or x for name, x in stored.items()}
     stored = with_quantized(stored, context, quantize, quantize_images)
@@ -133,20 +134,20 @@ class _Loader:
     kinds: dict[str, str]
     decode_layout: bool
 
-    def from_init(self, config: Mapping[str, Any], but: Collection[str] = ()) -> Flat:
+    def from_init(self, config: RunConfig, but: Collection[str] = ()) -> Flat:
         """Loads from a config's `init`, without the parameters in `but`.
 
         Those are the parameters that a run trained, which started from this source.
         """
-        source = config["init"]
+        source = config.init
         wanted = {name: t for name, t in self.targets.items() if name not in but}
         if not wanted:
             return {}
         if not source:
-            return self._converted(self._random(wanted, config["seed"]))
+            return self._converted(self._random(wanted, config.seed))
         if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
             return self._from_run(path, but)
-        checkpoint = sources.open_checkpoint(source)
+        checkpoint = open_checkpoint(source)
         return self.from_tensors(
             {name: x for name, x in checkpoint.tensors.items() if name not in but},
             wanted,
@@ -167,7 +168,7 @@ class _Loader:
         new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
         wanted = {name: t for name, t in wanted.items() if name not in new}
         tensors = fit_to_model(tensors, wanted, what=what)
-        made = self._converted(self._random(new, self.context.config["seed"])) if new else {}
+        made = self._converted(self._random(new, self.context.config.seed)) if new else {}
         converted = self._convert(tensors, wanted)  # removes from `tensors` what it converts
         rest = {name: wanted[name] for name in tensors}
         return {**converted, **place(tensors, rest), **made}
@@ -203,7 +204,7 @@ class _Loader:
         step = checkpoints and checkpoints.latest()
         if checkpoints is None or step is None:
             raise UserError(f"{what} holds no complete checkpoint.")
-        _check_adapters(what, run.config["model"].get("lora"), self.context)
+        _check_adapters(what, to_dict(run.config.model.lora), self.context)
         if foreign := sorted({*run.trained} - self.targets.keys()):
             raise UserError(
                 f"{what} trained {len(foreign)} parameters that this config's model does not have, "

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgjax.checkpoints.resume import FOLDER
+from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
+from pgjax.schema import field, parse_file, read_json
 
 CONFIG_FILE = "config.json"
 MANIFEST_FILE = "run.json"
@@ -27,11 +29,18 @@ _OLD_KEY = "_trained"
 
 
 @dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """What `run.json` holds."""
+
+    trained: tuple[str, ...] = field(doc="Names of the parameters that the run trains.")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunDirectory:
     """A run directory's config, and the names of the parameters that the run trains."""
 
     path: pathlib.Path
-    config: dict[str, Any]
+    config: RunConfig
     trained: tuple[str, ...]
 
     @property
@@ -54,44 +63,42 @@ def is_run(path: pathlib.Path) -> bool:
 def read_run(path: pathlib.Path | str) -> RunDirectory:
     """Reads a run directory's config and manifest; checkpoints are not opened.
 
+    Keys that a config of an older version lacks have their defaults. Modules that `imports` names
+    are imported.
+
     Raises:
       UserError: it is not a run directory, one of the two files is damaged, or a newer version of
         pgjax wrote them.
     """
     path = pathlib.Path(path)
-    config = _read_json(path, CONFIG_FILE)
-    if _OLD_KEY in config:
-        where, trained = f"{path / CONFIG_FILE}: {_OLD_KEY!r}", config.pop(_OLD_KEY)
+    missing = f"{path} is not a run directory: it has no"
+    given = read_json(path / CONFIG_FILE, f"{missing} {CONFIG_FILE}")
+    if _OLD_KEY in given:
+        file, manifest = CONFIG_FILE, {"format": _FORMAT, "trained": given.pop(_OLD_KEY)}
     else:
-        manifest = _read_json(path, MANIFEST_FILE)
-        if manifest.get("format") != _FORMAT:
-            raise UserError(
-                f"{path / MANIFEST_FILE}: 'format' is {manifest.get('format')!r}, expected "
-                f"{_FORMAT}; a newer version of pgjax may have written it."
-            )
-        where, trained = f"{path / MANIFEST_FILE}: 'trained'", manifest.get("trained")
-    if not isinstance(trained, list) or not all(isinstance(name, str) for name in trained):
-        raise UserError(f"{where} is {trained!r}, expected a list of parameter names.")
-    return RunDirectory(path, config, tuple(trained))
-
-
-def read_run_config(path: pathlib.Path | str) -> dict[str, Any]:
-    """Reads the config of a run directory.
-
-    Raises:
-      UserError: as for `read_run`.
-    """
-    return read_run(path).config
+        file = MANIFEST_FILE
+        manifest = read_json(path / file, f"{missing} {file}")
+    if manifest.get("format") != _FORMAT:
+        raise UserError(
+            f"{path / file}: 'format' is {manifest.get('format')!r}, expected {_FORMAT}; a newer "
+            "version of pgjax may have written it."
+        )
+    trained = parse_file(_Manifest, manifest, path / file).trained
+    try:
+        config = parse_config(given)
+    except UserError as e:
+        raise UserError(f"{path / CONFIG_FILE}: {e}") from None
+    return RunDirectory(path, config, trained)
 
 
 def write_run(
-    path: pathlib.Path, config: Mapping[str, Any], trained: Sequence[str], tokenizer: bytes
+    path: pathlib.Path, config: RunConfig, trained: Sequence[str], tokenizer: bytes
 ) -> None:
     """Writes config, manifest and tokenizer; no file is ever left half-written.
 
     Args:
       path: the run directory, which exists.
-      config: the config, of values that JSON has.
+      config: of the run, as the user gave it.
       trained: names of the parameters that the run trains.
       tokenizer: the SentencePiece model.
 
@@ -100,7 +107,7 @@ def write_run(
     """
     manifest = {"format": _FORMAT, "trained": list(trained)}
     files = {
-        CONFIG_FILE: json.dumps(config, indent=1).encode(),
+        CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),
         TOKENIZER_FILE: tokenizer,
         MANIFEST_FILE: json.dumps(manifest, indent=1).encode(),
     }
@@ -115,6 +122,8 @@ def write_run(
 
 def differences(before: Any, after: Any, key: str = "config") -> str:
     """Describes how configs differ, as `config.seed was 0, is 1; …`; "" for equal ones."""
+    if dataclasses.is_dataclass(before):
+        before, after = to_dict(before), to_dict(after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         parts = (
             differences(before.get(k), after.get(k), f"{key}.{k}")
@@ -122,18 +131,3 @@ def differences(before: Any, after: Any, key: str = "config") -> str:
         )
         return "; ".join(filter(None, parts))
     return "" if before == after else f"{key} was {before!r}, is {after!r}"
-
-
-def _read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
-    file = path / name
-    try:
-        found = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} is not a run directory: it has no {name}.") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{file} cannot be read ({e}).") from None
-    except json.JSONDecodeError as e:
-        raise UserError(f"{file}:{e.lineno}: not JSON ({e.msg}).") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds a {type(found).__name__}, expected a JSON object.")
-    return found

@@ -21,11 +21,9 @@ def storage_dtypes(sharded: ShardedModel, trained: Collection[str]) -> dict[str,
       A float dtype or a kind of quantization (int8, int4, nf4), by parameter.
     """
     config = sharded.config
-    quantized = matrix_kinds(
-        sharded.shapes, config.get("quantize"), config.get("quantize_images", False)
-    )
-    frozen, trainable = str(config["frozen_dtype"]), str(config["trainable_dtype"])
-    return dict.fromkeys(sharded.shapes, frozen) | quantized | dict.fromkeys(trained, trainable)
+    quantized = matrix_kinds(sharded.shapes, config.quantize, config.quantize_images)
+    floats = dict.fromkeys(sharded.shapes, config.frozen_dtype)
+    return floats | quantized | dict.fromkeys(trained, config.trainable_dtype)
 
 
 def answering_dtypes(

@@ -6,6 +6,7 @@ scores 1 − NL if NL < ½, and 0 otherwise. The reference with the highest scor
 """
 
 from pgjax.metrics.exact_match import references
+from pgjax.registry import METRICS
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -24,6 +25,7 @@ def similarity(a: str, b: str) -> float:
     return 1 - distance if distance < 0.5 else 0.0
 
 
+@METRICS.register("anls", main="anls")
 def anls(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
     """Scores an answer that may contain small reading errors.
 

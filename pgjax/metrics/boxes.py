@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pgjax.registry import METRICS
 from pgjax.text.locations import parse_boxes
 
 RIGHT = 0.5  # A box is right if its IoU is at least this, as in PASCAL VOC and RefCOCO.
@@ -15,6 +16,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return height * width / union if union > 0 else 0.0
 
 
+@METRICS.register("box_iou", main="acc")
 def box_iou(prediction: str, meta: dict) -> dict[str, float]:
     """Scores the first box in an answer about a single object.
 
@@ -31,6 +33,7 @@ def box_iou(prediction: str, meta: dict) -> dict[str, float]:
     return {"iou": score, "acc": float(score >= RIGHT)}
 
 
+@METRICS.register("all_boxes_iou", main="acc")
 def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
     """Scores all boxes in an answer about all objects of one kind, in any order.
 

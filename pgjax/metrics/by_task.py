@@ -3,11 +3,13 @@
 from pgjax.errors import DataError
 from pgjax.metrics.boxes import all_boxes_iou, box_iou
 from pgjax.metrics.exact_match import exact_match
+from pgjax.registry import METRICS
 
 # All other tasks are scored by exact match.
 TASK_METRICS = {"detect": box_iou, "detect_all": all_boxes_iou}
 
 
+@METRICS.register("by_task", main="acc")
 def by_task(prediction: str, meta: dict) -> dict[str, float]:
     """Scores an example by the metric of its task.
 

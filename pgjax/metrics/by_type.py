@@ -7,6 +7,7 @@ from pgjax.metrics.aggregate import Mean
 from pgjax.metrics.exact_match import exact_match
 from pgjax.metrics.relaxed import relaxed_accuracy
 from pgjax.metrics.vqa import vqa_accuracy
+from pgjax.registry import METRICS
 
 # The per-example metrics whose `acc` can be averaged.
 ACCURACIES: dict[str, Callable[..., dict[str, float]]] = {
@@ -16,6 +17,7 @@ ACCURACIES: dict[str, Callable[..., dict[str, float]]] = {
 }
 
 
+@METRICS.register("accuracy_by_type", main="acc_all", corpus=True)
 def accuracy_by_type(
     records: Sequence[dict],
     *,

@@ -11,6 +11,7 @@ from pgjax.metrics.multilingual import multilingual_tokenize
 from pgjax.metrics.ngrams import bleu as corpus_bleu
 from pgjax.metrics.ngrams import cider_d
 from pgjax.metrics.ptb import ptb_tokenize
+from pgjax.registry import METRICS
 
 
 def split_tokenize(captions: Sequence[str]) -> list[str]:
@@ -27,6 +28,7 @@ TOKENIZERS: dict[str, CaptionTokenizer] = {
 }
 
 
+@METRICS.register("cider", main="cider", corpus=True)
 def cider(
     records: Sequence[dict],
     *,
@@ -130,6 +132,7 @@ _COCO = {
 }
 
 
+@METRICS.register("coco_caption", main="meteor", corpus=True)
 def coco_caption(
     records: Sequence[dict], *, metrics: Sequence[str] = ("meteor", "rouge_l")
 ) -> dict[str, float]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from pgjax.errors import DataError
 from pgjax.metrics.exact_match import exact_match, references
+from pgjax.registry import METRICS
 
 _LETTER = re.compile(r"the answer is ([a-z])\.", re.IGNORECASE | re.ASCII)
 
 
+@METRICS.register("multiple_choice", main="acc")
 def multiple_choice(
     prediction: str, meta: dict, *, lower: bool = False, key: str = "choices"
 ) -> dict[str, float]:
@@ -38,6 +40,7 @@ def answer_letter(text: str) -> str | None:
     return match[1].lower() if match else None
 
 
+@METRICS.register("science_qa", main="acc")
 def science_qa(prediction: str, meta: dict) -> dict[str, float]:
     """Checks the letter in an answer of the form "The answer is X.".
 
@@ -60,6 +63,7 @@ def science_qa(prediction: str, meta: dict) -> dict[str, float]:
     return {"acc": float(right), "parsed": float(letter is not None)}
 
 
+@METRICS.register("pope", main="acc", corpus=True)
 def pope(records: Sequence[dict]) -> dict[str, float]:
     """Scores yes-or-no questions about objects that may be absent (Li et al., arXiv:2305.10355).
 
@@ -104,6 +108,7 @@ def pope(records: Sequence[dict]) -> dict[str, float]:
     }
 
 
+@METRICS.register("mmvp", main="acc_single", corpus=True)
 def mmvp(records: Sequence[dict], *, key: str = "pair", lower: bool = True) -> dict[str, float]:
     """Computes the accuracy over pairs of questions (Tong et al., arXiv:2401.06209).
 

@@ -6,6 +6,7 @@ one kind.
 """
 
 from pgjax.metrics.exact_match import references
+from pgjax.registry import METRICS
 
 _WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
 fifteen sixteen seventeen eighteen nineteen twenty"""
@@ -18,6 +19,7 @@ def in_digits(text: str) -> str:
     return _DIGITS.get(text, text)
 
 
+@METRICS.register("counting", main="acc")
 def counting(prediction: str, meta: dict) -> dict[str, float]:
     """Checks whether an answer is the right number.
 
@@ -40,6 +42,7 @@ def counting(prediction: str, meta: dict) -> dict[str, float]:
     return scores
 
 
+@METRICS.register("tallyqa", main="acc")
 def tallyqa(prediction: str, meta: dict) -> dict[str, float]:
     """Scores as `counting` does, and separates simple from complex questions.
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pgjax.errors import DataError, UserError
+from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, parse_boxes
 
 
+@METRICS.register("mean_average_precision", main="mAP", corpus=True)
 def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
     """Computes COCO average precision (Lin et al., arXiv:1405.0312), averaged over labels.
 

@@ -1,6 +1,7 @@
 """Exact match of an answer with a reference."""
 
 from pgjax.errors import DataError
+from pgjax.registry import METRICS
 
 
 def references(meta: dict) -> list[str]:
@@ -19,6 +20,7 @@ def references(meta: dict) -> list[str]:
     )
 
 
+@METRICS.register("exact_match", main="acc")
 def exact_match(
     prediction: str, meta: dict, *, lower: bool = False, strip: bool = True
 ) -> dict[str, float]:

@@ -8,6 +8,7 @@ the reference.
 import math
 
 from pgjax.metrics.exact_match import references
+from pgjax.registry import METRICS
 
 TOLERANCE = 0.05
 
@@ -34,6 +35,7 @@ def is_close(prediction: str, reference: str) -> bool:
     return math.isfinite(got) and abs(got - expected) / abs(expected) <= TOLERANCE
 
 
+@METRICS.register("relaxed_accuracy", main="acc")
 def relaxed_accuracy(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float]:
     """Scores an answer read from a chart.
 

@@ -7,6 +7,7 @@ from jaxtyping import Bool
 
 from pgjax.errors import DataError, UserError
 from pgjax.metrics.boxes import iou
+from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, parse_boxes
 
 # The published scores read location tokens as 1023rds, so that the last one is the far edge.
@@ -17,6 +18,7 @@ Mask = Bool[np.ndarray, "h w"]
 DrawMask = Callable[[Sequence[int], Sequence[float], tuple[int, int]], Mask]
 
 
+@METRICS.register("segmentation", main="miou", needs=("draw",))
 def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, float]:
     """Scores the mask in an answer, at the image's full resolution, and its box.
 

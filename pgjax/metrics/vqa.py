@@ -10,6 +10,7 @@ import functools
 import re
 
 from pgjax.metrics.exact_match import references
+from pgjax.registry import METRICS
 
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
@@ -58,6 +59,7 @@ def clean_answer(text: str) -> str:
     return " ".join(_REPLACEMENTS.get(word, word) for word in words)
 
 
+@METRICS.register("vqa_accuracy", main="acc")
 def vqa_accuracy(
     prediction: str, meta: dict, *, leave_one_out: bool = True, lower: bool = False
 ) -> dict[str, float]:

@@ -2,44 +2,57 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.registry import DECODER_VARIANTS, IMAGE_VARIANTS, Registry
+from pgjax.schema import Rule, field
+
+_FLOATS = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+_Pixels = Annotated[int, Rule(at_least=1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class SiglipConfig:
     """Sizes of the image tower (a ViT)."""
 
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    patch_size: tuple[int, int] = (14, 14)
-    dropout: float = 0.0
+    width: int = field(at_least=1, doc="Size of the hidden states.")
+    depth: int = field(at_least=1, doc="Number of layers.")
+    mlp_dim: int = field(at_least=1, doc="Size of the MLP's hidden layer.")
+    num_heads: int = field(at_least=1, doc="Number of attention heads.")
+    patch_size: tuple[_Pixels, _Pixels] = field(
+        (14, 14), unit="pixels", doc="Height and width of a patch."
+    )
+    dropout: float = field(0.0, at_least=0, below=1, doc="Dropout.")
 
 
 @dataclasses.dataclass(frozen=True)
 class GemmaConfig:
     """Sizes of the decoder."""
 
-    width: int
-    depth: int
-    mlp_dim: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    vocab_size: int
-    norm_eps: float = 1e-6
-    dropout: float = 0.0
-    # Gemma 2 adds norms after attention and MLP, logits bounded to c·tanh(x/c) where c > 0, and a
-    # scale of the queries other than head_dim^-½, which None stands for.
-    post_norms: bool = False
-    attn_softcap: float = 0.0
-    final_softcap: float = 0.0
-    query_scale: float | None = None
+    width: int = field(at_least=1, doc="Size of the hidden states.")
+    depth: int = field(at_least=1, doc="Number of layers.")
+    mlp_dim: int = field(at_least=1, doc="Size of the MLP's hidden layer.")
+    num_heads: int = field(at_least=1, doc="Number of query heads.")
+    num_kv_heads: int = field(at_least=1, doc="Number of key/value heads.")
+    head_dim: int = field(at_least=2, doc="Size of a head.")
+    vocab_size: int = field(at_least=1, doc="Number of tokens.")
+    norm_eps: float = field(1e-6, above=0, doc="Added to the mean square in RMSNorm.")
+    dropout: float = field(0.0, at_least=0, below=1, doc="Dropout.")
+    # What Gemma 2 adds.
+    post_norms: bool = field(False, doc="Whether attention and MLP are followed by norms too.")
+    attn_softcap: float = field(
+        0.0, at_least=0, doc="c of c·tanh(x/c) on the logits of attention; 0 for none."
+    )
+    final_softcap: float = field(
+        0.0, at_least=0, doc="c of c·tanh(x/c) on the logits of the vocabulary; 0 for none."
+    )
+    query_scale: float | None = field(
+        None, above=0, doc="Scale of the queries; None for head_dim^-½."
+    )
 
 
 def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
@@ -54,19 +67,19 @@ def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
     )
 
 
-SIGLIP = {
-    "So400m/14": SiglipConfig(1152, 27, 4304, 16),
-    "mid/14": SiglipConfig(384, 6, 1536, 6),
-    "tiny/8": SiglipConfig(96, 3, 256, 4, patch_size=(8, 8)),
-}
-GEMMA = {
+IMAGE_VARIANTS.register("So400m/14")(SiglipConfig(1152, 27, 4304, 16))
+IMAGE_VARIANTS.register("mid/14")(SiglipConfig(384, 6, 1536, 6))
+IMAGE_VARIANTS.register("tiny/8")(SiglipConfig(96, 3, 256, 4, patch_size=(8, 8)))
+
+for _name, _config in {
     "gemma_2b": GemmaConfig(2048, 18, 16384, 8, 1, 256, vocab_size=257_152),
     "gemma2_2b": _gemma2(2304, 26, 9216, 8, 4, 256),
     "gemma2_9b": _gemma2(3584, 42, 14336, 16, 8, 256),
     "gemma2_27b": _gemma2(4608, 46, 36864, 32, 16, 128, query_scale=(4608 / 32) ** -0.5),
     "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
     "gemma_tiny": GemmaConfig(96, 3, 256, 4, 1, 24, vocab_size=1664),
-}
+}.items():
+    DECODER_VARIANTS.register(_name)(_config)
 
 
 def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
@@ -76,7 +89,7 @@ def siglip_config(spec: Mapping[str, Any]) -> SiglipConfig:
       UserError: a variant or key is unknown, a size is missing, or the heads do not divide the
         width.
     """
-    config = _build(SiglipConfig, SIGLIP, spec, "model.img")
+    config = _build(SiglipConfig, IMAGE_VARIANTS, spec, "model.img")
     if config.width % config.num_heads:
         raise UserError(
             f"model.img: width {config.width} is not a multiple of num_heads {config.num_heads}."
@@ -91,7 +104,7 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
       UserError: a variant or key is unknown, a size is missing, the key/value heads do not divide
         the query heads, or the head size is odd.
     """
-    config = _build(GemmaConfig, GEMMA, spec, "model.llm")
+    config = _build(GemmaConfig, DECODER_VARIANTS, spec, "model.llm")
     if config.num_heads % config.num_kv_heads or config.head_dim % 2:
         raise UserError(
             f"model.llm: num_heads {config.num_heads} must be a multiple of num_kv_heads "
@@ -100,7 +113,7 @@ def gemma_config(spec: Mapping[str, Any]) -> GemmaConfig:
     return config
 
 
-def float_dtype(name: str, where: str) -> jnp.dtype:
+def float_dtype(name: str, where: str) -> np.dtype:
     """Returns the dtype of parameters or computation that a config names.
 
     Args:
@@ -110,21 +123,18 @@ def float_dtype(name: str, where: str) -> jnp.dtype:
     Raises:
       UserError: the name is another one.
     """
-    allowed = ("float32", "bfloat16", "float16")
-    if name not in allowed:
-        raise UserError(f"{where} {name!r} is unknown; choose from {allowed}.")
-    return jnp.dtype(name)
+    if name not in _FLOATS:
+        raise UserError(f"{where} is {name!r}; expected one of {', '.join(_FLOATS)}.")
+    return np.dtype(_FLOATS[name])
 
 
-def _build(cls: type, variants: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> Any:
+def _build(cls: type, variants: Registry[Any], spec: Mapping[str, Any], where: str) -> Any:
     sizes = {k: v for k, v in spec.items() if k != "variant" and v is not None}
     known = [f.name for f in dataclasses.fields(cls)]
     if unknown := sizes.keys() - set(known):
         raise UserError(f"{where}: unknown key {sorted(unknown)}; it takes variant, {known}.")
     if name := spec.get("variant"):
-        if name not in variants:
-            raise UserError(f"{where}.variant {name!r} is unknown; choose from {list(variants)}.")
-        return dataclasses.replace(variants[name], **sizes)
+        return dataclasses.replace(variants.find(name, f"{where}.variant"), **sizes)
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     if missing := [k for k in required if k not in sizes]:
         raise UserError(f"{where}: without a variant, {missing} must be given too.")

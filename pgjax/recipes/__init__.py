@@ -1,9 +1,9 @@
-"""Short task descriptions in, one full ConfigDict out; imports ml_collections only."""
+"""Short task descriptions in, one full ConfigDict out; jax and numpy are not imported."""
 
 from pgjax.recipes.adapt import MODES, adapted
-from pgjax.recipes.base import check_config, default_config, parse_arg
+from pgjax.recipes.base import default_config, parse_arg
 from pgjax.recipes.benchmark import answers, benchmark, prepared
-from pgjax.recipes.lighter import lighter
+from pgjax.recipes.memory_savers import memory_savers
 from pgjax.recipes.transfer import transfer
 
 __all__ = [
@@ -11,9 +11,8 @@ __all__ = [
     "adapted",
     "answers",
     "benchmark",
-    "check_config",
     "default_config",
-    "lighter",
+    "memory_savers",
     "parse_arg",
     "prepared",
     "transfer",

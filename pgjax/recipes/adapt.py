@@ -1,22 +1,23 @@
-"""Adaptation modes: how much of the model a run tunes, by one config value.
+"""Modes of adaptation: how much of the model a run tunes, by one config value.
 
-`config.adapt` names a mode, or is a regex of the parameters that train. What a mode sets can still
-be overridden by flags of their own.
+`config.adapt` names a mode, or is a regular expression of the parameters that train. A flag of its
+own wins over what a mode sets.
 """
 
 import copy
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from pgjax.errors import UserError
+from pgjax.errors import ConfigError
 
 _TOWER = "img/(?!head/).*"  # without the projection into the decoder
 _ATTENTION = "llm/layers/attn/.*"
 
-# Adapters beside the matrices that model.lora.targets names; ten to twenty times the rate of full
-# tuning, as in the papers.
+# Adapters beside the matrices that model.lora.targets names, trained at ten to twenty times the
+# learning rate of full tuning, as in the papers.
 _LORA = {
     "trainable": ((".*_lora_[ab]", True), (".*", False)),
     "trainable_dtype": "float32",
@@ -29,7 +30,7 @@ MODES: dict[str, dict[str, Any]] = {
     "freeze_vit": {"trainable": ((_TOWER, False), (".*", True))},
     "freeze_llm": {"trainable": (("llm/.*", False), (".*", True))},
     "projector": {"trainable": (("img/head/.*", True), (".*", False))},
-    # For a T4 (big_vision's notebook): plain SGD on the decoder's attention matrices.
+    # Plain SGD on the decoder's attention matrices, for a T4, as in big_vision's notebook.
     "attention": {
         "trainable": ((_ATTENTION, True), (".*", False)),
         "trainable_dtype": "float32",
@@ -52,21 +53,24 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def adapted(config: ConfigDict, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
-    """A config with what its mode sets.
+    """A copy of a config with what its mode of adaptation sets.
 
     Args:
-      config: with `adapt`: a mode, a regex, or "" for the config's own `trainable`.
-      overrides: `{dotted key: value}` given by flags, which win over the mode.
+      config: whose `adapt` is a mode, a regular expression, or "" for the config's own `trainable`.
+      overrides: `{dotted key: value}` that flags have set, which win over the mode.
 
     Raises:
-      UserError: neither a mode nor a regex.
+      ConfigError: the mode does not exist.
     """
-    mode, overrides = config.adapt, overrides or {}
-    if not mode:
+    mode, overrides = config.get("adapt"), overrides or {}
+    if not mode or not isinstance(mode, str):
         return config
     if mode not in MODES and mode.isidentifier():
-        raise UserError(
-            f"config.adapt {mode!r} is neither one of {list(MODES)} nor a regex of parameters."
+        near = difflib.get_close_matches(mode, MODES, 1)
+        hint = f", of which {near[0]!r} is the nearest" if near else ""
+        raise ConfigError(
+            f"config.adapt is {mode!r}; expected one of {', '.join(MODES)}{hint}, or a regular "
+            "expression of parameter names."
         )
     changes = MODES.get(mode, {"trainable": ((mode, True), (".*", False))})
     config = copy.deepcopy(config)

@@ -61,8 +61,9 @@ def transfer(
     Args:
       name: of the task.
       train: data source of training.
-      evals: `{name: {kind, data, …}}`; `pp` is filled in. One may have a `prompt`, `target` or
-        `antialias` of its own.
+      evals: `{name: {kind, data, …}}`; `pp` is filled in, for prompts that are to be continued
+        unless the kind is perplexity. One may have a `pp`, `prompt`, `target` or `antialias` of
+        its own.
       prompt: operations that make `prefix`, such as `strfmt('caption en', 'prefix')`; may be "".
       target: operations that make `suffix` in training; may be "".
       variant: `3b` or `tiny`.
@@ -117,7 +118,7 @@ def transfer(
     for key, spec in evals.items():
         spec = {"antialias": antialias, "prompt": prompt, "target": target, **spec}
         own = resized(spec.pop("antialias")), spec.pop("prompt"), spec.pop("target")
-        answers = spec["kind"] == "answers"
+        answers = spec["kind"] != "perplexity"  # other kinds, a user's own too, decode answers
         # The target comes along for the metric; it does not enter the model.
         pp = _pipe(decode, *own, answer if answers else learn)
         length = {"max_new_tokens": text_len} if answers else {}

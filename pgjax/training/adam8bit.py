@@ -1,44 +1,48 @@
 """Adam with its moments in 8 bits (Dettmers et al., arXiv:2110.02861).
 
-Blocks of the last axis share a scale, their largest magnitude. A value relative to it is kept in
-the paper's dynamic form: the further from 1, the more of the bits say which power of ten it has,
-and the rest divide that decade evenly. A code has its parameter's shape, so that the devices which
-split the one split the other alike.
+Blocks of the last axis share a scale, their largest magnitude. A value relative to it is stored in
+the paper's dynamic format: some bits give its power of ten, the more of them the further it is from
+1, and the remaining bits divide that decade evenly. Codes have the shape of their parameter, so
+that both are sharded alike.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
-BLOCK = 256  # of the last axis where it divides; otherwise the whole axis is one
-SMALL = 4096  # parameters with fewer values keep float32 moments, as the paper's do
+BLOCK = 256  # size of a block, if it divides the last axis; otherwise the whole axis is one block
+SMALL = 4096  # parameters with fewer values have float32 moments, as in the paper
 
 
 class Packed(NamedTuple):
     """A moment in 8 bits."""
 
-    codes: jax.Array  # uint8 [...,D]; of a signed one the highest bit is the sign
+    codes: jax.Array  # uint8 [...,D]; the highest bit of a signed code is its sign
     scales: jax.Array  # float32 [...,D/block], largest magnitudes
 
 
-class Adam8bitState(NamedTuple):
-    """Moments by parameter name: `Packed`, or float32 where a parameter is small."""
+Moment = Packed | jax.Array
 
-    count: jax.Array
-    mu: dict[str, Packed | jax.Array]
-    nu: dict[str, Packed | jax.Array]
+
+class Adam8bitState(NamedTuple):
+    """Number of updates, and moments by parameter name; those of small parameters are float32."""
+
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride] # optax calls it so too
+    mu: dict[str, Moment]
+    nu: dict[str, Moment]
 
 
 def pack(x: jax.Array, *, signed: bool) -> Packed:
-    """float32 [...,D] in 8 bits; what is not 0 never becomes 0."""
+    """Quantizes float32 [...,D] to 8 bits; only 0 becomes 0."""
     blocks = _blocks(x)
     scales = jnp.max(jnp.abs(blocks), axis=-1)
     y = jnp.abs(blocks) / jnp.where(scales == 0, 1.0, scales)[..., None]
     decades = 7 if signed else 8
-    # In decade i, of magnitudes 10^(i-decades) to ten times that, 2^i codes from 2^i on.
+    # Decade i, of magnitudes from 10^(i-decades) to ten times that, has 2^i codes from 2^i on.
     i = jnp.clip(jnp.floor(jnp.log10(jnp.maximum(y, 1e-30))) + decades, 0, decades - 1)
     within = (y * 10.0 ** (decades - 1 - i) - 0.1) / 0.9
     count = 2.0**i
@@ -50,7 +54,7 @@ def pack(x: jax.Array, *, signed: bool) -> Packed:
 
 
 def unpack(packed: Packed, *, signed: bool) -> jax.Array:
-    """float32 [...,D], the middles of the codes' intervals."""
+    """Returns the middles of the codes' intervals, float32 [...,D]."""
     blocks = _blocks(packed.codes)
     code = (blocks & 127 if signed else blocks).astype(jnp.float32)
     decades = 7 if signed else 8
@@ -71,17 +75,28 @@ def _blocks(x: jax.Array) -> jax.Array:
 def scale_by_adam8bit(
     b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` over a flat dict of parameters, with moments of a quarter the size."""
+    """Returns `optax.scale_by_adam` with moments in 8 bits, for a flat dict of parameters.
 
-    def init(params):
-        def empty(signed):
-            zeros = {n: jnp.zeros(p.shape, jnp.float32) for n, p in params.items()}
+    Args:
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+    """
+
+    def init(params: optax.Params) -> Adam8bitState:
+        flat = cast(dict[str, jax.Array], params)
+
+        def empty(signed: bool) -> dict[str, Moment]:
+            zeros = {n: jnp.zeros(p.shape, jnp.float32) for n, p in flat.items()}
             return {n: x if x.size < SMALL else pack(x, signed=signed) for n, x in zeros.items()}
 
         return Adam8bitState(jnp.zeros((), jnp.int32), empty(True), empty(False))
 
-    def update(grads, state, params=None):
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         del params
+        grads, state = cast(dict[str, jax.Array], updates), cast(Adam8bitState, state)
         count = state.count + 1
         corrections = [1 - b ** count.astype(jnp.float32) for b in (b1, b2)]
 
@@ -96,21 +111,21 @@ def scale_by_adam8bit(
             return step.astype(grad.dtype), m, v
 
         done = {n: _in_slices(one, g, state.mu[n], state.nu[n]) for n, g in grads.items()}
-        updates, mu, nu = ({n: x[k] for n, x in done.items()} for k in range(3))
-        return updates, Adam8bitState(count, mu, nu)
+        steps, mu, nu = ({n: x[k] for n, x in done.items()} for k in range(3))
+        return steps, Adam8bitState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
 
 
-def _in_slices(one, grad, mu, nu):
-    """A slice after the other, written where it came from: float32 moments exist of one slice only.
+def _in_slices(one: Callable[..., tuple], grad: jax.Array, mu: Moment, nu: Moment) -> Any:
+    """Updates in place one slice at a time, so that float32 moments exist for one slice only.
 
-    A stack of layers is cut into its layers. Of a matrix each sixteenth, which a device may hold
-    alone, is cut into slices of its rows.
+    A stack of layers is cut into its layers. A matrix is cut into sixteenths, which different
+    devices may hold, and each of these into slices of its rows.
     """
     if not isinstance(mu, Packed) or grad.ndim == 1:
         return one(grad, mu, nu)
-    cut, axis = grad.ndim < 3, 0
+    cut, axis, slices = grad.ndim < 3, 0, grad.shape[0]
     values = (grad, mu, nu)
     if cut:
         axis = 1
@@ -126,8 +141,7 @@ def _in_slices(one, grad, mu, nu):
             lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, i, axis), values, one(*part)
         )
 
-    count = jnp.int32(slices if cut else grad.shape[0])
-    values = jax.lax.fori_loop(jnp.int32(0), count, body, values)
+    values = jax.lax.fori_loop(jnp.int32(0), jnp.int32(slices), body, values)
     if cut:
         values = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), values)
     return values

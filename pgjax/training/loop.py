@@ -6,12 +6,15 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import sharding
+from pgjax.config import RunConfig
 from pgjax.console import Phase, say, table
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
@@ -20,7 +23,7 @@ from pgjax.evaluation.runner import store
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.report import LiveLine, Metrics
-from pgjax.training.setup import Config, Run, resumable_state, set_up
+from pgjax.training.setup import Run, resumable_state, set_up
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
@@ -33,19 +36,17 @@ Watch = Callable[[Image.Image], object]
 
 
 def train(
-    config: Config,
+    config: RunConfig | ConfigDict | Mapping[str, Any],
     workdir: pathlib.Path,
-    lighter: Mapping[str, Config] | None = None,
     profile: str = "",
     watch: Watch | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains to the end, from where the workdir stands.
 
     Args:
-      config: plain dict with exactly the keys of `pgjax.recipes.default_config()`.
+      config: what a config file gives, or the same as a plain dict; `pgjax.config.RunConfig` has
+        its keys.
       workdir: run directory; created if it does not exist.
-      lighter: configs that need less memory, by the flag that makes them, to propose where this
-        one does not fit.
       profile: steps to trace, such as `10-12`; "" for none.
       watch: called with a picture of some answers after each evaluation that has any.
 
@@ -56,12 +57,12 @@ def train(
       UserError: one sentence about what went wrong; the workdir stays resumable.
     """
     trace = Profile(profile, workdir / "tb")
-    run = set_up(config, workdir, lighter or {})
+    run = set_up(config, workdir)
     start = int(run.state.step)
     metrics = Metrics(workdir, start)
     first: dict[str, Result] = {}
     try:
-        if config["eval_first"] and start == 0:
+        if run.config.eval_first and start == 0:
             first = _evaluate(run, metrics, 0, list(run.evaluators), watch)
         last = _fit(run, metrics, start, trace, watch)
     finally:
@@ -69,9 +70,10 @@ def train(
         run.checkpoints.close()
     _say_skipped(run)
     _say_scores(workdir, first, last)
-    if (name := config["sample_sheet"]) and jax.process_index() == 0:
-        path, source = workdir / SHEET_FILE, run.evaluators[name].part.source
-        make_sheet(source, last[name].records[:SHEET_IMAGES]).save(path)
+    if (name := run.config.sample_sheet) and jax.process_index() == 0:
+        path, evaluator = workdir / SHEET_FILE, run.evaluators[name]
+        shown = last[name].records[:SHEET_IMAGES]
+        make_sheet(evaluator.part.source, shown, main=evaluator.main).save(path)
         say(f"Images with their answers: {path}")
     return {name: result.scores for name, result in last.items()}
 
@@ -111,8 +113,8 @@ def _fit(
             batch = _to_device(run, host)
         last = step == total
         due = [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
-        save = last or _due(config["checkpoint_every"], step)
-        if due or save or step % config["log_every"] == 0:
+        save = last or _due(config.checkpoint_every, step)
+        if due or save or step % config.log_every == 0:
             _flush(run, metrics, line, pending)
         if save:
             run.checkpoints.save(step, state.params, resumable_state(state), done)
@@ -147,8 +149,8 @@ def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
     # Of an update that the loss scale skipped, what is not finite is not written.
     values = [{k: v for k, v in row.items() if math.isfinite(v)} for row in values]
     step, row = pending[-1][0], {k: float(v) for k, v in values[-1].items()}
-    row["lr"] = run.config["optimizer"]["lr"] * row.pop("lr_factor")
-    rates = line.update(step, row.get("loss", math.nan), run.config["input"]["batch_size"])
+    row["lr"] = run.config.optimizer.lr * row.pop("lr_factor")
+    rates = line.update(step, row.get("loss", math.nan), run.config.input.batch_size)
     for (s, _), v in zip(pending[:-1], values[:-1], strict=True):
         metrics.write(s, {"loss": float(v["loss"])} if "loss" in v else {})
     metrics.write(step, {**row, **rates})
@@ -167,7 +169,8 @@ def _evaluate(
         store(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
         some = result.records[:WATCHED_IMAGES]
         if watch and jax.process_index() == 0 and some and "prediction" in some[0]:
-            watch(make_sheet(run.evaluators[name].part.source, some))
+            evaluator = run.evaluators[name]
+            watch(make_sheet(evaluator.part.source, some, main=evaluator.main))
     return results
 
 
@@ -179,7 +182,7 @@ def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
             "|for_training(…)|keep('image', 'text', 'mask_ar', 'mask_loss')."
         )
     image, text, supervised = batch["image"][0], batch["text"][0], batch["mask_loss"][0] > 0
-    res = run.config["model"]["res"]
+    res = run.config.model.res
     if image.shape[-3:] != (res, res, 3) or image.dtype != np.float32:
         raise UserError(
             f"config.input.pp yields images of shape {image.shape}, dtype {image.dtype}; "

@@ -1,7 +1,7 @@
 """The optimizer as a chain over the flat dict of trainable parameters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,14 @@ import optax
 from pgjax import trees
 from pgjax.errors import UserError
 from pgjax.models.variants import float_dtype
+from pgjax.registry import OPTIMIZERS
 from pgjax.training.adam8bit import scale_by_adam8bit
 from pgjax.training.schedules import Schedule
 
 Flat = Mapping[str, jax.Array]
 
 
+@OPTIMIZERS.register("adafactor")
 def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=1.0, momentum=None):
     """Adafactor (arXiv:1804.04235) with factored second moments and update clipping."""
     return optax.chain(
@@ -27,40 +29,54 @@ def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=
     )
 
 
+@OPTIMIZERS.register("momentum")
 def _momentum(*, momentum=0.9, nesterov=False, mu_dtype=None):
     return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=mu_dtype)
 
 
+@OPTIMIZERS.register("adam")
+@OPTIMIZERS.register("adamw")
 def _adam(*, nu_dtype=None, **args):
-    """Adam (arXiv:1412.6980); `mu_dtype` and `nu_dtype` are those that its moments are kept in."""
+    """Adam (arXiv:1412.6980), whose moments are stored in `mu_dtype` and `nu_dtype`."""
     adam = optax.scale_by_adam(**args)
     if nu_dtype is None:
         return adam
     if nu_dtype != jnp.bfloat16:
         raise UserError(f"optimizer.args.nu_dtype is {nu_dtype}, expected bfloat16.")
 
-    def init(params):
-        state = adam.init(params)
-        return state._replace(nu={n: x.astype(nu_dtype) for n, x in state.nu.items()})
+    def with_nu(state: optax.ScaleByAdamState, nu: Flat) -> optax.ScaleByAdamState:
+        return state._replace(nu=cast(optax.Updates, nu))
 
-    def update(grads, state, params=None):
-        wide = {n: x.astype(jnp.float32) for n, x in state.nu.items()}
-        updates, state = adam.update(grads, state._replace(nu=wide), params)
+    def init(params: optax.Params) -> optax.OptState:
+        state = cast(optax.ScaleByAdamState, adam.init(params))
+        nu = cast(Flat, state.nu)
+        return with_nu(state, {n: x.astype(nu_dtype) for n, x in nu.items()})
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        grads, state = cast(Flat, updates), cast(optax.ScaleByAdamState, state)
+        wide = {n: x.astype(jnp.float32) for n, x in cast(Flat, state.nu).items()}
+        updates, state = cast(
+            tuple[optax.Updates, optax.ScaleByAdamState],
+            adam.update(updates, with_nu(state, wide), params),
+        )
         key = jax.random.fold_in(jax.random.key(0), state.count)
         nu = {
             n: _round_randomly(x, jax.random.fold_in(key, i))
-            for i, (n, x) in enumerate(sorted(state.nu.items()))
+            for i, (n, x) in enumerate(sorted(cast(Flat, state.nu).items()))
         }
-        return {n: u.astype(grads[n].dtype) for n, u in updates.items()}, state._replace(nu=nu)
+        steps = {n: u.astype(grads[n].dtype) for n, u in cast(Flat, updates).items()}
+        return steps, with_nu(state, nu)
 
     return optax.GradientTransformation(init, update)
 
 
 def _round_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
-    """float32 to bfloat16, up or down by chance, so that it is right in the mean.
+    """Rounds float32 to bfloat16 stochastically, so that the result is right in the mean.
 
-    Rounded to the nearest, the second moment would never fall: a step takes 0.1 % of it away, and
-    bfloat16's values are 0.4 % apart.
+    Rounded to the nearest value, the second moment would never fall: a step takes away 0.1 % of it,
+    and neighbouring bfloat16 values are 0.4 % apart.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     bits += jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
@@ -68,28 +84,23 @@ def _round_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
     return x.astype(jnp.bfloat16)
 
 
-OPTIMIZERS = {
-    "adam": _adam,
-    "adamw": _adam,
-    "adam8bit": scale_by_adam8bit,
-    "adafactor": _adafactor,
-    "momentum": _momentum,
-    "sgd": optax.identity,
-}
+OPTIMIZERS.register("adam8bit")(scale_by_adam8bit)
+OPTIMIZERS.register("sgd")(optax.identity)
 
 
 def split_trainable(
     rules: Sequence[tuple[str, bool | float]], names: Sequence[str]
 ) -> dict[str, float]:
-    """The learning-rate multiplier of each trainable name; frozen names are left out.
+    """Returns the learning-rate multiplier of each trainable parameter; frozen ones are left out.
 
     Args:
-      rules: `[(regex, value), ...]`, first match wins: False or 0 freezes, True is a multiplier
-        of 1, a number multiplies the learning rate.
+      rules: `[(regex, value), ...]`, of which the first match counts: False or 0 freezes a
+        parameter, True is a multiplier of 1, a number multiplies the learning rate.
       names: all parameter names.
 
     Raises:
-      UserError: an unmatched name, a dead rule, or nothing left to train.
+      UserError: no rule matches a name, a rule matches no name, a value is not a multiplier, or
+        every parameter is frozen.
     """
     values = trees.first_match(rules, names, what="config.trainable")
     if bad := {repr(v) for v in values.values() if not _is_multiplier(v)}:
@@ -119,13 +130,13 @@ def make_optimizer(
     grad_clip_norm: float | None = None,
     args: Mapping[str, Any] | None = None,
 ) -> optax.GradientTransformation:
-    """Clip, optimizer, learning rate, weight decay, schedule, minus sign, in this order.
+    """Chains clipping, optimizer, learning rate, weight decay, schedule and sign, in this order.
 
-    Weight decay is scaled by the schedule and not by the learning rate, as the published
-    recipes are; `adamw` scales it by both (Loshchilov & Hutter, arXiv:1711.05101).
+    Weight decay is scaled by the schedule and not by the learning rate, as in the published
+    recipes; `adamw` scales it by both (Loshchilov & Hutter, arXiv:1711.05101).
 
     Args:
-      name: a key of `OPTIMIZERS`.
+      name: the optimizer's name in `OPTIMIZERS`.
       lr: base learning rate.
       schedule: factor on everything, by the count of updates so far.
       lr_multipliers: by trainable name, from `split_trainable`.
@@ -138,16 +149,15 @@ def make_optimizer(
     Raises:
       UserError: unknown optimizer or argument, or decay rules that match no name.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"optimizer.name {name!r} is unknown; choose from {list(OPTIMIZERS)}.")
+    optimizer = OPTIMIZERS.find(name, "config.optimizer.name")
     args = dict(args or {})
     for key in ("mu_dtype", "nu_dtype"):
         if args.get(key):
             args[key] = float_dtype(args[key], f"optimizer.args.{key}")
     try:
-        core = OPTIMIZERS[name](**args)
+        core = optimizer(**args)
     except TypeError as e:
-        raise UserError(f"optimizer.args {args} do not fit {name!r}: {e}.") from None
+        raise UserError(f"config.optimizer.args {args} do not fit {name!r}: {e}.") from None
     decay = trees.first_match(decay_rules, names, what="optimizer.decay_rules")
     decayed = {n: weight_decay * decay[n] for n in lr_multipliers if weight_decay * decay[n]}
     chain = [core]
@@ -158,31 +168,34 @@ def make_optimizer(
     chain.append(_scale({n: lr * m for n, m in lr_multipliers.items()}))
     if name != "adamw" and decayed:
         chain.append(_add_decay(decayed))
-    chain.append(optax.scale_by_schedule(lambda count: -schedule(count)))
+    chain.append(optax.scale_by_schedule(lambda count: -schedule(cast(jax.Array, count))))
     return optax.chain(*chain)
 
 
 def _clip(most: float) -> optax.GradientTransformation:
-    """As `optax.clip_by_global_norm`, by one factor: a product joins what follows in one pass."""
+    """Clips by global norm with one factor, a product that compilers fuse with what follows it."""
 
-    def clip(updates: Flat, _) -> Flat:
+    def clip(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
         factor = most / jnp.maximum(optax.global_norm(updates), most)
-        return {n: u * factor.astype(u.dtype) for n, u in updates.items()}
+        return {n: u * factor.astype(u.dtype) for n, u in cast(Flat, updates).items()}
 
     return optax.stateless(clip)
 
 
 def _scale(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    return optax.stateless(
-        lambda updates, _: {n: u * jnp.asarray(factors[n], u.dtype) for n, u in updates.items()}
-    )
+    def scale(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
+        flat = cast(Flat, updates)
+        return {n: u * jnp.asarray(factors[n], u.dtype) for n, u in flat.items()}
+
+    return optax.stateless(scale)
 
 
 def _add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
-    def add(updates: Flat, params: Flat) -> Flat:
+    def add(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+        flat = cast(Flat, params)
         return {
-            n: u + jnp.asarray(decay[n], u.dtype) * params[n] if n in decay else u
-            for n, u in updates.items()
+            n: u + jnp.asarray(decay[n], u.dtype) * flat[n] if n in decay else u
+            for n, u in cast(Flat, updates).items()
         }
 
     return optax.stateless(add)
@@ -191,9 +204,19 @@ def _add_decay(decay: Mapping[str, float]) -> optax.GradientTransformation:
 def apply_optimizer(
     tx: optax.GradientTransformation, grads: Flat, opt_state: Any, params: Flat
 ) -> tuple[dict[str, jax.Array], Any, dict[str, jax.Array]]:
-    """One update: (new parameters, new optimizer state, the updates that were added)."""
+    """Applies one update of the optimizer.
+
+    Args:
+      tx: from `make_optimizer`.
+      grads: gradients by parameter name.
+      opt_state: state of the optimizer.
+      params: trainable parameters by name.
+
+    Returns:
+      (new parameters, new optimizer state, the updates that were added).
+    """
     # optax promotes dtypes implicitly, which strict numerics forbid elsewhere.
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-    return params, opt_state, updates
+        updates, opt_state = tx.update(cast(optax.Updates, grads), opt_state, params)
+        updated = optax.apply_updates(cast(optax.Params, params), updates)
+    return cast(dict[str, jax.Array], updated), opt_state, cast(dict[str, jax.Array], updates)

@@ -27,7 +27,7 @@ def describe(
     image, text = batch["image"].shape, batch["text"].shape
     images = image[1] if len(image) == 5 else 1
     mesh = sharded.mesh.shape
-    optimizer = config["optimizer"]
+    optimizer = config.optimizer
     rest = None
     if found.compiled and found.compiled.cost:
         rest = max(0, found.temporaries - found.gradients - found.logits)
@@ -38,19 +38,19 @@ def describe(
     rows = [
         (f"trainable parameters ({numbers[0]:,})", found.trainable),
         (f"frozen parameters ({numbers[1]:,})", found.frozen),
-        (f"optimizer state ({optimizer['name']})", found.optimizer),
+        (f"optimizer state ({optimizer.name})", found.optimizer),
         ("batch", found.batch),
         ("temporary: gradients", found.gradients),
-        (f"temporary: logits ({config['loss_chunk']} columns)", found.logits),
+        (f"temporary: logits ({config.loss_chunk} columns)", found.logits),
         ("temporary: activations and workspace", rest),
         ("peak, of the compiled step" if found.compiled else "peak, at least", found.peak),
         (f"usable on {device.name}", device.usable_bytes),
     ]
     verdict = "fits" if found.peak <= device.usable_bytes else "does NOT fit"
     lines = [
-        f"Batch {text[0]} × {images} image{'s' * (images > 1)} of {config['model']['res']} px × "
-        f"{text[1]} tokens in {config['grad_accum_steps']} part(s), remat "
-        f"{config['model']['remat']}, on {sharded.mesh.size} × {device.name} (data "
+        f"Batch {text[0]} × {images} image{'s' * (images > 1)} of {config.model.res} px × "
+        f"{text[1]} tokens in {config.grad_accum_steps} part(s), remat "
+        f"{config.model.remat}, on {sharded.mesh.size} × {device.name} (data "
         f"{mesh['data']} × model {mesh['model']}).",
         precision_line(builder),
         attention_line(builder),
@@ -96,8 +96,8 @@ def precision_line(builder: TrainStepBuilder) -> str:
     scaled = "; the loss is scaled" if builder.scaled else ""
     return (
         f"Computes in {model.img_dtype} (image tower) and {model.llm_dtype} (decoder); parameters "
-        f"are {config['trainable_dtype']} where they train, "
-        f"{config['frozen_dtype']} where they are frozen{scaled}."
+        f"are {config.trainable_dtype} where they train, "
+        f"{config.frozen_dtype} where they are frozen{scaled}."
     )
 
 
@@ -137,7 +137,7 @@ def _times(builder: TrainStepBuilder, found: Needs, rates: Rates) -> list[str]:
         share = least.network and sent and least.network * size / sent
         seconds = "unknown" if least.network is None else duration(share or 0)
         rows.append((f"sent: {kind}, {cost.collective_counts[kind]:g} ×", si(size, "B"), seconds))
-    batch, steps = config["input"]["batch_size"], config["total_steps"]
+    batch, steps = config.input.batch_size, config.total_steps
     per_second = batch / least.seconds
     if steps:
         total, what = steps * least.seconds, f"the {steps:,} steps"

@@ -1,4 +1,4 @@
-"""A TensorBoard trace of some training steps."""
+"""A trace of some training steps for TensorBoard."""
 
 import pathlib
 from typing import Any
@@ -10,13 +10,17 @@ from pgjax.errors import UserError
 
 
 class Profile:
-    """Traces steps FROM to TO, both included, into a folder that TensorBoard opens."""
+    """Traces the steps FROM to TO, both included, into a folder that TensorBoard can open."""
 
     def __init__(self, steps: str, folder: pathlib.Path):
-        """Args are `FROM-TO`, or "" for none, and the folder.
+        """Prepares a trace.
+
+        Args:
+          steps: `FROM-TO`, or "" for no trace.
+          folder: where the trace is written.
 
         Raises:
-          UserError: steps that are not two numbers in order.
+          UserError: `steps` is not two positive numbers in ascending order.
         """
         first, _, last = steps.partition("-")
         if steps and not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
@@ -25,12 +29,12 @@ class Profile:
         self._folder = folder
 
     def before(self, step: int) -> None:
-        """Starts the trace if this is the first of the steps."""
+        """Starts the trace if `step` is the first one to trace."""
         if step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
 
     def after(self, step: int, result: Any) -> None:
-        """Ends it if this is the last, once its `result` is there."""
+        """Ends the trace if `step` is the last one to trace, after its `result` is computed."""
         if step == self._steps[1]:
             jax.block_until_ready(result)
             jax.profiler.stop_trace()

@@ -1,8 +1,7 @@
-"""What a run tells people: the parameter table, a live line, and metric files."""
+"""Reports of a training run: the parameter table, a live line, and metric files."""
 
 import json
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ class Metrics:
     """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only."""
 
     def __init__(self, workdir: pathlib.Path, start_step: int):
-        """Opens the files; rows after `start_step`, from an interrupted run, are dropped."""
+        """Opens the files, and drops rows after `start_step` that an interrupted run has left."""
         self._on = jax.process_index() == 0
         if not self._on:
             return
@@ -35,7 +34,7 @@ class Metrics:
         self._board = SummaryWriter(str(workdir / "tb"), purge_step=start_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one row."""
+        """Appends one row of values by name."""
         if not self._on:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -44,7 +43,7 @@ class Metrics:
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flushes both."""
+        """Closes both files."""
         if self._on:
             self._file.close()
             self._board.close()
@@ -54,21 +53,21 @@ def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # a line that an interruption cut
+        return float("inf")  # an interruption cut the line
 
 
 class LiveLine:
-    """One line with step, loss, rate, ETA and the share of time spent waiting for input."""
+    """A line with step, loss, rate, remaining time, and share of time spent waiting for input."""
 
     def __init__(self, start: int, total: int):
-        """Shows a bar on a terminal; elsewhere one line per update."""
+        """Starts a progress bar on a terminal; elsewhere each update prints one line."""
         self._tty = sys.stderr.isatty() and jax.process_index() == 0
         self._bar = tqdm(total=total, initial=start, disable=not self._tty, unit="step")
         self._total, self._last = total, (start, time.perf_counter())
         self.waited = 0.0
 
     def update(self, step: int, loss: float, batch_size: int) -> dict[str, float]:
-        """Shows the state after `step` updates and returns the rates since the last call."""
+        """Shows the state after `step` updates, and returns the rates since the last call."""
         last_step, last_time = self._last
         now = time.perf_counter()
         seconds = max(now - last_time, 1e-9)
@@ -90,7 +89,7 @@ class LiveLine:
         }
 
     def close(self) -> None:
-        """Leaves the last line standing."""
+        """Ends the progress bar, and leaves its last line on the terminal."""
         self._bar.close()
 
 
@@ -99,7 +98,13 @@ def parameter_table(
     multipliers: Mapping[str, float],
     dtypes: Mapping[str, Any],
 ) -> str:
-    """One line per parameter: shape, dtype, and whether (and how fast) it trains."""
+    """Formats a table of parameters: shape, dtype, and whether and how fast each is trained.
+
+    Args:
+      shapes: by parameter name.
+      multipliers: of the learning rate, by the name of a trainable parameter.
+      dtypes: by parameter name.
+    """
     rows = []
     for name, shape in shapes.items():
         rate = multipliers.get(name)
@@ -118,8 +123,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for n in shape:
         size *= n
     return size
-
-
-def free_space(path: pathlib.Path) -> int:
-    """Bytes free on the path's file system."""
-    return shutil.disk_usage(path).free

@@ -24,18 +24,18 @@ def make_schedule(
     timescale: float = 10_000.0,
     first_step: int = 0,
 ) -> Schedule:
-    """Warm-up from 0, a decay, and an optional linear cool-down to 0.
+    """Builds a schedule: warm-up from 0, a decay, and an optional linear cool-down to 0.
 
     Args:
       total_steps: optimizer updates in the whole run.
       decay: `constant`; `cosine` to 0; `linear` to `linear_end`; `rsqrt`, which falls as the
         inverse square root of the step with the given timescale.
       base: the value after warm-up.
-      warmup_steps: length of the warm-up; or give
-      warmup_percent: the share of `total_steps`, in 0..1, rounded down.
+      warmup_steps: length of the warm-up in steps; not together with `warmup_percent`.
+      warmup_percent: length of the warm-up as a share of `total_steps`, in 0..1, rounded down.
       cooldown_steps: length of the linear cool-down at the end.
-      linear_end: where `linear` ends.
-      timescale: of `rsqrt`, in steps.
+      linear_end: the value that `linear` ends at.
+      timescale: steps after which `rsqrt` has fallen to base/√2.
       first_step: the schedule's position at the first update; the reference counts from 0 in
         its trainer and from 1 in its notebook.
 
@@ -43,7 +43,8 @@ def make_schedule(
       A function from the int32 count of updates so far to the float32 value.
 
     Raises:
-      UserError: unknown decay, both forms of warm-up, or a warm-up longer than the run.
+      UserError: the decay is unknown, both forms of warm-up are given, or warm-up and cool-down are
+        longer than the run.
     """
     if decay not in DECAYS:
         raise UserError(f"schedule.decay {decay!r} is unknown; choose from {DECAYS}.")

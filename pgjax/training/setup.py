@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ import jax
 
 from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints, abstract_like
+from pgjax.config import MixtureEntry, RunConfig, check_training, parse_config
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
-from pgjax.devices.precision import AUTO
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
@@ -23,11 +22,9 @@ from pgjax.loading.parameters import load_parameters
 from pgjax.loading.run_directory import (
     CONFIG_FILE,
     differences,
-    read_run_config,
+    read_run,
     write_run,
 )
-from pgjax.models.quantized import check_kind
-from pgjax.models.variants import float_dtype
 from pgjax.training.plan_text import attention_line, precision_line
 from pgjax.training.report import parameter_table
 from pgjax.training.state import TrainState
@@ -35,14 +32,12 @@ from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
 from pgjax.training.training_plan import check_fits
 
-Config = Mapping[str, Any]
-
 
 @dataclasses.dataclass
 class Run:
     """A run ready to step."""
 
-    config: Config
+    config: RunConfig
     workdir: pathlib.Path
     context: ModelContext
     loader: TrainLoader
@@ -58,7 +53,7 @@ class Run:
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config]) -> Run:
+def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
     """Builds a run; cheap checks come first, parameters last.
 
     Resumes from the newest whole checkpoint in `workdir`, if there is one.
@@ -66,18 +61,13 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
     Raises:
       UserError: whatever does not fit together; the workdir is as it was.
     """
-    _check(config)
+    config = parse_config(config)
+    check_training(config)
+    _check_split(config)
     context = open_model_context(config)
     loader = _open_loader(config, context)
     total_steps = _total_steps(config, loader)
-    evaluators = {
-        name: make_evaluator(name, spec, context) for name, spec in config["evals"].items()
-    }
-    if config["sample_sheet"] and config["sample_sheet"] not in evaluators:
-        raise UserError(
-            f"config.sample_sheet {config['sample_sheet']!r} is none of config.evals "
-            f"{sorted(evaluators)}."
-        )
+    evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
     with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
@@ -85,17 +75,15 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
     say(parameter_table(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
     say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
-    check_fits(builder, lighter)
+    check_fits(builder, config)
 
-    with Phase(f"loading parameters from {config['init'] or 'a random initialisation'}"):
+    with Phase(f"loading parameters from {config.init or 'a random initialisation'}"):
         params = load_parameters(context, builder.storage)
         trainable = {name: params.pop(name) for name in builder.multipliers}
         state = builder.state(trainable)
         jax.block_until_ready(state)
 
-    checkpoints = Checkpoints(
-        workdir, keep_last=config["keep_last"], keep_every=config["keep_every"]
-    )
+    checkpoints = Checkpoints(workdir, keep_last=config.keep_last, keep_every=config.keep_every)
     if (step := checkpoints.latest()) is not None:
         with Phase(f"restoring {checkpoints.folder}/step_{step}"):
             state, position = _restore(checkpoints, step, state)
@@ -117,75 +105,51 @@ def set_up(config: Config, workdir: pathlib.Path, lighter: Mapping[str, Config])
     )
 
 
-def _check(config: Config) -> None:
-    batch, accumulate = config["input"]["batch_size"], config["grad_accum_steps"]
-    for key in ("trainable_dtype", "frozen_dtype"):
-        if config[key] != AUTO or key == "trainable_dtype":
-            float_dtype(config[key], f"config.{key}")
-    if config["quantize"]:
-        check_kind(config["quantize"], "config.quantize")
-    for key in ("log_every", "keep_last", "grad_accum_steps", "loss_chunk"):
-        if config[key] < 1:
-            raise UserError(f"config.{key} is {config[key]}, expected at least 1.")
-    if bool(config["total_steps"]) == bool(config["total_epochs"]):
-        raise UserError(
-            "Give the length of the run by either config.total_steps or config.total_epochs; got "
-            f"{config['total_steps']} and {config['total_epochs']}."
-        )
-    mesh = sharding.make_mesh(**config["mesh"])
+def _check_split(config: RunConfig) -> None:
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
+    batch, accumulate = config.input.batch_size, config.grad_accum_steps
     parts = mesh.shape["data"] * accumulate
-    if batch < 1 or batch % parts:
+    if batch % parts:
         raise UserError(
-            f"config.input.batch_size {batch} is not divisible by {parts} (data axis of "
+            f"config.input.batch_size is {batch}; expected a multiple of {parts} (data axis of "
             f"{mesh.shape['data']} devices × grad_accum_steps {accumulate})."
         )
 
 
-def _open_loader(config: Config, context: ModelContext) -> TrainLoader:
-    spec = config["input"]
-    mixture = spec["mixture"]
-    if bool(mixture) == bool(spec["data"]):
-        raise UserError("Give either config.input.data or config.input.mixture.")
-    named = mixture or {"train": {"data": spec["data"], "weight": 1.0}}
-    parts = []
-    for name, part in named.items():
-        if unknown := sorted(part.keys() - {"data", "pp", "weight"}):
-            raise UserError(
-                f"config.input.mixture.{name}: {unknown} is read by nobody; it takes data, "
-                "pp and weight."
-            )
-        pipeline = context.pipeline(part.get("pp") or spec["pp"])
-        source = make_source(dict(part["data"]))
-        parts.append(Part(source, pipeline, weight=part.get("weight", 1.0), name=name))
+def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
+    spec = config.input
+    parts = [
+        Part(make_source(part.data), context.pipeline(part.pp or spec.pp), part.weight, name)
+        for name, part in (spec.mixture or {"train": MixtureEntry(spec.data)}).items()
+    ]
     return TrainLoader(
         parts,
-        spec["batch_size"],
-        seed=config["seed"],
+        spec.batch_size,
+        seed=config.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=spec["workers"],
-        threads=spec["threads"],
-        prefetch=spec["prefetch"],
-        shuffle=spec["shuffle"],
-        on_bad_example=spec["on_bad_example"],
+        workers=spec.workers,
+        threads=spec.threads,
+        prefetch=spec.prefetch,
+        shuffle=spec.shuffle,
+        on_bad_example=spec.on_bad_example,
     )
 
 
-def _total_steps(config: Config, loader: TrainLoader) -> int:
-    if config["total_steps"]:
-        return config["total_steps"]
-    examples = config["total_epochs"] * loader.num_examples
-    return max(1, math.ceil(examples / config["input"]["batch_size"]))
+def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
+    if config.total_steps:
+        return config.total_steps
+    examples = config.total_epochs * loader.num_examples
+    return max(1, math.ceil(examples / config.input.batch_size))
 
 
 def _write_files(
-    config: Config, workdir: pathlib.Path, context: ModelContext, trained: list[str]
+    config: RunConfig, workdir: pathlib.Path, context: ModelContext, trained: list[str]
 ) -> None:
     """The run directory's own files, after a word about a config that has changed."""
-    if (workdir / CONFIG_FILE).exists():
-        resolved = json.loads(json.dumps(config))
-        if changed := differences(read_run_config(workdir), resolved):
-            say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
+    known = (workdir / CONFIG_FILE).exists()
+    if known and (changed := differences(read_run(workdir).config, config)):
+        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
     if jax.process_index() == 0:
         write_run(workdir, config, trained, context.tokenizer.model_bytes)
 

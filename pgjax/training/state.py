@@ -1,4 +1,4 @@
-"""What a training step carries, with frozen parameters kept apart."""
+"""The state that training steps pass on, which does not include frozen parameters."""
 
 import functools
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from pgjax import sharding
 
 @flax.struct.dataclass
 class LossScale:
-    """What a loss is multiplied by so that float16 gradients neither vanish nor overflow."""
+    """The factor of the loss that keeps float16 gradients from vanishing or overflowing."""
 
     value: jax.Array  # float32 scalar
-    good: jax.Array  # int32 scalar, finite updates since it last changed
+    good: jax.Array  # int32 scalar, finite updates since the value last changed
     skipped: jax.Array  # int32 scalar, updates skipped in a row
 
 
@@ -30,7 +30,7 @@ class TrainState:
     opt_state: Any
     step: jax.Array  # int32 scalar, updates done
     key: jax.Array  # uint32 key data; dropout at a step folds the step into it
-    scale: LossScale | None = None  # where gradients go through float16
+    scale: LossScale | None = None  # present if gradients pass through float16
 
 
 def abstract_state(
@@ -40,13 +40,13 @@ def abstract_state(
     *,
     scaled: bool = False,
 ) -> TrainState:
-    """Shapes, dtypes and shardings of a state; optimizer moments live where their parameters live.
+    """Returns shapes, dtypes and shardings of a state; moments are sharded like their parameters.
 
     Args:
-      params: arrays, or their shapes with shardings.
+      params: trainable arrays by name, or their shapes with shardings.
       tx: the optimizer.
-      mesh: of everything else.
-      scaled: with a loss scale.
+      mesh: the mesh over which everything else is replicated.
+      scaled: whether the state has a loss scale.
     """
     opt_state = jax.tree_util.tree_map_with_path(
         lambda path, x: _placed(x, _moment_sharding(path, x, params, mesh)),
@@ -67,7 +67,15 @@ def create_state(
     *,
     scaled: bool = False,
 ) -> TrainState:
-    """A state at step 0, placed as `abstract_state` says."""
+    """Creates the state of step 0, with the shardings of `abstract_state`.
+
+    Args:
+      params: trainable arrays by name.
+      tx: the optimizer.
+      mesh: the mesh that the arrays lie on.
+      seed: of the key from which dropout is drawn.
+      scaled: whether the state has a loss scale.
+    """
     abstract = abstract_state(params, tx, mesh, scaled=scaled)
     where = jax.tree.map(lambda x: x.sharding, abstract)
     opt_state = jax.jit(tx.init, out_shardings=where.opt_state)(params)
@@ -86,7 +94,7 @@ def _placed(x: Any, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
 
 
 def _moment_sharding(path, moment, params, mesh) -> jax.sharding.Sharding:
-    """That of the parameter whose name is in the path, as far as the moment has its axes."""
+    """Returns the sharding of the parameter that the path names, where the moment has its axes."""
     keys = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
     name = next((k for k in keys if k in params), None)
     if name is None or moment.ndim != params[name].ndim:
@@ -101,8 +109,3 @@ def _moment_sharding(path, moment, params, mesh) -> jax.sharding.Sharding:
         for axis, size in zip(where.spec, moment.shape, strict=False)
     ]
     return NamedSharding(mesh, PartitionSpec(*spec))
-
-
-def count(params: Mapping[str, Any]) -> int:
-    """Number of parameters."""
-    return sum(x.size for x in params.values())

@@ -1,4 +1,4 @@
-"""The training step: a pure function of state, frozen parameters and batch."""
+"""The training step, a pure function of state, frozen parameters and batch."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pgjax.training.state import LossScale, TrainState
 
 Flat = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-GROW_AFTER = 1000  # finite updates
+GROW_AFTER = 1000  # finite updates after which the loss scale doubles
 
 
 def make_train_step(
@@ -25,15 +25,15 @@ def make_train_step(
 ) -> Callable[[TrainState, Flat, Flat], tuple[TrainState, Metrics]]:
     """Builds `step(state, frozen, batch) -> (state, metrics)`; frozen leaves have no gradient.
 
-    Where the state has a loss scale, an update whose gradient is not finite is skipped and halves
-    it, and it doubles after `GROW_AFTER` others (Micikevicius et al., arXiv:1710.03740).
+    If the state has a loss scale, an update whose gradient is not finite is skipped and halves the
+    scale; after `GROW_AFTER` finite updates it doubles (Micikevicius et al., arXiv:1710.03740).
 
     Args:
       loss: from `pgjax.models.loss.make_loss`.
       tx: from `make_optimizer`.
-      schedule: for reporting only.
-      accumulate: parts the batch is worked through in; their gradients are added.
-      dropout: draw a key per step.
+      schedule: factor of the learning rate by step, which the step only reports.
+      accumulate: number of parts into which the batch is cut; their gradients are added.
+      dropout: draw a random key in each step, which switches dropout on.
     """
 
     def step(state: TrainState, frozen: Flat, batch: Flat) -> tuple[TrainState, Metrics]:
@@ -41,7 +41,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         weight = jnp.full((rows // accumulate,), 1.0 / rows, jnp.float32)
         if state.scale is not None:
-            weight *= state.scale.value  # which scales the loss before anything is differentiated
+            weight *= state.scale.value  # scales the loss before it is differentiated
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
         def part(index, batch):
@@ -74,7 +74,7 @@ def make_train_step(
                 n: (g.astype(jnp.float32) / state.scale.value).astype(g.dtype)
                 for n, g in grads.items()
             }
-        norm, finite = optax.global_norm(grads), None
+        norm, scale = optax.global_norm(grads), None
         update = functools.partial(_update, tx, grads)
         if state.scale is None:
             params, opt_state, updates_norm = update(state.params, state.opt_state)
@@ -83,6 +83,7 @@ def make_train_step(
             params, opt_state, updates_norm = jax.lax.cond(
                 finite, update, _skip, state.params, state.opt_state
             )
+            scale = _next_scale(state.scale, finite)
         metrics = {
             "loss": value,
             "lr_factor": schedule(state.step),
@@ -90,8 +91,7 @@ def make_train_step(
             "l2_params": optax.global_norm(params),
             "l2_updates": updates_norm,
         }
-        scale = state.scale and _next_scale(state.scale, finite)
-        if scale is not None:
+        if state.scale is not None and scale is not None:
             metrics |= {"loss_scale": state.scale.value, "skipped": scale.skipped}
         return TrainState(params, opt_state, state.step + 1, state.key, scale), metrics
 

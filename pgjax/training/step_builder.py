@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax import sharding
+from pgjax.config import ScheduleConfig, to_dict
 from pgjax.errors import UserError
 from pgjax.loading.model_context import Flat, ShardedModel
 from pgjax.loading.quantize_on_load import abstract_param
@@ -42,7 +43,7 @@ class TrainStepBuilder:
     def state(self, trainable: Flat) -> TrainState:
         """The state at step 0."""
         sharded = self.sharded
-        seed = sharded.config["seed"]
+        seed = sharded.config.seed
         return create_state(trainable, self.tx, sharded.mesh, seed, scaled=self.scaled)
 
     def abstract(self) -> tuple[TrainState, dict[str, Any]]:
@@ -58,14 +59,12 @@ class TrainStepBuilder:
     def lower(self, state: TrainState, frozen: Flat, batch: Flat) -> jax.stages.Lowered:
         """The step for these arguments, or for their shapes; the state is donated."""
         config, model, mesh = self.sharded.config, self.sharded.model, self.sharded.mesh
-        loss = make_loss(
-            model, label_smoothing=config["label_smoothing"], chunk=config["loss_chunk"]
-        )
+        loss = make_loss(model, label_smoothing=config.label_smoothing, chunk=config.loss_chunk)
         step = make_train_step(
             loss,
             self.tx,
             self.schedule,
-            accumulate=config["grad_accum_steps"],
+            accumulate=config.grad_accum_steps,
             dropout=model.has_dropout,
         )
         state_shardings = jax.tree.map(lambda x: x.sharding, state)
@@ -82,32 +81,30 @@ def make_step_builder(sharded: ShardedModel, total_steps: int) -> TrainStepBuild
       UserError: rules that match nothing, an unknown optimizer, …
     """
     config, names = sharded.config, list(sharded.shapes)
-    multipliers = split_trainable(config["trainable"], names)
-    schedule = _schedule(config["schedule"], total_steps)
-    optimizer = config["optimizer"]
+    multipliers = split_trainable(config.trainable, names)
+    schedule = _schedule(config.schedule, total_steps)
+    optimizer = config.optimizer
     tx = make_optimizer(
-        name=optimizer["name"],
-        lr=optimizer["lr"],
+        name=optimizer.name,
+        lr=optimizer.lr,
         schedule=schedule,
         lr_multipliers=multipliers,
         names=names,
-        weight_decay=optimizer["weight_decay"],
-        decay_rules=optimizer["decay_rules"],
-        grad_clip_norm=optimizer["grad_clip_norm"] or None,
-        args=optimizer["args"],
+        weight_decay=optimizer.weight_decay,
+        decay_rules=optimizer.decay_rules,
+        grad_clip_norm=optimizer.grad_clip_norm or None,
+        args=optimizer.args,
     )
     kept = storage_dtypes(sharded, multipliers)
-    if config["quantize"] and config["quantize"] not in kept.values():
+    if config.quantize and config.quantize not in kept.values():
         raise UserError(
-            f"config.quantize {config['quantize']!r} quantizes nothing: every matrix that it would "
-            "take trains, or is too small."
+            f"config.quantize is {config.quantize!r}, but it quantizes nothing: every matrix that "
+            "it would take trains, or is too small; expected frozen matrices, or ''."
         )
     return TrainStepBuilder(sharded, kept, multipliers, schedule, tx)
 
 
-def _schedule(spec: dict[str, Any], total_steps: int) -> Schedule:
-    spec = dict(spec)
-    steps = spec.pop("warmup_steps")
-    percent = spec.pop("warmup_percent")
-    warmup = {"warmup_steps": steps} if steps else {"warmup_percent": percent}
-    return make_schedule(total_steps=total_steps, **spec, **warmup)
+def _schedule(config: ScheduleConfig, total_steps: int) -> Schedule:
+    spec = to_dict(config)
+    del spec["warmup_percent" if config.warmup_steps else "warmup_steps"]
+    return make_schedule(total_steps=total_steps, **spec)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from pgjax import sharding
 from pgjax.checkpoints.placement import SLICE_BYTES
+from pgjax.config import InputConfig
 from pgjax.data import ops_text, ops_video
 from pgjax.data.pipeline import Pipeline
 from pgjax.devices.compiled import Figures, figures
@@ -78,9 +79,9 @@ def needs(builder: TrainStepBuilder, *, frames: int = 0, compiled: bool = True) 
     batch = abstract_batch(builder, frames)
     sharded = builder.sharded
     rows, length = batch["text"].sharding.shard_shape(batch["text"].shape)
-    chunk = min(sharded.config["loss_chunk"], length)
+    chunk = min(sharded.config.loss_chunk, length)
     vocab = sharded.model.llm_config.vocab_size
-    parts = sharded.config["grad_accum_steps"]
+    parts = sharded.config.grad_accum_steps
     wide = {n: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding)
             for n, x in state.params.items()}  # fmt: skip
     found = Needs(
@@ -100,15 +101,15 @@ def needs(builder: TrainStepBuilder, *, frames: int = 0, compiled: bool = True) 
 
 def loss_chunks(builder: TrainStepBuilder, length: int) -> int:
     """Parts in which the loss makes logits, if every column of a text is supervised."""
-    return -(-length // builder.sharded.config["loss_chunk"])
+    return -(-length // builder.sharded.config.loss_chunk)
 
 
 def abstract_batch(builder: TrainStepBuilder, frames: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a training batch, see `needs`."""
     sharded = builder.sharded
     config = sharded.config
-    rows, res = config["input"]["batch_size"], config["model"]["res"]
-    length, found = _text_and_frames(config["input"])
+    rows, res = config.input.batch_size, config.model.res
+    length, found = _text_and_frames(config.input)
     frames = frames or found
     split = sharding.batch_sharding(sharded.mesh)
     image = (rows, *((frames,) if frames > 1 else ()), res, res, 3)
@@ -119,9 +120,9 @@ def abstract_batch(builder: TrainStepBuilder, frames: int = 0) -> dict[str, jax.
     }
 
 
-def _text_and_frames(spec: dict[str, Any]) -> tuple[int, int]:
+def _text_and_frames(spec: InputConfig) -> tuple[int, int]:
     """Tokens of a text and images of an example, as the operations that make them say."""
-    specs = [part.get("pp") or spec["pp"] for part in spec["mixture"].values()] or [spec["pp"]]
+    specs = [part.pp or spec.pp for part in spec.mixture.values()] or [spec.pp]
     lengths, frames = set(), {1}
     for pp in specs:
         # Parsed for their arguments only; nothing is tokenized.

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, gib, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.data_sheets import Device, this_device
@@ -13,12 +14,12 @@ from pgjax.devices.precision import resolved
 from pgjax.devices.targets import compiler_of, target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model
+from pgjax.recipes import memory_savers
 from pgjax.training.largest import largest_batch
 from pgjax.training.plan_text import describe
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import Needs, needs
 
-Config = Mapping[str, Any]
 CLOSE = 0.5  # share of a device's memory from which the exact figure is worth a compilation
 _STEPS = 1000  # of a run whose length the data decides; nothing in memory depends on it
 
@@ -33,8 +34,7 @@ class Plan:
 
 
 def plan(
-    config: Config,
-    lighter: Mapping[str, Config],
+    config: RunConfig | Mapping[str, Any],
     device: Device,
     *,
     frames: int = 0,
@@ -46,8 +46,7 @@ def plan(
     the devices that are there.
 
     Args:
-      config: full, as for `train`.
-      lighter: configs that need less, by the flags that make them.
+      config: as for `train`.
       device: what each device of the mesh is.
       frames: images per example; 0 for what the config's operations say.
       largest: whether to look for the largest batch that fits, which takes two or three more
@@ -56,6 +55,7 @@ def plan(
     Raises:
       UserError: a config that does not fit together.
     """
+    config = parse_config(config)
     builder = open_step_builder(config, device)
     with Phase(f"compiling the step {_by(builder)}"):
         found = needs(builder, frames=frames)
@@ -63,7 +63,7 @@ def plan(
     most, full = _largest(config, builder, found, device, frames) if largest else (None, None)
     text = describe(builder, found, device, frames, most)
     if not fits:
-        text += "\n\n" + _changes(lighter, device, frames)
+        text += "\n\n" + _changes(config, device, frames)
     figures = report(builder, found, device)
     least = full and _bounds(full, device)
     figures |= {
@@ -75,8 +75,12 @@ def plan(
     return Plan(text, fits, figures)
 
 
-def check_fits(builder: TrainStepBuilder, lighter: Mapping[str, Config]) -> None:
+def check_fits(builder: TrainStepBuilder, config: RunConfig) -> None:
     """Stops a run that cannot fit into this machine's memory, before anything is loaded.
+
+    Args:
+      builder: of the run's step.
+      config: of the run, in which `auto` is still there.
 
     Raises:
       UserError: the plan, and what to change.
@@ -92,7 +96,7 @@ def check_fits(builder: TrainStepBuilder, lighter: Mapping[str, Config]) -> None
     if found.peak > device.usable_bytes:
         raise UserError(
             f"this run does not fit into memory.\n\n{describe(builder, found, device)}\n\n"
-            + _changes(lighter, device, 0)
+            + _changes(config, device, 0)
         )
 
 
@@ -103,10 +107,10 @@ def report(builder: TrainStepBuilder, found: Needs, device: Device) -> dict[str,
     for lack of memory did not say.
     """
     config, mesh = builder.sharded.config, builder.sharded.mesh
-    made, batch = found.compiled, config["input"]["batch_size"]
+    made, batch = found.compiled, config.input.batch_size
     cost = made.cost
     least = _bounds(found, device)
-    steps = config["total_steps"] or None
+    steps = config.total_steps or None
     return {
         "compiler": made.compiler,
         "device": device.name,
@@ -143,7 +147,7 @@ def _bounds(found: Needs, device: Device) -> Bounds | None:
 
 
 def _largest(
-    config: Config, builder: TrainStepBuilder, found: Needs, device: Device, frames: int
+    config: RunConfig, builder: TrainStepBuilder, found: Needs, device: Device, frames: int
 ) -> tuple[int | None, Needs | None]:
     """The largest batch that fits, of those that devices and parts divide, and what it needs.
 
@@ -151,11 +155,13 @@ def _largest(
     """
     if found.compiled.compiler == "cpu":
         return None, None
-    each = builder.sharded.mesh.shape["data"] * config["grad_accum_steps"]
-    tried = {config["input"]["batch_size"]: found}
+    each = builder.sharded.mesh.shape["data"] * config.grad_accum_steps
+    tried = {config.input.batch_size: found}
 
     def peak(batch: int) -> int:
-        changed = {**config, "input": {**config["input"], "batch_size": batch}}
+        changed = dataclasses.replace(
+            config, input=dataclasses.replace(config.input, batch_size=batch)
+        )
         with Phase(f"compiling with a batch of {batch}"):
             tried[batch] = needs(open_step_builder(changed, device), frames=frames)
         return tried[batch].peak
@@ -165,7 +171,7 @@ def _largest(
     return largest, tried.get(largest)
 
 
-def open_step_builder(config: Config, device: Device) -> TrainStepBuilder:
+def open_step_builder(config: RunConfig | Mapping[str, Any], device: Device) -> TrainStepBuilder:
     """The step of a config, on devices of the target's compiler.
 
     Where that is not installed, on as many of the devices that are there as the mesh takes.
@@ -173,22 +179,22 @@ def open_step_builder(config: Config, device: Device) -> TrainStepBuilder:
     Raises:
       UserError: there are too few, or a config that does not fit together.
     """
-    config = resolved(config, device.precision)
-    mesh = config["mesh"]
-    wanted = mesh["data"] * mesh["model"] if min(mesh.values()) > 0 else jax.device_count()
+    config = resolved(parse_config(config), device.precision)
+    mesh = config.mesh
+    wanted = mesh.data * mesh.model if min(mesh.data, mesh.model) > 0 else jax.device_count()
     devices = target_devices(device, wanted)
     if devices is None and wanted > jax.device_count():
         raise UserError(f"{wanted} devices are needed, and there are {jax.device_count()}.")
     sharded = open_sharded_model(config, devices or jax.devices()[:wanted])
-    return make_step_builder(sharded, config["total_steps"] or _STEPS)
+    return make_step_builder(sharded, config.total_steps or _STEPS)
 
 
-def _changes(lighter: Mapping[str, Config], device: Device, frames: int) -> str:
-    """What each change would give; only what could fit is compiled."""
+def _changes(config: RunConfig, device: Device, frames: int) -> str:
+    """What each change of the config would give; only what could fit is compiled."""
     rows = []
-    for flags, config in lighter.items():
+    for flags, changed in memory_savers(config).items():
         try:
-            builder = open_step_builder(config, device)
+            builder = open_step_builder(changed, device)
             found = needs(builder, frames=frames, compiled=False)
             if found.peak <= device.usable_bytes:
                 with Phase(f"compiling with {flags}"):

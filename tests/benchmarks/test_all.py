@@ -10,8 +10,9 @@ from rows import ROWS
 
 from pgjax.benchmarks.preparation import FORMATS, prepare
 from pgjax.benchmarks.readers import READERS
+from pgjax.config import check_training, parse_config
 from pgjax.errors import UserError
-from pgjax.recipes import adapted, check_config
+from pgjax.recipes import adapted
 
 
 def load(path):
@@ -49,7 +50,9 @@ def test_config(name):
     row = ROWS[name]
     for res in row.res:
         config = get_config(name, f"res={res}")
-        check_config(config)
+        parsed = parse_config(config)
+        if row.trains:
+            check_training(parsed)
         assert config.model.res == res and str(res) in config.init
         assert bool(config.input.data) == row.trains
         config.data_dir = "elsewhere"
@@ -105,7 +108,7 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
         prepare(data, tmp_path / data, tmp_path / "data", workers=0, check_counts=False, **options)
     config = get_config(name, "mini")
     config.data_dir = str(tmp_path / "data")
-    config = config.to_dict()
+    config = parse_config(config)
     if row.trains:
         scores = train(config, tmp_path / "run")
         predictions = tmp_path / "run" / "predictions"
@@ -113,8 +116,8 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
         context = open_model_context(config)
         params = load_parameters(context, dict.fromkeys(context.shapes, "float32"))
         predictions = tmp_path / "evaluation"
-        scores = evaluate(context, params, config["evals"], None, predictions)
-    assert scores.keys() == config["evals"].keys()
+        scores = evaluate(context, params, config.evals, None, predictions)
+    assert scores.keys() == config.evals.keys()
     for key, values in scores.items():
         assert all(map(math.isfinite, values.values())) and values["examples"] > 0
         (path,) = predictions.glob(f"{key}_1.jsonl" if row.trains else f"{key}.jsonl")

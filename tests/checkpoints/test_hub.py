@@ -10,7 +10,7 @@ from hub_server import Hub
 
 REPO = "google/paligemma-3b-pt-224"
 CODE = (
-    "import sys; from pgjax.checkpoints.sources import open_checkpoint\n"
+    "import sys; from pgjax.checkpoints.formats import open_checkpoint\n"
     "from pgjax.errors import UserError\n"
     "try:\n c = open_checkpoint(sys.argv[1])\n"
     "except UserError as e: sys.exit(f'error: {e}')\n"

@@ -14,8 +14,10 @@ from conftest import GOLDEN
 from etils import epath
 
 from pgjax import sharding
-from pgjax.checkpoints import npz, placement, sources
+from pgjax.checkpoints import npz, placement
 from pgjax.checkpoints.fitting import fit_to_model, resample_positions
+from pgjax.checkpoints.formats import open_checkpoint
+from pgjax.checkpoints.locate import FOLDER_VARIABLE, find_checkpoint
 from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
 from pgjax.errors import UserError
 
@@ -264,25 +266,25 @@ def test_loading_is_strict_and_lists_everything():
 
 
 def test_find(tmp_path, monkeypatch):
-    monkeypatch.delenv(sources.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     with pytest.raises(UserError, match=r"'pt-224'.*pt-224\.npz into a.*\$PGJAX_CHECK"):
-        sources.find("pt-224")
+        find_checkpoint("pt-224")
     with pytest.raises(UserError, match=r"'pt-225' is neither.*Did you mean 'pt-224'"):
-        sources.find("pt-225")
+        find_checkpoint("pt-225")
     with pytest.raises(UserError, match=r"some/where\.npz does not exist"):
-        sources.find("some/where.npz")
+        find_checkpoint("some/where.npz")
     with pytest.raises(UserError, match=r"here\.npz does not exist"):
-        sources.find("here.npz")
-    monkeypatch.setenv(sources.FOLDER_VARIABLE, str(tmp_path))
+        find_checkpoint("here.npz")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     path = tmp_path / "paligemma-3b-pt-224.npz"
     shutil.copy(GOLDEN / "params.npz", path)
-    assert sources.find("pt-224") == path
+    assert find_checkpoint("pt-224") == path
     (tmp_path / "paligemma-3b-mix-448.b16.npz").touch()
-    assert sources.find("mix-448.bf16").name == "paligemma-3b-mix-448.b16.npz"
+    assert find_checkpoint("mix-448.bf16").name == "paligemma-3b-mix-448.b16.npz"
     (tmp_path / "paligemma2-3b-pt-224").mkdir()
-    assert sources.find("paligemma2-3b-pt-224").is_dir()
-    assert sources.find(str(tmp_path)) == tmp_path
-    assert sources.find("tiny").name == "tiny.npz"
+    assert find_checkpoint("paligemma2-3b-pt-224").is_dir()
+    assert find_checkpoint(str(tmp_path)) == tmp_path
+    assert find_checkpoint("tiny").name == "tiny.npz"
 
 
 @pytest.mark.parametrize("side", [3, 5, 7, 8, 12])
@@ -327,7 +329,7 @@ def test_large_tensors_go_in_slices(monkeypatch, slice_bytes):
 
 def test_sizes_are_read_from_the_shapes():
     manifest = json.loads((GOLDEN / "manifest.json").read_text())["model"]
-    spec = sources.open_checkpoint(str(GOLDEN / "params.npz")).spec
+    spec = open_checkpoint(str(GOLDEN / "params.npz")).spec
     assert spec["res"] == manifest["res"]
     for tower in ("img", "llm"):
         for key, value in spec[tower].items():
@@ -338,4 +340,4 @@ def test_sizes_are_read_from_the_shapes():
 def test_an_npz_of_something_else(tmp_path):
     write_npz(tmp_path / "x.npz", ARRAYS)
     with pytest.raises(UserError, match=r"x\.npz is no PaliGemma: 'img/embedding/kernel'"):
-        sources.open_checkpoint(str(tmp_path / "x.npz"))
+        open_checkpoint(str(tmp_path / "x.npz"))

@@ -12,9 +12,9 @@ from conftest import GOLDEN
 from safetensors.numpy import load_file, save_file
 
 from pgjax import trees
+from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.huggingface import open_folder
 from pgjax.checkpoints.peft import adapter_table, merged, open_adapter, write_adapter
-from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.checkpoints.tensors import InMemory
 from pgjax.errors import UserError
 from pgjax.models.lora import Lora, is_adapter

@@ -11,9 +11,9 @@ import pytest
 from conftest import GOLDEN, PHOTOS, ROOT
 from hub_server import Hub
 
+from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES
 from pgjax.checkpoints.npz import base_of, open_npz, read_npz
-from pgjax.checkpoints.sources import open_checkpoint
 from pgjax.errors import UserError
 
 

@@ -66,20 +66,20 @@ def test_the_program_itself(program):
         (["train", "--copy_config=forkme"], "expected [KEY|FILE]"),
         (["train", "--config"], "Missing value for flag --config"),
         (["train", "--config=vqav"],
-         "'vqav' is neither a config file nor a config that comes with"),
+         "'vqav' is not a config that comes with pgjax"),
         (["train", "--config=vqav"], "did you mean 'vqav2'"),
         (["train", "--config=nowhere/forkme.py:res=448"], "is called forkme:res=448."),
         (["train", "--config=forkme:varient=tiny"], "forkme: config argument 'varient' is unknown"),
         (["train", "--config=mix_eval"], "mix_eval stands for 2 configs, expected one"),
         (["train", "--config=forkme", "--config.optimiser.lr=1"],
-         "did you mean config.optimizer.lr?"),
+         "the nearest is config.optimizer.lr"),
         (["train", "--config=forkme", "--config.optimizer.lr=x"],
          "--config.optimizer.lr=x: expected a number."),
         (["plan", "--config=forkme", "--mesh=3"], "--mesh is '3', expected sizes such as data=8"),
         (["plan", "--config=forkme", "--frames=-1"], "--frames=-1: -1 is not"),
         (["train", "--config=forkme", "--coordinator=a:1", "--workdir=r"], "--coordinator needs"),
         (["evaluate"], "Give one of --run, --config and --benchmarks."),
-        (["evaluate", "--benchmarks=vqav2,cocoap"], "'cocoap' is neither"),
+        (["evaluate", "--benchmarks=vqav2,cocoap"], "'cocoap' is not a config"),
         (["predict", "--checkpoint=tiny"], "Give either --image or --jsonl."),
         (["predict", "--image=x"], "Give either --checkpoint or --run"),
         (["prepare"], "Name a benchmark"),
@@ -104,7 +104,7 @@ def test_configs_by_name_from_anywhere(program, tmp_path, monkeypatch):
 
     config = pgjax.read_config("forkme:variant=tiny", {"input.batch_size": 8})
     assert (config.model.res, config.input.batch_size) == (64, 8)
-    with pytest.raises(UsageError, match=r"config.input.batch_sise .* config.input.batch_size\?"):
+    with pytest.raises(UsageError, match=r"config.input.batch_sise .* config.input.batch_size\."):
         pgjax.read_config("forkme", {"input.batch_sise": 8})
     assert (
         program("train", "--config", "vqav2:res=448", "--print_config").out.count("res: 448") == 1
@@ -162,3 +162,14 @@ def test_former_names_do_the_same(script, program):
 @pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
 def test_modules_that_do_the_same(name, command, program):
     assert command("-m", f"pgjax.{name}", "--help").stdout == program(name, "--help").out
+
+
+def test_lists_show_what_the_registries_hold(program):
+    from pgjax import registry
+    from pgjax.commands.list import REGISTRIES
+
+    for what, name in REGISTRIES.items():
+        said = program("list", what).out
+        assert all(key in said for key in getattr(registry, name)), what
+    said = program("list", "metrics", "--imports=no_such_module", status=1)
+    assert "no_such_module" in said.err

@@ -21,7 +21,12 @@ LINES = [json.loads(line) for line in (PHOTOS / "photos.jsonl").read_text().spli
 def finished(folder, right, checkpoint="ft-vqav2-448"):
     data = {"name": "jsonl", "fname": str(PHOTOS / "photos.jsonl")}
     about = {"checkpoint": checkpoint, "benchmark": "vqav2", "res": 448, "published": "vqav2"}
-    store = Store(folder, "minival", {"data": data, "metric": {}}, about)
+    store = Store(
+        folder,
+        "minival",
+        {"kind": "answers", "data": data, "metric": {"name": "vqa_accuracy"}},
+        about,
+    )
     for i, line in enumerate(LINES):
         acc = float(i in right)
         kind = "even" if i % 2 == 0 else "odd"

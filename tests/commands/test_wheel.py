@@ -16,6 +16,14 @@ from conftest import PHOTOS, ROOT
 pytestmark = pytest.mark.slow
 
 
+def pip(*args):
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, args)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder with pgjax alone, as its wheel has it."""
@@ -24,16 +32,9 @@ def installed(tmp_path_factory):
         shutil.copy(ROOT / name, clone)
     for name in ("pgjax", "configs", "transfers"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", clone],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", clone)
     (wheel,) = wheels.glob("*.whl")
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", f"--target={site}", wheel],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    pip("install", "--no-deps", "--no-index", f"--target={site}", wheel)
     return site
 
 

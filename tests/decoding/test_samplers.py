@@ -58,7 +58,7 @@ def test_temperature_is_1_unless_said():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nucleos", r"'nucleos' is unknown.*greedy.*temperature"),
+        ("nucleos", r"'nucleos' is not a known sampler; did you mean 'nucleus'"),
         ("nucleus", "numbers"),
         ("nucleus(0)", "p must be above 0 and at most 1"),
         ("nucleus(1.1)", "p must be above 0 and at most 1"),
@@ -66,7 +66,7 @@ def test_temperature_is_1_unless_said():
         ("top_k(2.5)", "whole number from 1"),
         ("top_k(2, 0)", "positive"),
         ("beam(2)", "token by token"),
-        ("", r"'' is unknown"),
+        ("", r"'' is not a known sampler; expected one of greedy, temperature"),
         ("temperature(0.7", r"'temperature\(0.7'"),
         ("temperature(", r"'temperature\('"),
         ("greedy(", r"'greedy\('"),
@@ -105,7 +105,13 @@ def test_nucleus_is_the_smallest_set_with_share_p(p, kept):
     np.testing.assert_allclose(got, want / want.sum(), atol=0.015)
 
 
-@pytest.mark.parametrize("text", ["beam", "beam(0)", "beam(1.5)", "beam(2, 3)", "best_of()"])
+@pytest.mark.parametrize("text", ["beam", "beam(2, 3)", "best_of()", "beam(2"])
+def test_searches_want_their_arguments(text):
+    with pytest.raises(UserError, match=r"expected (beam|best_of)\("):
+        make_decoder(text)
+
+
+@pytest.mark.parametrize("text", ["beam(0)", "beam(1.5)", "beam(nan)", "best_of(-1)"])
 def test_searches_want_a_whole_number(text):
-    with pytest.raises(UserError, match="with a whole number"):
+    with pytest.raises(UserError, match="expected a whole number from 1"):
         make_decoder(text)

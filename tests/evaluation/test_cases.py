@@ -8,7 +8,8 @@ import pytest
 
 from pgjax.errors import UserError
 from pgjax.evaluation.compare import compare
-from pgjax.evaluation.example_selection import breakdown, choose, main_score, same_questions
+from pgjax.evaluation.example_selection import breakdown, choose, same_questions
+from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.evaluation.score_table import Row
 
 
@@ -16,29 +17,38 @@ def scored(*scores, **more):
     return [{"index": i, "scores": {"acc": s}, **more} for i, s in enumerate(scores)]
 
 
+ACC = MainScore("acc")
+
+
 def test_main_score():
-    assert main_score({"scores": {"_tokens": 3, "acc/a": 1, "valid": 1, "acc": 0}}) == "acc"
-    assert main_score({"scores": {"precision": 1}}) == "precision"
-    assert main_score({"scores": {"_loss": 1}}) is None
+    assert main_score("answers", {"name": "exact_match"}) == ACC
+    assert main_score("answers", {"name": "mmvp", "lower": False}) == MainScore("acc_single")
+    loss = main_score("perplexity", {"name": "exact_match"})
+    record = {"scores": {"_tokens": 3, "acc/a": 1, "acc": 0, "loss": 2.0}}
+    assert (loss.of(record), loss.gain(record)) == (2.0, -2.0)
+    assert (ACC.of(record), ACC.gain(record)) == (0, 0)
+    assert ACC.gain({"scores": {"_loss": 1}}) is None
+    with pytest.raises(UserError, match="did you mean 'exact_match'"):
+        main_score("answers", {"name": "exactmatch"})
 
 
 def test_best_worst_and_random():
     rng = random.Random(1)
     values = [rng.choice([0.0, 0.3, 0.5, 1.0]) for _ in range(100)]
     records = [*scored(*values), {"scores": {}}]
-    found = choose(iter(records), 30)
+    found = choose(iter(records), ACC, 30)
     best, worst = ([values[i] for i in found[k]] for k in ("best", "worst"))
     assert best == sorted(values, reverse=True)[:30] and worst == sorted(values)[:30]
     assert len(set(found["random"])) == 30 and max(found["random"]) <= 100
-    assert choose(records, 30) == found != choose(records, 30, seed=1)
-    assert choose(scored(1.0), 5) == {"best": [0], "worst": [0], "random": [0]}
+    assert choose(records, ACC, 30) == found != choose(records, ACC, 30, seed=1)
+    assert choose(scored(1.0), ACC, 5) == {"best": [0], "worst": [0], "random": [0]}
     losses = [{"scores": {"loss": x}} for x in (3.0, 1.0, 2.0)]
-    assert choose(losses, 1)["best"] == [1]
+    assert choose(losses, MainScore("loss", True), 1)["best"] == [1]
 
 
 def test_breakdown():
     records = [{"kind": k, "scores": {"acc": s}} for k, s in [("b", 0), ("a", 1), ("a", 0)]]
-    assert breakdown([*records, {"scores": {"acc": 1}}], "kind") == {"a": [1, 0], "b": [0]}
+    assert breakdown([*records, {"scores": {"acc": 1}}], ACC, "kind") == {"a": [1, 0], "b": [0]}
 
 
 def test_same_questions_by_what_identifies_them():
@@ -58,7 +68,8 @@ def test_two_runs():
     y = np.where(rng.random(60) < 0.3, 1 - x, x)
     a = [{"question_id": i, "scores": {"acc": v, "only_a": 1.0}} for i, v in enumerate(x)]
     b = [{"question_id": i, "scores": {"acc": v}} for i, v in enumerate(y)][::-1]
-    rows, differing = compare({"e": {"records": a}, "f": {}}, {"e": {"records": b[:-10]}})
+    e = {"main_score": ACC}
+    rows, differing = compare({"e": e | {"records": a}, "f": {}}, {"e": e | {"records": b[:-10]}})
     [row] = rows  # of the 50 questions that both have
     x, y = x[10:], y[10:]
     assert (row.evaluation, row.score, row.questions) == ("e", "acc", 50)
@@ -77,7 +88,7 @@ def test_two_runs():
     with pytest.raises(UserError, match=r"no evaluation in common: \['e'\] and \['g'\]"):
         compare({"e": {}}, {"g": {}})
     with pytest.raises(UserError, match="e: the runs have no question in common"):
-        compare({"e": {"records": a[:5]}}, {"e": {"records": b[:5]}})
+        compare({"e": e | {"records": a[:5]}}, {"e": e | {"records": b[:5]}})
 
 
 def test_cells_of_a_score_that_is_missing():

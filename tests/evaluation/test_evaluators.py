@@ -1,5 +1,6 @@
 """Evaluators against brute force: no cache, no chunks, one example at a time."""
 
+import dataclasses
 import functools
 import json
 
@@ -9,6 +10,7 @@ import pytest
 from conftest import PHOTOS
 
 from pgjax import trees
+from pgjax.config import to_dict
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.evaluation.evaluators import make_evaluator
@@ -71,7 +73,7 @@ def prepared(context, record):
 
 
 def test_perplexity_is_the_mean_token_loss(context, params):
-    result = make_evaluator("val", context.config["evals"]["val"], context).run(params)
+    result = make_evaluator("val", context.config.evals["val"], context).run(params)
     assert result.scores["examples"] == 12
     sums, counts = [], []
     for record in records()[:3]:
@@ -90,7 +92,7 @@ def test_perplexity_is_the_mean_token_loss(context, params):
 
 
 def test_answers_are_greedy(context, params):
-    result = make_evaluator("answers", context.config["evals"]["answers"], context).run(params)
+    result = make_evaluator("answers", context.config.evals["answers"], context).run(params)
     assert [r["index"] for r in result.records] == list(range(12))
     for record in result.records[:2]:
         image, prefix, _ = prepared(
@@ -107,8 +109,8 @@ def test_answers_are_greedy(context, params):
 
 def test_a_metric_of_the_corpus(context, params, monkeypatch):
     """It sees every record, with the objects in its answer."""
-    spec = context.config["evals"]["answers"]
-    spec = {**spec, "metric": {"name": "mean_average_precision"}}
+    spec = context.config.evals["answers"]
+    spec = dataclasses.replace(spec, metric={"name": "mean_average_precision"})
     evaluator = make_evaluator("answers", spec, context)
     token = context.tokenizer.loc_id
     tokens = np.zeros((5, 12), np.int32)
@@ -134,7 +136,7 @@ def test_a_metric_of_the_corpus(context, params, monkeypatch):
 
 def test_a_metric_of_the_corpus_scores_single_records(context, params, tmp_path):
     """They are stored, and are the same where a finished evaluation is run again."""
-    spec = {**context.config["evals"]["answers"], "metric": {"name": "cider"}}
+    spec = dataclasses.replace(context.config.evals["answers"], metric={"name": "cider"})
     for _ in range(2):
         scores = evaluate(context, params, {"captions": spec}, None, tmp_path)["captions"]
         records = [*map(json.loads, (tmp_path / "captions.jsonl").read_text().splitlines())]
@@ -143,29 +145,29 @@ def test_a_metric_of_the_corpus_scores_single_records(context, params, tmp_path)
 
 
 def test_runner_stores_predictions_and_scores(context, params, tmp_path):
-    scores = evaluate(context, params, context.config["evals"], ["answers"], tmp_path)
+    scores = evaluate(context, params, context.config.evals, ["answers"], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == list(range(12))
-    evaluator = make_evaluator("answers", context.config["evals"]["answers"], context)
+    evaluator = make_evaluator("answers", context.config.evals["answers"], context)
     sheet = make_sheet(evaluator.part.source, lines[:4])
     assert min(sheet.size) > 200 and len(sheet.getcolors(1 << 20)) > 1000
     with pytest.raises(UserError, match="'nope'.* has .*'answers', 'val'"):
-        evaluate(context, params, context.config["evals"], ["nope"], tmp_path)
+        evaluate(context, params, context.config.evals, ["nope"], tmp_path)
 
 
 def test_specs_are_checked(context):
-    spec = context.config["evals"]["answers"]
+    spec = to_dict(context.config.evals["answers"])
     for bad, message in (
-        ({"kind": "guess"}, "choose from"),
-        ({"batchsize": 3}, "read by nobody"),
+        ({"kind": "guess"}, "expected one of 'answers', 'perplexity'"),
+        ({"batchsize": 3}, "the nearest is config.evals.answers.batch_size"),
         ({"metric": {"name": "exact"}}, "exact"),
         ({"sampler": "beem"}, "beem"),
         ({"pp": "decode|resise(3)"}, "resise"),
     ):
         with pytest.raises(UserError, match=message):
             make_evaluator("answers", {**spec, **bad}, context)
-    with pytest.raises(UserError, match="lacks"):
+    with pytest.raises(UserError, match="data is missing"):
         make_evaluator("answers", {"kind": "answers"}, context)
 
 

@@ -11,7 +11,7 @@ from pgjax.errors import UserError
 from pgjax.inference import inference_plan as plans
 from pgjax.inference.inference_plan import plan_inference
 from pgjax.inference.load import load
-from pgjax.loading.model_context import mesh_for_answering, open_sharded_model
+from pgjax.loading.model_context import for_answering, open_sharded_model
 
 
 def test_what_a_checkpoint_needs():
@@ -65,7 +65,7 @@ def test_released_names_tell_sizes(name, parameters, dtype, monkeypatch):
     monkeypatch.setattr(plans, "open_checkpoint", None)
     source = plans._source(name, None)
     sharded = open_sharded_model(
-        {**source.config, **mesh_for_answering({"data": 1, "model": 1})}, jax.devices()[:1]
+        for_answering(source.config, {"data": 1, "model": 1}), jax.devices()[:1]
     )
     sizes = {n: jax.ShapeDtypeStruct(s, "float32").size for n, s in sharded.shapes.items()}
     assert sum(sizes.values()) == parameters

@@ -63,20 +63,24 @@ def test_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "message", "status"),
     [
-        (["--image=x.jpg"], "--image x.jpg does not exist"),
-        (["--image=.", "--jsonl=x"], "either --image or --jsonl"),
-        (["--image=tests/photos"], "either --checkpoint or --run"),
-        (["--image=tests/photos", "--checkpoint=pt-2240"], "Did you mean 'pt-224'"),
-        (["--image=tests/photos", "--checkpoint=tiny", "--pictures=x"], "--pictures needs --task"),
+        (["--image=x.jpg", "--checkpoint=tiny"], "--image x.jpg does not exist", 1),
+        (["--image=.", "--jsonl=x", "--checkpoint=tiny"], "either --image or --jsonl", 2),
+        (["--image=tests/photos"], "either --checkpoint or --run", 2),
+        (["--image=tests/photos", "--checkpoint=pt-2240"], "Did you mean 'pt-224'", 1),
+        (
+            ["--image=tests/photos", "--checkpoint=tiny", "--pictures=x"],
+            "--pictures needs --task",
+            2,
+        ),
     ],
 )
-def test_mistakes(args, message, tmp_path):
+def test_mistakes(args, message, status, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "pgjax.predict", *args]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert done.returncode == status and message in done.stderr, done.stderr
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import pytest
 
 import pgjax
-from pgjax.checkpoints.sources import open_checkpoint
-from pgjax.loading.model_context import mesh_for_answering, open_sharded_model
+from pgjax.checkpoints.formats import open_checkpoint
+from pgjax.config import parse_config
+from pgjax.loading.model_context import for_answering, open_sharded_model
 from pgjax.loading.storage import answering_dtypes, storage_dtypes, with_quantized
 from pgjax.models.quantized import Quantized
 
@@ -22,27 +23,23 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def sharded(checkpoint):
-    config = {"model": {**checkpoint.spec, "remat": "none"}, **mesh_for_answering(None)}
-    return open_sharded_model(config)
+    config = parse_config({"model": {**checkpoint.spec, "remat": "none"}})
+    return open_sharded_model(for_answering(config, None))
 
 
 def test_training_stores_what_it_trains_in_its_own_dtype(sharded):
-    config = {
-        **sharded.config,
-        "frozen_dtype": "float16",
-        "trainable_dtype": "float32",
-        "quantize": "nf4",
-        "quantize_images": False,
-    }
+    config = dataclasses.replace(
+        sharded.config, frozen_dtype="float16", trainable_dtype="float32", quantize="nf4"
+    )
     run = dataclasses.replace(sharded, config=config)
     trained = ["llm/layers/attn/q_einsum/w", "img/head/bias"]
     stored = storage_dtypes(run, trained)
     assert stored.keys() == sharded.shapes.keys()
     assert all(stored[name] == "float32" for name in trained)
     assert stored[MATRIX] == "nf4" and stored[TOWER] == "float16"
-    images = dataclasses.replace(sharded, config={**config, "quantize_images": True})
+    images = dataclasses.replace(sharded, config=dataclasses.replace(config, quantize_images=True))
     assert storage_dtypes(images, trained)[TOWER] == "nf4"
-    plain = dataclasses.replace(sharded, config={**config, "quantize": ""})
+    plain = dataclasses.replace(sharded, config=dataclasses.replace(config, quantize=""))
     assert set(storage_dtypes(plain, trained).values()) == {"float16", "float32"}
 
 

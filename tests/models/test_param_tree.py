@@ -157,8 +157,8 @@ def test_variants():
 @pytest.mark.parametrize(
     ("build", "spec", "message"),
     [
-        (gemma_config, {"variant": "gemma_3b"}, r"model.llm.variant 'gemma_3b'.*gemma_2b"),
-        (siglip_config, {"variant": "B/16"}, r"model.img.variant 'B/16'.*So400m/14"),
+        (gemma_config, {"variant": "gemma_3b"}, r"model.llm.variant: 'gemma_3b' .* 'gemma_2b'"),
+        (siglip_config, {"variant": "B/16"}, r"model.img.variant: 'B/16' .*So400m/14"),
         (gemma_config, {"variant": "gemma_2b", "widht": 1}, r"model.llm: .*widht.*width"),
         (siglip_config, {"variant": "tiny/8", "pool_type": "map"}, r"model.img: .*pool_type"),
         (gemma_config, {"width": 8}, r"model.llm: without a variant.*depth.*vocab_size"),

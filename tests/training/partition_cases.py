@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from pgjax import sharding, trees
+from pgjax.config import parse_config
 from pgjax.decoding.decoders import make_decoder
 from pgjax.decoding.generate import Rules
 from pgjax.devices.program_cost import program_cost
-from pgjax.loading.model_context import ShardedModel, mesh_for_answering, open_sharded_model
+from pgjax.loading.model_context import ShardedModel, for_answering, open_sharded_model
 from pgjax.models.layers import Unstacked
 from pgjax.models.paligemma import Cache
 from pgjax.models.quantized import Quantized
@@ -131,11 +132,9 @@ def training(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
 
 def answering(case: Case) -> tuple[jax.stages.Compiled, dict[str, float]]:
     """Compiled answers; rows never leave their device."""
-    config = {
-        "model": {"res": 56, **MODEL, "img_dtype": "float32", "llm_dtype": "float32"},
-        **mesh_for_answering({"data": case.data, "model": case.model}),
-    }
-    sharded = open_sharded_model(config)
+    model = {"res": 56, **MODEL, "img_dtype": "float32", "llm_dtype": "float32"}
+    mesh = {"data": case.data, "model": case.model}
+    sharded = open_sharded_model(for_answering(parse_config({"model": model}), mesh))
     params = _unstacked(sharded)
     rows = sharding.batch_sharding(sharded.mesh)
 

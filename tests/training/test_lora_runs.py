@@ -11,7 +11,7 @@ import pgjax
 from pgjax.errors import UserError
 from pgjax.inference.logit_difference import logit_difference
 from pgjax.loading.parameters import open_run
-from pgjax.loading.run_directory import read_run, read_run_config
+from pgjax.loading.run_directory import read_run
 from pgjax.recipes import adapted
 from pgjax.training.loop import train
 
@@ -60,7 +60,7 @@ def test_every_way_out_computes_the_same(run, program, tmp_path):
     assert apart(model, merged) < 1e-4  # logits of about 20
     assert apart(model, pgjax.load("tiny")) > 1e-2
     program("convert", run, tmp_path / "adapter", "--adapter")
-    kind = read_run_config(run)["quantize"]
+    kind = read_run(run).config.quantize
     answers = pgjax.load(tmp_path / "adapter", quantize=kind or None, dtype="float32")
     # A run in 4 bits has its base quantized from the same float16 file.
     assert apart(model, answers) < 1e-4
@@ -75,7 +75,7 @@ def test_every_way_out_computes_the_same(run, program, tmp_path):
 def test_goes_on_to_the_same_bits(run, tmp_path):
     workdir = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / "step_4")
-    train(config(read_run_config(run)["adapt"]), workdir)
+    train(config(read_run(run).config.adapt), workdir)
     (_, want), (_, got) = open_run(run), open_run(workdir)
     for name in read_run(run).trained:
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import pytest
 from conftest import PHOTOS
 
+from pgjax.config import parse_config
 from pgjax.devices.compiled import _needed
 from pgjax.devices.data_sheets import Device, get_device
 from pgjax.devices.precision import BFLOAT16, FLOAT16, resolved
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model
-from pgjax.recipes import adapted, lighter, transfer
+from pgjax.recipes import adapted, transfer
 from pgjax.training.largest import largest_batch
 from pgjax.training.plan_text import describe, step_line
 from pgjax.training.step_builder import make_step_builder
@@ -35,8 +36,8 @@ def config(mode="", variant="3b", batch_size=8, **changes):
 
 
 def builder(*args, precision=None, **kwargs):
-    c = resolved(config(*args, **kwargs).to_dict(), precision)
-    return make_step_builder(open_sharded_model(c), c["total_steps"])
+    c = resolved(parse_config(config(*args, **kwargs)), precision)
+    return make_step_builder(open_sharded_model(c), c.total_steps)
 
 
 def test_the_t4_recipe_at_full_size():
@@ -75,7 +76,7 @@ def test_parts_of_full_tuning():
 def test_what_a_plan_says():
     tiny = Device("tiny", 2**20, BFLOAT16)
     c = config("full", "tiny", 16)
-    found = plan(c.to_dict(), {k: v.to_dict() for k, v in lighter(c).items()}, tiny)
+    found = plan(c, tiny)
     assert not found.fits and "does NOT fit" in found.text
     assert "--config.grad_accum_steps=2" in found.text
     assert "--config.adapt=attention" in found.text
@@ -135,7 +136,7 @@ def test_a_plan_for_a_gpu_is_that_of_its_compiler():
         pytest.skip("needs the extra cuda12 or cuda13")
     small = dataclasses.replace(t4, usable_bytes=2**27)
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
-        found = plan(config("full", "tiny", 4).to_dict(), {}, small)
+        found = plan(config("full", "tiny", 4), small)
     assert found.report["compiler"] == "cuda" and "the compiler of CUDA" in found.text
     most = found.report["largest_batch"]
     assert most > 4 and found.report["largest_batch_peak_bytes"] <= small.usable_bytes
@@ -187,8 +188,8 @@ def test_a_run_that_cannot_fit_stops(monkeypatch):
     ],
 )
 def test_precision_of_a_device(precision, wanted):
-    c = resolved(config().to_dict(), precision)
-    assert (c["model"]["img_dtype"], c["model"]["llm_dtype"], c["frozen_dtype"]) == wanted
+    c = resolved(parse_config(config()), precision)
+    assert (c.model.img_dtype, c.model.llm_dtype, c.frozen_dtype) == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the benchmarks share: sizes, measuring in turn, and what this machine is."""
+"""Helpers of the benchmarks: model sizes, measurements in turn, and facts about this machine."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass
 class Row:
-    """One line of the table."""
+    """One row of a table of results."""
 
     what: str
     value: float
@@ -32,7 +32,7 @@ class Row:
 
     @property
     def number(self) -> str:
-        """The value for people."""
+        """The value, formatted for reading."""
         size = abs(self.value)
         if 0 < size < 0.01:
             return f"{self.value:.2e}"
@@ -45,16 +45,18 @@ class Row:
 def measure_in_turn(
     script: str, subjects: Sequence[str], repeats: int, args: Sequence[object] = ()
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measures each subject in a process of its own, one after the other, `repeats` times over.
+    """Measures each subject in a process of its own, in several rounds.
 
     Args:
-      script: is run with `--measure SUBJECT` and `args`, and ends with a line of JSON.
-      subjects: what is measured.
-      repeats: rounds, so that a machine whose speed drifts treats all alike.
+      script: the script to run with `--measure SUBJECT` and `args`; its last line is JSON.
+      subjects: what to measure.
+      repeats: the number of rounds; in each, subjects take turns, so that a machine whose speed
+        drifts treats all of them alike.
       args: further arguments of the script.
 
     Returns:
-      The results of each subject; none where its process failed, and then it is said why.
+      The results of each subject. If a process fails, its last line is printed, and its result is
+      left out.
     """
     results: dict[str, list[dict[str, Any]]] = {subject: [] for subject in subjects}
     for _ in range(repeats):
@@ -70,13 +72,13 @@ def measure_in_turn(
 
 
 def median(results: Sequence[dict[str, Any]], key: str) -> float:
-    """Over the results that have the key; NaN where none has."""
+    """Returns the median of a value over the results that have it, or NaN if none has."""
     values = [r[key] for r in results if r.get(key) is not None]
     return statistics.median(values) if values else float("nan")
 
 
 def seconds_of(call: Callable[[], Any], times: int) -> list[float]:
-    """Of some calls, after one that is not counted."""
+    """Times calls, after a first one that is not timed."""
     import time
 
     call()
@@ -89,23 +91,23 @@ def seconds_of(call: Callable[[], Any], times: int) -> list[float]:
 
 
 def median_seconds(call: Callable[[], Any], times: int) -> float:
-    """Of some calls, after one that is not counted."""
+    """Returns the median time of calls, after a first one that is not timed."""
     return statistics.median(seconds_of(call, times))
 
 
 def in_parallel(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Results of calls in threads of their own, in order; XLA compiles without Python's lock."""
+    """Runs calls in threads, and returns their results; XLA compiles without Python's lock."""
     with futures.ThreadPoolExecutor(len(calls)) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
 def installed(*packages: str) -> bool:
-    """Whether all of them can be imported."""
+    """Returns whether all of the packages can be imported."""
     return all(util.find_spec(package) is not None for package in packages)
 
 
 def versions() -> str:
-    """Of what the figures depend on."""
+    """Lists the versions of the packages that the results depend on."""
     names = ("jax", "flax", "torch", "transformers", "peft", "pillow")
     found = (
         f"{n} {metadata.version(n)}" for n in names if installed(n if n != "pillow" else "PIL")
@@ -114,7 +116,7 @@ def versions() -> str:
 
 
 def machine() -> str:
-    """Device and processors, for people."""
+    """Describes the devices and processors of this machine."""
     import jax
 
     device, cores = jax.devices()[0], cpu_cores()
@@ -123,12 +125,12 @@ def machine() -> str:
 
 
 def cpu_cores() -> int:
-    """Of this machine, as far as this process may use them."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peaks() -> tuple[float, float] | None:
-    """(FLOP/s of 16-bit products, bytes/s of memory) of this machine's device, where known."""
+    """Returns FLOP/s in 16 bits and memory bytes/s by the device's data sheet, or None."""
     import jax
 
     from pgjax.devices.data_sheets import rates_of
@@ -138,15 +140,16 @@ def peaks() -> tuple[float, float] | None:
 
 
 def random_arrays(tree: Any) -> Any:
-    """Arrays for a tree of shapes, made on the device in one program without temporaries.
+    """Makes arrays for a tree of shapes on the device, in one program without temporaries.
 
     Args:
-      tree: of `jax.ShapeDtypeStruct`, with shardings or without; a leaf may also be a pytree of
-        them, such as a quantized parameter.
+      tree: a tree of `jax.ShapeDtypeStruct`, with or without shardings; a leaf may also be a pytree
+        of them, such as a quantized parameter.
 
     Returns:
-      Floats between -0.035 and 0.035 (a standard deviation of 0.02) and integers of all values,
-      from a hash of each element's index. Floats of what is quantized are scales, and positive.
+      The tree of arrays, which are hashes of each element's index: floats between -0.035 and 0.035
+      (with a standard deviation of 0.02), and integers of all values. The floats of a quantized
+      parameter are scales, and positive.
     """
     import jax
     import jax.numpy as jnp
@@ -171,7 +174,7 @@ def _is_parameter(x: Any) -> bool:
 
 
 def _hashed(seed: int, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Values that look random: each element's index through a mixing of its 32 bits."""
+    """Makes values that look random, by mixing the 32 bits of each element's index."""
     import jax
     import jax.numpy as jnp
 

@@ -1,12 +1,11 @@
-"""What the compiled decode step of a model needs on a GPU that this machine need not have.
+"""Prints the memory of a model's compiled decode step on a GPU that this machine need not have.
 
     python tools/bench/decode_memory.py --device h100 --kind int8 --batch 1
 
-Compiles one `extend` (a token for every row) over parameters as `pgjax.load` arranges them, with
-the GPU's own compiler, and prints how large its arguments are and how much it takes beside them:
-what is not the float32 logits should be next to nothing, since weights are to be read as they are
-kept.
-Wants `jax[cuda12]` of the version of jax in use, and no GPU.
+One `extend` (a token for every row) is compiled by the GPU's own compiler, over parameters in the
+layout of `pgjax.load`. The sizes of its arguments, temporaries and outputs are printed. Beside the
+float32 logits, there should be almost no temporaries, because weights are read as they are stored.
+This needs `jax[cuda12]` in the version of jax in use, but no GPU.
 """
 
 import argparse
@@ -30,11 +29,11 @@ from pgjax.loading.quantize_on_load import is_quantized
 from pgjax.models.paligemma import Cache, abstract_params, make_model
 from pgjax.models.quantized import KINDS
 
-# There is no device to time kernels on. Unlike those of a training step, these products compile
-# with Triton's kernels all the same, which a GPU that is there would choose from.
+# Without a device, kernels cannot be timed. Unlike those of a training step, these products compile
+# to Triton's kernels even so, among which a real GPU would choose.
 OPTIONS = {"xla_gpu_autotune_level": 0}
 
-# Dtypes of parameters and of the decoder's arithmetic, as `pgjax.devices.precision` has them.
+# The dtypes of parameters and of the decoder's arithmetic, as in `pgjax.devices.precision`.
 DTYPES = {"h100": ("bfloat16", "bfloat16"), "t4": ("float16", "float32")}
 
 
@@ -79,22 +78,24 @@ def _kept(name: str, shape: tuple[int, ...], dtype: str, kind: str | None) -> st
 
 
 def kernels(text: str) -> int:
-    """How many kernels and library calls the entry computation of a compiled program starts."""
+    """Counts the kernels and library calls in the entry computation of a compiled program."""
     entry = text[text.index("\nENTRY ") :]
     return len(re.findall(r" (?:fusion|custom-call|reduce|copy|transpose|convert)\(", entry))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints a line for each batch size."""
+    """Prints a line per batch size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=list(DTYPES), default="h100")
-    parser.add_argument("--kind", choices=["", *KINDS], default="")
-    parser.add_argument("--size", choices=list(SIZES), default="3b")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--columns", type=int, default=384)
-    parser.add_argument("--text", type=pathlib.Path, help="where to write the compiled programs")
+    parser.add_argument("--device", choices=list(DTYPES), default="h100", help="the GPU")
+    parser.add_argument("--kind", choices=["", *KINDS], default="", help="the quantization")
+    parser.add_argument("--size", choices=list(SIZES), default="3b", help="the model")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="batch sizes")
+    parser.add_argument("--columns", type=int, default=384, help="the length of the cache")
+    parser.add_argument(
+        "--text", type=pathlib.Path, help="a folder to write the compiled programs to"
+    )
     args = parser.parse_args(argv)
     use_cpu()
     found = target_devices(get_device(args.device), 1)
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.text:
             name = f"{args.device}_{args.kind or 'plain'}_{args.size}_{batch}.txt"
             (args.text / name).write_text(text)
-        # Scratch, and outputs that are not the cache's own memory: the logits.
+        # The outputs beside the cache, whose memory is reused, are the logits.
         new = memory.output_size_in_bytes - memory.alias_size_in_bytes
         print(
             f"{args.device} {args.kind or DTYPES[args.device][0]} {args.size}, batch {batch}: "

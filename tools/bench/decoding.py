@@ -1,12 +1,13 @@
-"""Answers: time of prefill, and greedy tokens per second, against transformers.
+"""Measures the time of prefill and the greedy tokens per second of answers, beside transformers.
 
     python tools/bench/decoding.py [--size mid] [--batches 1 8] [--tokens 64] [--repeats 3]
 
-Random weights, the same for both (`3b`: pgjax alone), a prompt of 8 tokens, eos never. Each
-measurement is a process of its own, in turn; loading and compiling do not count. Prefill is an
-answer of one token; the rate counts all tokens of an answer and its prefill, the time per token
-only what comes after. The tokens of both must be the same. On a GPU the share of the memory
-bandwidth is shown that reading the decoder's parameters once per token takes.
+Both have the same random weights (the size 3b measures pgjax alone), a prompt of 8 tokens, and
+never end an answer early. Measurements take turns, each in a process of its own, without the time
+of loading and compiling. Prefill is timed by an answer of one token. The rate is over all tokens of
+an answer, including prefill; the time per token is without prefill. Both must give the same tokens.
+On a GPU, the share of the memory bandwidth is printed that reading the decoder once per token
+takes.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PROMPT = (2, 1000, 1100, 1200, 1300, 1400, 1500, 108)
 
 
 def pixels(batch: int, res: int) -> np.ndarray:
-    """float32 [B,R,R,3] in [-1,1]."""
+    """Draws random images, float32 [b, res, res, 3] in -1..1."""
     return np.random.default_rng(0).uniform(-1, 1, (batch, res, res, 3)).astype(np.float32)
 
 
@@ -55,21 +56,21 @@ def export(folder: pathlib.Path, size: str) -> None:
 
 @dataclasses.dataclass
 class Answers:
-    """Compiled answering at one batch size, as `pgjax.load` has it, in two programs."""
+    """The two compiled programs that answer at one batch size, as in `pgjax.load`."""
 
-    start: Callable[[], Any]  # -> the state after the first token
-    go_on: Callable[[Any], Any]  # a state, which it takes over -> the tokens of a whole answer
-    cache_bytes: int  # keys and values that each token reads
+    start: Callable[[], Any]  # returns the state after the first token
+    go_on: Callable[[Any], Any]  # takes over a state, and returns the one after the whole answer
+    cache_bytes: int  # the keys and values that each token reads
     compile_seconds: float
 
     def generate(self, tokens: int) -> np.ndarray:
-        """int32 [B,1] for one token; else all that were compiled."""
+        """Returns int32 [b, 1] for one token, and otherwise all tokens of the compiled length."""
         state = self.start()
         return np.asarray(state.out.tokens[:, :1] if tokens == 1 else self.go_on(state))
 
 
 def half_model(size: str) -> Any:
-    """The model of a size for answering, in this device's precision."""
+    """Makes the model of a size for answering, in the precision that suits this device."""
     from pgjax.devices.precision import precision_here
     from pgjax.models.paligemma import make_model
 
@@ -78,7 +79,7 @@ def half_model(size: str) -> Any:
 
 
 def arranged(params: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
-    """Parameters in the form that answers fastest, perhaps with a quantized decoder."""
+    """Makes random parameters in the layout for decoding, with an optionally quantized decoder."""
     from pgjax.loading.decode_layout import to_decode_layout
     from pgjax.loading.quantize_on_load import matrix_kinds
 
@@ -89,7 +90,7 @@ def arranged(params: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
 
 
 def random_params(model: Any) -> dict[str, Any]:
-    """Of the decoder's dtype."""
+    """Returns the dtype of the decoder."""
     import flax.linen as nn
     import jax
 
@@ -103,7 +104,7 @@ def random_params(model: Any) -> dict[str, Any]:
 
 
 def compile_answers(model: Any, params: dict[str, Any], batch: int, tokens: int) -> Answers:
-    """Compiles prefill, and the loop over the tokens after the first, which has no eos."""
+    """Compiles prefill, and the loop over the tokens after the first, which ignores eos."""
     import jax
     import jax.numpy as jnp
 
@@ -153,7 +154,7 @@ def compile_answers(model: Any, params: dict[str, Any], batch: int, tokens: int)
 
 
 def bytes_per_token(params: dict[str, Any]) -> int:
-    """Of the decoder with its embedding, which every token reads once, whatever the batch."""
+    """Returns the bytes of the decoder and its embedding, which each token reads once."""
     return sum(x.nbytes for name, x in params.items() if name.startswith("llm/"))
 
 
@@ -162,7 +163,7 @@ def _res(model: Any) -> int:
 
 
 def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
-    """`tokens -> int32 [B,T]`, and the bytes read for each token."""
+    """Returns a function from a number of tokens to int32 [b, t], and the bytes read per token."""
     model = half_model(args.size)
     params = _stored(args.folder, model) if args.folder else random_params(model)
     params = arranged(params, args.quantize or None)
@@ -171,7 +172,7 @@ def run_pgjax(args: argparse.Namespace) -> tuple[Callable[[int], np.ndarray], di
 
 
 def _stored(folder: str, model: Any) -> dict[str, Any]:
-    """The weights that `export` wrote."""
+    """Reads the weights that `export` wrote."""
     import jax.numpy as jnp
 
     from pgjax.checkpoints.huggingface import open_folder
@@ -183,7 +184,7 @@ def _stored(folder: str, model: Any) -> dict[str, Any]:
 def run_transformers(
     args: argparse.Namespace,
 ) -> tuple[Callable[[int], np.ndarray], dict[str, Any]]:
-    """`tokens -> int64 [B,T]`, of the exported weights."""
+    """Returns a function from a number of tokens to int64 [b, t], for the exported weights."""
     import torch
     from transformers import PaliGemmaForConditionalGeneration
 
@@ -194,7 +195,7 @@ def run_transformers(
 
 
 def network_answers(net: Any, batch: int) -> Callable[[int], np.ndarray]:
-    """`tokens -> int64 [B,T]` of a network of transformers, greedy, without an eos."""
+    """Returns a function from a number of tokens to int64 [b, t], by transformers, without eos."""
     import torch
 
     net = net.eval()
@@ -222,7 +223,7 @@ RUNS = {"pgjax": run_pgjax, "transformers": run_transformers}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own: the better of two times, of prefill and of a whole answer."""
+    """Measures, in this process, the better of two times of prefill and of a whole answer."""
     generate, facts = RUNS[args.measure](args)
     prefill, whole = (min(seconds_of(lambda n=n: generate(n), 2)) for n in (1, args.tokens))
     return {
@@ -235,7 +236,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """Measures and returns the lines."""
+    """Measures everything, and returns the rows of the table."""
     rows, top = [], peaks()
     with tempfile.TemporaryDirectory() as temporary:
         subjects, folder = ["pgjax"], ""
@@ -270,12 +271,14 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What can be set."""
-    parser.add_argument("--size", choices=list(SIZES), default="mid")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--quantize", default="", help="int8, int4 or nf4, for pgjax alone")
-    parser.add_argument("--repeats", type=int, default=3)
+    """Adds the flags of this benchmark."""
+    parser.add_argument("--size", choices=list(SIZES), default="mid", help="the model")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="batch sizes")
+    parser.add_argument("--tokens", type=int, default=64, help="the length of answers")
+    parser.add_argument(
+        "--quantize", default="", help="int8, int4 or nf4, which measures pgjax alone"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="the number of rounds")
 
 
 def main() -> None:

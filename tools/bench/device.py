@@ -1,15 +1,15 @@
-"""Everything that only a real device can say about this project, in one command.
+"""Checks and measures on a real device, in one command.
 
     python tools/bench/device.py                         # a 3B model on one H100
     python tools/bench/device.py --only train decode     # some parts
     python tools/bench/device.py --only train --cases lora qlora
     python tools/bench/device.py --size tiny             # a rehearsal on a CPU: 1 to 2 minutes
 
-It needs jax with its device plugin, flax, optax, orbax-checkpoint, numpy, Pillow, sentencepiece,
-absl-py, ml-collections and tqdm, and nothing that reads data sets: neither grain nor
-tensorflow-datasets nor array_record. torch and transformers are measured beside, where they are
-installed. No weights and no data are read: parameters are random and made on the device. The
-project is the checkout that holds this script; it need not be installed.
+This needs jax with its device plugin, flax, optax, orbax-checkpoint, numpy, Pillow, sentencepiece,
+absl-py, ml-collections and tqdm, but nothing that reads data sets: neither grain nor
+tensorflow-datasets nor array_record. torch and transformers are measured as well if they are
+installed. Neither weights nor data are read: parameters are random and made on the device. The
+script uses the checkout that holds it, which need not be installed.
 
 Parts, in the order in which they run:
 
@@ -22,28 +22,26 @@ Parts, in the order in which they run:
   t4            the T4 recipe under a cap of 15 GiB
   transformers  full tuning and answers with transformers on torch, at the same shapes
 
-Each case is a process of its own. At the size 3b the programs are first compiled beside each other
-(`--workers` at a time) into a cache on disk, with the checks among them; then each case is
-measured alone. After nine minutes (`--minutes`) what is left is counted as failed: on an H200 the
-checks took four minutes and were not through, steps 1:40, answers 2:10 for three of the four
-kinds, the T4 recipe and transformers 2:00. Where a machine is lent for less, call it once with
-`--only checks` and once with `--skip checks`, with the same `--cache`. Compiling beside others may
-let the compiler choose a slower kernel, because it times candidates on the same device, and the
-times of attention among the checks are those of a busy device: `--workers 0` runs each case alone,
-and takes longer. A case that fails says why in one line, and the next one begins; what failed is
-counted at the end, and the exit status is 1. A case that the time does not suffice for counts as
-failed.
+Each case is a process of its own. At the size 3b, the programs are first compiled into a cache on
+disk, several at a time (`--workers`), together with the checks; then each case is measured alone.
+After nine minutes (`--minutes`), all remaining cases count as failed. On an H200, the checks took
+more than four minutes, steps 1:40, answers 2:10 for three of the four kinds, and the T4 recipe and
+transformers 2:00. If a machine is available for less time, run once with `--only checks` and once
+with `--skip checks`, with the same `--cache`. While other cases run, the compiler may choose slower
+kernels, because it times candidates on the same device, and the checks time attention on a busy
+device; `--workers 0` runs each case alone, and takes longer. A case that fails prints one line, and
+the next one begins. Failed cases are listed at the end, and the exit status is then 1.
 
-Rows are printed and written to `--json` as they are measured (and with `--results` appended to
-RESULTS.md); the log beside the JSON file holds what the processes said, with tracebacks.
+Rows are printed, and written to `--json`, as they are measured (and with `--results` appended to
+RESULTS.md). The log beside the JSON file holds the output of all processes, with tracebacks.
 
 Units: s and ms are seconds and milliseconds of wall time, medians after a warm-up; GiB and MiB are
 2^30 and 2^20 bytes; GB/s, TB/s and TFLOP/s are powers of ten; "relative" is the norm of a
-difference over the norm of what is wanted; "of tolerance" is a difference over what is allowed, so
-that up to 1 passes. Model FLOPs utilisation counts the products that the step needs (recomputation
-not) over the data sheet's dense 16-bit rate. Memory bandwidth is what a token must read (decoder,
-embedding, keys and values) over the time of a token, against the data sheet and against the copy
-that was measured. The planned peak is of XLA's analysis of the same compiled step.
+difference over the norm of the expected value; "of tolerance" is a difference over the tolerance,
+so up to 1 passes. Model FLOPs utilisation is the rate of the products that the step needs, without
+recomputation, over the data sheet's dense 16-bit rate. Memory bandwidth is the bytes that a token
+must read (decoder, embedding, keys and values) over the time of a token, relative to the data sheet
+and to the measured copy. The planned peak is XLA's analysis of the same compiled step.
 """
 
 import argparse
@@ -56,7 +54,7 @@ from concurrent import futures
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the checkout, whatever is installed
+sys.path.insert(0, str(ROOT))  # The checkout comes before an installed pgjax.
 
 from common import Row, cpu_cores, installed  # noqa: E402
 from device_parts import training_case  # noqa: E402
@@ -64,15 +62,15 @@ from device_parts.cases import Case, Outcome, child, one_line, run_case  # noqa:
 from device_parts.report import Report  # noqa: E402
 from device_parts.sizes import SIZES, Size  # noqa: E402
 
-# Seconds that a part may take at most; what is left of all is shared by what is still to come.
+# The most seconds that each part may take.
 LIMITS = {"machine": 60, "checks": 240, "train": 260, "decode": 200, "t4": 60, "transformers": 120}
-PREPARE_SHARE = 0.45  # of all the time, after which what is not compiled yet is left to its case
+PREPARE_SHARE = 0.45  # the share of all time after which nothing more is compiled beforehand
 PARTS = tuple(LIMITS)[1:]
 T4_BYTES = 15 * 2**30
 
 
 def cases(size: Size, golden: pathlib.Path) -> list[Case]:
-    """All cases of a size, in order."""
+    """Returns all cases of a size, in order."""
     found = [
         Case("checks", f"golden: {', '.join(groups)}", "golden", size.name,
              {"folder": str(golden), "groups": groups})
@@ -107,20 +105,20 @@ def _kinds() -> tuple[str, ...]:
 
 
 class Kit:
-    """One run: its cases, what is left of its time, and what was found."""
+    """One run of cases, with the time that is left and the facts that were found."""
 
     def __init__(self, args: argparse.Namespace, report: Report, cache: str):
-        """Nothing runs yet."""
+        """Prepares a run; `run` starts it."""
         self.args, self.report, self.cache = args, report, cache
         self.log = args.json.with_suffix(".log")
         self.log.write_text("")
-        self.facts: dict[str, dict[str, Any]] = {}  # by label of the case
+        self.facts: dict[str, dict[str, Any]] = {}  # facts by label of the case
         self.machine: dict[str, Any] = {}
         self.spent = dict.fromkeys(LIMITS, 0.0)
         self._lock = threading.Lock()
 
     def run(self, chosen: list[Case]) -> None:
-        """The machine, then all cases."""
+        """Measures the machine, and then all cases."""
         machine = Case("machine", "machine", "machine", self.args.size)
         self.machine = self._measure(machine).facts
         self.report.machine = self.machine.get("machine", "")
@@ -138,7 +136,7 @@ class Kit:
         self._ratios()
 
     def _completed(self, case: Case) -> Case:
-        """With what only the machine could say."""
+        """Adds to a case what was measured about the machine."""
         if case.part == "decode" and "bandwidth" in self.machine:
             options = {**case.options, "bandwidth": self.machine["bandwidth"]}
             return dataclasses.replace(case, options=options)
@@ -148,7 +146,7 @@ class Kit:
         return case
 
     def _beside(self, programs: list[Case], checks: list[Case]) -> None:
-        """Compiles programs, a few at a time, and runs the checks among them."""
+        """Compiles programs, several at a time, and runs the checks beside them."""
         self.report.say(f"compiling {len(programs)} cases, {self.args.workers} at a time")
         with futures.ThreadPoolExecutor(self.args.workers) as pool:
             jobs = [pool.submit(self._prepare, case) for case in programs]
@@ -157,19 +155,19 @@ class Kit:
                 job.result()
 
     def _prepare(self, case: Case) -> None:
-        """Compiles a case's programs. It fails only later, if it cannot be measured either."""
+        """Compiles a case's programs; an error counts only if the measurement fails as well."""
         limit = PREPARE_SHARE * 60 * self.args.minutes - self.report.seconds
         outcome = self._run(dataclasses.replace(case, prepare=True), limit)
         self.report.say(f"{case.label}: {outcome.error or 'compiled'}")
 
     def _measure(self, case: Case) -> Outcome:
-        """Runs a case within what is left of its part's time, and says if it failed."""
+        """Runs a case in the time that is left to its part, and reports a failure."""
         with self._lock:
             limit = LIMITS[case.part] - self.spent[case.part]
         before = self.report.seconds
         outcome = self._run(case, limit)
         with self._lock:
-            if not self.args.workers or case.part != "checks":  # those run beside each other
+            if not self.args.workers or case.part != "checks":  # Such checks run beside others.
                 self.spent[case.part] += self.report.seconds - before
         if outcome.error:
             self.report.fail(case.part, f"{case.name}: {outcome.error}")
@@ -183,14 +181,14 @@ class Kit:
             return Outcome(error="left out, because its time is over")
         try:
             outcome = run_case(case, self.report, limit=limit, cache=self.cache, log=self.log)
-        except Exception as e:  # of this process: the other cases go on
+        except Exception as e:  # An error in this process must not stop the other cases.
             outcome = Outcome(error=one_line(e))
         with self._lock:
             self.facts.setdefault(case.label, {}).update(outcome.facts)
         return outcome
 
     def _ratios(self) -> None:
-        """The project over transformers, where both were measured."""
+        """Reports pgjax's rates relative to those of transformers, if both were measured."""
         size = SIZES[self.args.size]
         ours = [
             self.facts.get(f"train: {training_case.label(shape)}", {}).get("examples_per_s")
@@ -212,24 +210,38 @@ class Kit:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags."""
+    """Parses the flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=list(SIZES), default="3b")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    parser.add_argument("--skip", nargs="+", choices=PARTS, default=[], metavar="PART")
-    parser.add_argument("--cases", nargs="+", metavar="TEXT", help="only those that contain one")
-    parser.add_argument("--list", action="store_true", help="names parts and cases, runs nothing")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it (default: 9)")
+    parser.add_argument("--size", choices=list(SIZES), default="3b", help="the model")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="parts to run"
+    )
+    parser.add_argument(
+        "--skip", nargs="+", choices=PARTS, default=[], metavar="PART", help="parts to skip"
+    )
+    parser.add_argument(
+        "--cases", nargs="+", metavar="TEXT", help="run only cases whose name contains one of these"
+    )
+    parser.add_argument("--list", action="store_true", help="list parts and cases, and run nothing")
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="time for everything (default: 9)"
+    )
     parser.add_argument(
         "--workers", type=int, default=None,
-        help="programs compiled at a time beforehand; 0: each by its own case (default: by size)",
+        help="programs to compile at a time; 0 leaves each to its case (default: by size)",
     )  # fmt: skip
-    parser.add_argument("--cache", help="folder of compiled programs, to be used again")
-    parser.add_argument("--golden", type=pathlib.Path, default=ROOT / "tests/golden")
-    parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("device.json"))
-    parser.add_argument("--results", action="store_true", help="appends to RESULTS.md as well")
+    parser.add_argument("--cache", help="a folder of compiled programs, to use again")
+    parser.add_argument(
+        "--golden", type=pathlib.Path, default=ROOT / "tests/golden", help="the reference outputs"
+    )
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=pathlib.Path("device.json"), help="the file of results"
+    )
+    parser.add_argument(
+        "--results", action="store_true", help="append results to RESULTS.md as well"
+    )
     args = parser.parse_args(argv)
     if args.workers is None:
         args.workers = min(SIZES[args.size].workers, cpu_cores())
@@ -237,7 +249,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs what was asked for and returns the exit status."""
+    """Runs the chosen cases, and returns the exit status."""
     args = parse(argv)
     chosen = [
         case
@@ -253,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     results = pathlib.Path(__file__).parent / "RESULTS.md" if args.results else None
     report = Report(args.json, results)
     if "transformers" in args.only and not installed("torch", "transformers"):
-        report.say("transformers: left out, torch or transformers is not installed")
+        report.say("transformers: skipped, because torch or transformers is not installed")
     with tempfile.TemporaryDirectory() as temporary:
         Kit(args, report, args.cache or temporary).run(chosen)
     report.say(f"{len(report.rows)} rows in {args.json}, {len(report.failed)} failed")

@@ -1,4 +1,4 @@
-"""A full-size dry run: memory, questions per second and waiting for input, from end to end.
+"""Evaluates benchmarks of full size from end to end, and prints memory, speed and input waits.
 
     python tools/bench/evaluation.py [vqav2 …] [--folder DIR] [--limit N]
 
@@ -24,7 +24,7 @@ BATCH, TOKENS = 64, 8
 
 
 def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:
-    """Makes, prepares and evaluates a set, and prints what was seen."""
+    """Makes, prepares and evaluates a benchmark, and prints the measurements."""
     case = CASES[name]
     count = min(limit or case.count, case.count)
     source, data = folder / f"{name}_{count}_source", folder / f"{name}_{count}"
@@ -59,8 +59,8 @@ def run(name: str, folder: pathlib.Path, limit: int, flags: list[str]) -> None:
 
 
 def watch(command: list[str]) -> None:
-    """Runs a command; prints its lines with its resident memory, and at the end a summary."""
-    seen: list[tuple[int, float]] = []  # questions, MiB
+    """Runs a command, prints its lines with its resident memory, and then a summary."""
+    seen: list[tuple[int, float]] = []  # questions so far, and MiB
     peak = 0.0
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
@@ -80,7 +80,7 @@ def watch(command: list[str]) -> None:
 
 
 def resident(pid: int) -> float:
-    """MiB of a process and its children."""
+    """Returns the resident memory of a process and its children, in MiB."""
     total = 0
     with open(f"/proc/{pid}/task/{pid}/children") as f:
         children = f.read().split()
@@ -89,17 +89,21 @@ def resident(pid: int) -> float:
             pages = pathlib.Path(f"/proc/{each}/statm").read_text().split()[1]
             total += int(pages) * os.sysconf("SC_PAGE_SIZE")
         except OSError:
-            continue  # it has ended
+            continue  # The process has ended.
     return total / MIB
 
 
 def main() -> None:
-    """Reads the arguments."""
+    """Evaluates the benchmarks one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", default=list(CASES), metavar="NAME")
-    parser.add_argument("--folder", type=pathlib.Path, help="kept; default: a temporary one")
-    parser.add_argument("--limit", type=int, default=0, help="of questions, for a quick look")
-    parser.add_argument("--flag", action="append", default=[], help="for pgjax.evaluate")
+    parser.add_argument("names", nargs="*", default=list(CASES), metavar="NAME", help="benchmarks")
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        help="a folder to keep the files in (default: a temporary one)",
+    )
+    parser.add_argument("--limit", type=int, default=0, help="the most questions (default: all)")
+    parser.add_argument("--flag", action="append", default=[], help="a flag for pgjax.evaluate")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.names:

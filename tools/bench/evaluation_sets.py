@@ -1,4 +1,4 @@
-"""Synthetic sets in the layout of the official files, with the official number of questions."""
+"""Synthetic benchmarks in the layout and with the number of questions of the official files."""
 
 import io
 import itertools
@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
 
 def pictures(count: int, form: str = "JPEG", size: tuple[int, int] = (96, 72)) -> list[bytes]:
-    """Small images: smooth noise, each of its own."""
+    """Makes small JPEGs of smooth noise, which all differ."""
     rng, out = np.random.default_rng(0), []
     for _ in range(count):
         pixels = rng.integers(0, 256, (6, 8, 3), np.uint8)
@@ -36,7 +36,7 @@ def pictures(count: int, form: str = "JPEG", size: tuple[int, int] = (96, 72)) -
 
 
 def write_images(path: pathlib.Path, names: list[str]) -> None:
-    """An archive of images; a thousand different ones."""
+    """Writes an archive of images, of which up to a thousand differ."""
     some = pictures(1000)
     with zipfile.ZipFile(path, "w") as archive:
         for i, name in enumerate(names):
@@ -44,12 +44,12 @@ def write_images(path: pathlib.Path, names: list[str]) -> None:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """A file of annotations."""
+    """Writes a file of annotations."""
     path.write_text(json.dumps(content))
 
 
 def question(rng: random.Random) -> str:
-    """Of 3 to 12 words, as many are."""
+    """Draws a question of 3 to 12 words, as most real ones have."""
     thing, other = rng.choices(("circle", "square", "triangle", "star", "ring"), k=2)
     return rng.choice(
         (
@@ -63,7 +63,7 @@ def question(rng: random.Random) -> str:
 
 
 def make_vqav2(folder: pathlib.Path, count: int) -> None:
-    """214,354 questions about 40,504 images, ten answers each."""
+    """Writes VQA v2: 214,354 questions about 40,504 images, with ten answers each."""
     rng = random.Random(0)
     images = range(1, max(2, count * 40_504 // 214_354) + 1)
     rows = [(images[i % len(images)], 1000 + i, question(rng)) for i in range(count)]
@@ -92,7 +92,7 @@ def make_vqav2(folder: pathlib.Path, count: int) -> None:
 
 
 def make_rsvqa_hr(folder: pathlib.Path, count: int) -> None:
-    """131,468 questions, beside 91,216 for numbers, which are left out, about 2,226 images."""
+    """Writes RSVQA-HR: 131,468 questions about 2,226 images, without the 91,216 for numbers."""
     rng = random.Random(0)
     images = max(1, count * 2_226 // 131_468)
     asked = ["presence", "comp"] * (count // 2) + ["presence"] * (count % 2)
@@ -125,7 +125,7 @@ def make_rsvqa_hr(folder: pathlib.Path, count: int) -> None:
 
 
 def make_ocrvqa(folder: pathlib.Path, count: int) -> None:
-    """100,037 questions, five to a cover, each cover a file of its own."""
+    """Writes OCR-VQA: 100,037 questions, five per book cover, each cover in a file of its own."""
     rng = random.Random(0)
     names = ("Ann Lee", "J. R. Ortiz", "The National Society of Cartographers", "Li Wei")
     titles = ("Trees", "A Short History of Rivers", "Cooking for One: 100 Recipes, Volume 2")

@@ -1,10 +1,11 @@
-"""What fits where: the largest batch and the shortest step, by the devices' own compilers.
+"""Prints the largest batch and the shortest step on each device, by the devices' own compilers.
 
     python tools/bench/fits.py --devices t4 h100 v5e-8 --models 3b --modes full lora --res 224 448
 
-A cell says `batch · time of its step at least · examples/s at most`; – is nothing that fits. Adam,
-texts of 128 tokens. Needs the compilers (the extras cuda12 and tpu), not the devices. A case takes
-some minutes; results are kept in --json as they come, and a second call goes on from there.
+A cell is `largest batch · least time of its step · most examples/s`, or – if no batch fits. Runs
+use Adam and texts of 128 tokens. This needs the compilers (the extras cuda12 and tpu), not the
+devices. A case takes some minutes. Results are written to --json one by one, and a second call
+continues.
 """
 
 import argparse
@@ -27,11 +28,11 @@ DEVICES = (
     "t4", "l4", "a100-40", "a100-80", "h100", "h200", "v5e-8", "v5e-64", "v5p-8", "v6e-8",
 )  # fmt: skip
 MODES = ("full", "freeze_vit", "attention", "lora", "qlora")
-START = {224: 8, 448: 4, 896: 1}  # rows of a device in the first compilation
+START = {224: 8, 448: 4, 896: 1}  # the rows per device of the first compilation
 
 
 def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
-    """The plan's figures; without a compilation where even one row needs too much."""
+    """Returns the plan's figures; nothing is compiled if even one row needs too much."""
     from pgjax.devices.data_sheets import get_device
     from pgjax.devices.targets import target_devices, use_cpu
     from pgjax.training.step_memory import needs
@@ -47,11 +48,11 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     if at_least > table.usable_bytes:
         return {"largest_batch": 0, "peak_bytes_at_least": at_least}
     config = config_of(model, mode, res, count * START[res], count)
-    return plan(config, {}, table).report
+    return plan(config, table).report
 
 
 def cell(result: dict[str, Any] | None) -> str:
-    """Of the table."""
+    """Formats a cell of the table."""
     if result is None:
         return ""
     batch = result["largest_batch"]
@@ -62,13 +63,19 @@ def cell(result: dict[str, Any] | None) -> str:
 
 
 def main(argv: list[str] | None = None) -> str:
-    """Prints a table for each model and returns the text."""
+    """Prints a table per model, and returns the text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--devices", nargs="+", default=DEVICES)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
-    parser.add_argument("--res", nargs="+", type=int, default=list(START), choices=list(START))
-    parser.add_argument("--only_table", action="store_true", help="of what is in --json")
+    parser.add_argument("--devices", nargs="+", default=DEVICES, help="such as t4 or v5e-8")
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="the models"
+    )
+    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES, help="what trains")
+    parser.add_argument(
+        "--res", nargs="+", type=int, default=list(START), choices=list(START), help="pixels"
+    )
+    parser.add_argument(
+        "--only_table", action="store_true", help="print what --json holds, without new cases"
+    )
     add_flags(parser, "fits.json")
     args = parser.parse_args(argv)
     if args.case:

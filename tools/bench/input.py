@@ -1,10 +1,11 @@
-"""Input: 224-pixel examples per second and core, against a plain loop over Pillow.
+"""Measures 224-pixel input examples per second and core, beside a plain loop over Pillow.
 
     python tools/bench/input.py [--images 64] [--workers 2]
 
-Photographs of 640 × 480 pixels as JPEG. The plain loop opens, converts, resizes and scales them;
-pgjax does the same as an operation string, and with `draft` where that is exact enough. One thread
-each, in turn. Then the loader, which also tokenizes, in threads and in worker processes.
+Examples are JPEG photographs of 640 × 480 pixels. The plain loop opens, converts, resizes and
+scales them; pgjax does the same by an op string, exactly, and approximately with `draft`. Both run
+in one thread and take turns. Then the loader, which also tokenizes, runs in threads and in
+processes.
 """
 
 import argparse
@@ -30,7 +31,7 @@ OPS = f"decode{{}}|resize({RES}, antialias=True)|value_range(-1, 1)"
 
 
 def photographs(count: int) -> list[bytes]:
-    """JPEGs of 640 × 480, crops of real photographs that all differ."""
+    """Makes JPEGs of 640 × 480 pixels, different crops of real photographs."""
     rng, found = np.random.default_rng(0), []
     files = sorted(PHOTOS.glob("*.jpg"))
     for i in range(count):
@@ -44,7 +45,7 @@ def photographs(count: int) -> list[bytes]:
 
 
 def plain(data: bytes) -> np.ndarray:
-    """What one writes first: float32 [224,224,3] in [-1,1]."""
+    """Reads an image in the plain way, float32 [224, 224, 3] in -1..1."""
     with Image.open(io.BytesIO(data)) as image:
         small = image.convert("RGB").resize((RES, RES), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32) / 127.5 - 1.0
@@ -53,7 +54,7 @@ def plain(data: bytes) -> np.ndarray:
 def rates(
     calls: dict[str, Callable[[bytes], object]], images: list[bytes], rounds: int
 ) -> dict[str, float]:
-    """Examples per second of processor time in this thread, medians over interleaved rounds."""
+    """Returns examples per second of this thread's CPU time, as medians over rounds in turn."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call(images[0])
@@ -67,7 +68,7 @@ def rates(
 
 
 def loader_rate(fname: pathlib.Path, workers: int, batches: int) -> float:
-    """Examples per second of wall time from file to batch."""
+    """Returns examples per second of wall time, from file to batch."""
     tokenizer = Tokenizer.tiny()
     pipeline = Pipeline.parse(
         f"{OPS.format('')}|for_training(32)|keep('image', 'text', 'mask_ar', 'mask_loss')",
@@ -75,7 +76,7 @@ def loader_rate(fname: pathlib.Path, workers: int, batches: int) -> float:
     )
     part = Part(JsonlSource(str(fname)), pipeline)
     loader = iter(TrainLoader([part], 32, seed=0, workers=workers, threads=max(1, 1 - workers)))
-    for _ in range(8):  # what is read ahead; starting workers does not count
+    for _ in range(8):  # Batches that are read ahead, and the start of workers, do not count.
         next(loader)
     start = time.perf_counter()
     for _ in range(batches):
@@ -84,7 +85,7 @@ def loader_rate(fname: pathlib.Path, workers: int, batches: int) -> float:
 
 
 def table(count: int = 64, rounds: int = 5, workers: int = 2) -> list[Row]:
-    """Measures and returns the lines."""
+    """Measures everything, and returns the rows of the table."""
     images = photographs(count)
     exact = Pipeline.parse(OPS.format(""))
     draft = Pipeline.parse(OPS.format(f"(draft={RES})"))
@@ -122,9 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--images", type=int, default=64, help="the number of photographs")
+    parser.add_argument("--rounds", type=int, default=5, help="the number of rounds")
+    parser.add_argument("--workers", type=int, default=2, help="the loader's workers")
     args = parser.parse_args()
     for row in table(args.images, args.rounds, args.workers):
         print(row)

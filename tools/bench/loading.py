@@ -1,9 +1,9 @@
-"""Loading a full-size checkpoint: peak host memory, and time against reading the file once.
+"""Measures loading a full-size checkpoint: peak host memory, and time beside reading the file.
 
     python tools/bench/loading.py [--folder DIR] [--quantize nf4]
 
-Writes a random PaliGemma-3B in float16 (5.5 GiB) as `.npz` and as a folder of safetensors, then
-loads each in a process of its own on the CPU, where the "device" is host memory as well.
+A random PaliGemma-3B in float16 (5.5 GiB) is written as `.npz` and as a folder of safetensors. Then
+each is loaded in a process of its own on the CPU, whose device memory is host memory.
 """
 
 import argparse
@@ -35,20 +35,20 @@ GIB = 2**30
 
 @dataclasses.dataclass
 class Random:
-    """Small float16 values, made when they are read."""
+    """A tensor of small float16 values, which are made as they are read."""
 
     shape: tuple[int, ...]
     dtype = np.dtype(np.float16)
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows, the same few megabytes over and over."""
+        """Returns rows, which repeat the same few megabytes."""
         rng = np.random.default_rng(len(self.shape))
         part = (rng.standard_normal(2**22, np.float32) * 0.02).astype(np.float16)
         return np.resize(part, self.shape)[start:stop]
 
 
 def make(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Writes both forms, if they are not there."""
+    """Writes both forms of the checkpoint, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"npz": folder / "random-3b.f16.npz", "safetensors": folder / "random-3b-f16"}
     model = make_model(SPEC)
@@ -66,12 +66,12 @@ def make(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def load(path: pathlib.Path, quantize: str | None) -> dict[str, float]:
-    """In a process of its own: seconds, peak resident memory, and bytes of the result."""
+    """Loads in this process, and returns the time, peak resident memory, and parameter bytes."""
     import jax
 
     from pgjax.inference import load as module
 
-    # The small tokenizer's layout is that of the real one, which is behind a licence.
+    # The packaged tokenizer has the layout of the real one, which requires a licence.
     module.open_tokenizer = lambda _: _Vocabulary(Tokenizer.tiny().model_bytes)
     peak, done = [0], threading.Event()
 
@@ -96,7 +96,7 @@ class _Vocabulary(Tokenizer):
 
 
 def read_once(path: pathlib.Path) -> float:
-    """Seconds of `cat FILE > /dev/null`."""
+    """Times `cat FILE > /dev/null`, in seconds."""
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     start = time.perf_counter()
     with open(os.devnull, "wb") as null:
@@ -105,12 +105,12 @@ def read_once(path: pathlib.Path) -> float:
 
 
 def table(folder: pathlib.Path | None = None, quantize: Sequence[str] = ("", "nf4")) -> list[Row]:
-    """Measures and returns the lines; `folder` keeps the files."""
+    """Measures everything, and returns the rows of the table; `folder` keeps the files."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for form, path in make(folder or pathlib.Path(temporary)).items():
             for kind in quantize:
-                read_once(path)  # both from the page cache
+                read_once(path)  # Both are read from the page cache.
                 cat = read_once(path)
                 flags = ["--kind", kind, "--path", path]
                 (r,) = measure_in_turn(__file__, [form], 1, flags)[form]
@@ -124,10 +124,14 @@ def table(folder: pathlib.Path | None = None, quantize: Sequence[str] = ("", "nf
 
 
 def main() -> None:
-    """Prints the table, or measures one form."""
+    """Prints the table, or measures one form of the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folder", type=pathlib.Path, help="kept; default: a temporary one")
-    parser.add_argument("--quantize", nargs="*", default=["", "nf4"])
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        help="a folder to keep the files in (default: a temporary one)",
+    )
+    parser.add_argument("--quantize", nargs="*", default=["", "nf4"], help="quantizations")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=pathlib.Path, help=argparse.SUPPRESS)

@@ -1,9 +1,9 @@
-"""Temporary memory of the compiled training step: chunked loss against full logits.
+"""Prints the temporary memory of a compiled training step, with chunked loss and full logits.
 
     python tools/bench/loss_memory.py [--batch 8] [--text_len 128] [--frozen_embedding]
 
-Nothing is run: XLA's own analysis of the compiled step is printed, for the `mid` model with the
-real vocabulary (257,152). The plain step makes float32 logits [B,T,V] and takes their softmax.
+The figures are XLA's analysis of the compiled step, which is not run, for the `mid` model with the
+real vocabulary (257,152). The plain step makes float32 logits [b, t, v] and takes their softmax.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pgjax.training.step import make_train_step
 
 
 def plain_loss(model: PaliGemma):
-    """The same loss as `make_loss`, from logits of every position at once."""
+    """Makes the loss of `make_loss` from the logits of all positions at once."""
 
     def loss(trainable, frozen, batch, row_weight, key):
         del key
@@ -45,7 +45,7 @@ def plain_loss(model: PaliGemma):
 
 
 def compiled_step(model: PaliGemma, loss, rules, batch: int, text_len: int):
-    """Compiles a training step for abstract arguments."""
+    """Compiles a training step without any arrays."""
     flat = trees.flatten(nn.unbox(abstract_params(model)))
     multipliers = split_trainable(rules, list(flat))
     schedule = make_schedule(total_steps=100)
@@ -69,10 +69,12 @@ def compiled_step(model: PaliGemma, loss, rules, batch: int, text_len: int):
 def main() -> None:
     """Prints both figures and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--text_len", type=int, default=128)
-    parser.add_argument("--chunk", type=int, default=16)
-    parser.add_argument("--frozen_embedding", action="store_true")
+    parser.add_argument("--batch", type=int, default=8, help="examples per step")
+    parser.add_argument("--text_len", type=int, default=128, help="text tokens")
+    parser.add_argument("--chunk", type=int, default=16, help="the loss_chunk")
+    parser.add_argument(
+        "--frozen_embedding", action="store_true", help="do not train the embedding"
+    )
     args = parser.parse_args()
     spec = {"res": 224, "img": {"variant": "mid/14"}, "llm": {"variant": "gemma_mid"}}
     model = make_model(spec)

@@ -1,11 +1,11 @@
-"""The memory plan against what the same step really takes.
+"""Compares the memory plan of a training step with the memory that the step takes.
 
     python tools/bench/plan_check.py [--size mid] [--adapt attention] [--res 224] [--batch 8]
 
-Plans a run with texts of 128 tokens, then makes its arguments and takes steps in this process. On a
-CPU the growth of the process's resident memory is measured; on a GPU, the largest that the
-allocator gave out. With --device a third figure is the plan for that device's description, as
-`--plan --device` makes it: on such a device the three should agree. Linux only.
+A run with texts of 128 tokens is planned, and then takes steps in this process. On a CPU, the
+growth of the process's resident memory is measured; on a GPU, the allocator's peak. With --device,
+a third figure is the plan by that device's description, as `pgjax plan --device` makes it; on such
+a device all three should agree. This runs on Linux only.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pgjax.training.training_plan import open_step_builder
 def program_of(
     size: str, res: int, adapt: str, optimizer: str, batch: int, device: Device | None = None
 ) -> TrainStepBuilder:
-    """The training step of a model under an adaptation mode, here or for a device of the table."""
+    """Builds the training step of a model in a mode, for this device or one by description."""
     c = transfer(
         "plan_check", train={}, evals={}, prompt="", target="", variant="3b", res=res, mode=adapt,
         text_len=128, steps=100, batch_size=batch, lr=1e-5,
@@ -46,7 +46,7 @@ def program_of(
 
 
 def measured(builder: TrainStepBuilder, steps: int) -> int:
-    """Bytes that arguments and a few steps take at most, beside what is taken before."""
+    """Returns the most bytes that arguments and a few steps add to what is in use before."""
     state, frozen = builder.abstract()
     batch = abstract_batch(builder)
     step = builder.lower(state, frozen, batch).compile()
@@ -59,7 +59,7 @@ def measured(builder: TrainStepBuilder, steps: int) -> int:
     batch["mask_loss"] = jnp.ones_like(batch["mask_loss"])
     jax.block_until_ready((state, frozen, batch))
     _trim()
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # This resets the peak.
     for _ in range(steps):
         state, _ = step(state, frozen, batch)
         jax.block_until_ready(state)
@@ -70,7 +70,7 @@ def measured(builder: TrainStepBuilder, steps: int) -> int:
 
 
 def _made(x):
-    """An array whose pages are really there."""
+    """Makes an array whose pages are all in memory."""
     return jax.tree.map(
         lambda leaf: jax.device_put(jnp.full(leaf.shape, 0.01).astype(leaf.dtype), leaf.sharding), x
     )
@@ -86,15 +86,15 @@ def _resident(key: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> float:
-    """Prints both figures and returns measured / planned."""
+    """Prints the figures, and returns the ratio of the measured to the planned one."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", default="mid", choices=SIZES)
-    parser.add_argument("--adapt", default="")
-    parser.add_argument("--res", type=int, default=224)
-    parser.add_argument("--optimizer", default="")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--device", help="of the table, to plan for by its description as well")
+    parser.add_argument("--size", default="mid", choices=SIZES, help="the model")
+    parser.add_argument("--adapt", default="", help="what trains, such as attention")
+    parser.add_argument("--res", type=int, default=224, help="the resolution in pixels")
+    parser.add_argument("--optimizer", default="", help="the optimizer's name")
+    parser.add_argument("--batch", type=int, default=8, help="examples per step")
+    parser.add_argument("--steps", type=int, default=2, help="the steps to take")
+    parser.add_argument("--device", help="a device to plan for by its description as well")
     args = parser.parse_args(argv)
     described = ""
     if args.device:

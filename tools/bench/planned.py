@@ -1,4 +1,4 @@
-"""What the tables of plans share: their cases, one process for each, and results that are kept."""
+"""Helpers of the tables of plans: cases, a process per case, and results in a file."""
 
 import argparse
 import json
@@ -8,18 +8,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-# Name -> variant of the decoder; the image tower is the same.
+# The variant of the decoder by name; the image tower is the same for all.
 MODELS = {
     "3b": "gemma_2b",
     "2-3b": "gemma2_2b",
     "2-10b": "gemma2_9b",
     "2-28b": "gemma2_27b",
 }
-TEXT = 128  # tokens
+TEXT = 128  # text tokens
 
 
 def config_of(model: str, mode: str, res: int, batch: int, data: int) -> dict[str, Any]:
-    """A run's config of a PaliGemma, with Adam and texts of 128 tokens, on `data` devices."""
+    """Returns the config of a run with Adam and texts of 128 tokens, on `data` devices."""
     from pgjax.recipes import adapted, transfer
 
     changes = {"adapt": mode, "model.llm": {"variant": MODELS[model]}, "mesh.data": data}
@@ -33,7 +33,7 @@ def config_of(model: str, mode: str, res: int, batch: int, data: int) -> dict[st
 
 
 def device_and_count(name: str) -> tuple[str, int]:
-    """`v5e-8` is eight of a v5e, `a100-40` one of the table's."""
+    """Returns the device and the number of them: `v5e-8` is 8 × v5e, `a100-40` is 1 × a100-40."""
     from pgjax.devices.data_sheets import DEVICES
 
     base, _, count = name.rpartition("-")
@@ -41,25 +41,27 @@ def device_and_count(name: str) -> tuple[str, int]:
 
 
 def add_flags(parser: argparse.ArgumentParser, default: str) -> None:
-    """Where results are kept, and the case that a process of its own works on."""
-    parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path(default))
-    parser.add_argument("--case", type=json.loads, help="of this file's own calls")
+    """Adds the flags for the file of results, and for the case that a child process runs."""
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=pathlib.Path(default), help="the file of results"
+    )
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
 
 
 def kept(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Results of an earlier call."""
+    """Reads the results of earlier calls."""
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def run_cases(
     script: str, cases: Sequence[dict[str, Any]], path: pathlib.Path
 ) -> list[dict[str, Any]]:
-    """Works on each case in a process of its own, and writes each result as it comes.
+    """Runs each case in a process of its own, and writes each result at once.
 
     Args:
-      script: is run with `--case JSON`, and ends with a line of JSON.
-      cases: those whose result `path` holds already are left out.
-      path: of the results: the cases, each with what was found.
+      script: the script to run with `--case JSON`; its last line is JSON.
+      cases: the cases; those whose result the file holds are skipped.
+      path: the file of results, each of which includes its case.
 
     Returns:
       The results of these cases that there are, old and new.
@@ -83,6 +85,6 @@ def run_cases(
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Formats a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,9 +1,9 @@
-"""QLoRA on a full-size PaliGemma-3B with random weights, on this machine: `mode=qlora`, as it is.
+"""Trains a full-size PaliGemma-3B with random weights by QLoRA (`mode=qlora`) on this machine.
 
     python tools/bench/qlora_3b.py [--steps 2] [--batch 1] [--text 64]
 
-Prints how many parameters train, the loss of each step and the peak of resident memory. Weights
-are made a layer at a time as they are read, so that the float model exists nowhere.
+It prints the number of parameters that train, the loss of each step, and the peak of resident
+memory. Weights are made as they are read, a layer at a time, so the model never exists in floats.
 """
 
 import argparse
@@ -21,9 +21,8 @@ import jax
 import numpy as np
 
 from pgjax import trees
-from pgjax.checkpoints import sources
-from pgjax.checkpoints.sources import Checkpoint
-from pgjax.loading import model_context
+from pgjax.checkpoints.formats import Checkpoint
+from pgjax.loading import model_context, parameters
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.recipes import adapted, transfer
 from pgjax.text.tokenizer import Tokenizer
@@ -34,13 +33,13 @@ DATA = pathlib.Path(__file__).parents[2] / "tests/photos/photos.jsonl"
 
 @dataclasses.dataclass
 class Random:
-    """A tensor of small float16 values, made when they are read."""
+    """A tensor of small float16 values, which are made as they are read."""
 
     shape: tuple[int, ...]
     dtype = np.dtype(np.float16)
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows start:stop."""
+        """Returns rows start:stop."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         rng = np.random.default_rng(start)
         part = (rng.standard_normal(2**22, np.float32) * 0.02).astype(np.float16)
@@ -48,17 +47,19 @@ class Random:
 
 
 class Vocabulary(Tokenizer):
-    """The small tokenizer, whose layout is that of the real one, which is behind a licence."""
+    """The packaged tokenizer, with the vocabulary size of the real one, which needs a licence."""
 
     vocab_size = property(lambda self: 257_152, lambda self, value: None)
 
 
 def main() -> None:
-    """Trains and prints."""
+    """Trains, and prints the losses and memory."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--text", type=int, default=64, help="tokens of prompt and target")
+    parser.add_argument("--steps", type=int, default=2, help="the number of steps")
+    parser.add_argument("--batch", type=int, default=1, help="examples per step")
+    parser.add_argument(
+        "--text", type=int, default=64, help="text tokens, of prompt and target together"
+    )
     args = parser.parse_args()
     config = transfer(
         "qlora_3b",
@@ -80,7 +81,7 @@ def main() -> None:
     flat = trees.flatten(abstract_params(make_model({**config["model"], "lora": {}})))
     tensors = {name: Random(x.unbox().shape) for name, x in flat.items()}
     model_context.open_tokenizer = lambda _: Vocabulary(Tokenizer.tiny().model_bytes)
-    sources.open_checkpoint = lambda name: Checkpoint(pathlib.Path(name), tensors, {}, None)
+    parameters.open_checkpoint = lambda name: Checkpoint(pathlib.Path(name), tensors, {}, None)
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

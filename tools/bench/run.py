@@ -1,10 +1,10 @@
-"""Every benchmark of this folder that one machine can run, in one table.
+"""Runs the benchmarks of one machine and prints their results as one table.
 
     python tools/bench/run.py [--size mid] [--only train decode input load] [--json FILE]
-    python tools/bench/run.py --size 3b --memory_fraction 0.19      # a cap, to stand for a T4
+    python tools/bench/run.py --size 3b --memory_fraction 0.19      # with the memory of a T4
 
-Runs on a CPU or on an accelerator; transformers (and peft) are measured beside it where they are
-installed. RESULTS.md says what was seen where.
+This runs on a CPU or on an accelerator. transformers and peft are measured as well if they are
+installed. RESULTS.md holds results so far.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCHES = {"tiny": (1, 8), "mid": (1, 8), "3b": (1, 8, 32)}
 
 
 def train(size: str, repeats: int, modes: list[str]) -> list[Row]:
-    """Steps of each mode, and of full tuning under each remat policy."""
+    """Measures steps of each mode, and of full fine-tuning with each remat policy."""
     parser = argparse.ArgumentParser()
     training.add_flags(parser)
     flags = ["--size", size, "--repeats", str(repeats)]
@@ -39,7 +39,7 @@ def train(size: str, repeats: int, modes: list[str]) -> list[Row]:
 
 
 def decode(size: str, repeats: int) -> list[Row]:
-    """Prefill and tokens at several batch sizes."""
+    """Measures prefill and tokens at several batch sizes."""
     parser = argparse.ArgumentParser()
     decoding.add_flags(parser)
     batches = map(str, BATCHES[size])
@@ -48,20 +48,28 @@ def decode(size: str, repeats: int) -> list[Row]:
 
 
 def main() -> None:
-    """Prints the table and writes it."""
+    """Prints the table, and writes it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=list(SIZES), default="mid")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=["train", "decode", "input"])
-    parser.add_argument("--modes", nargs="+", choices=training.MODES, default=training.MODES)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--memory_fraction", type=float, help="of a GPU's memory")
-    parser.add_argument("--json", type=pathlib.Path, help="writes the table there as well")
+    parser.add_argument("--size", choices=list(SIZES), default="mid", help="the model")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=GROUPS,
+        default=["train", "decode", "input"],
+        help="the benchmarks to run",
+    )
+    parser.add_argument(
+        "--modes", nargs="+", choices=training.MODES, default=training.MODES, help="what trains"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="the number of rounds")
+    parser.add_argument("--memory_fraction", type=float, help="the share of a GPU's memory to use")
+    parser.add_argument("--json", type=pathlib.Path, help="a file to write the table to as well")
     args = parser.parse_args()
     if args.memory_fraction:
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(args.memory_fraction)
-    # Each measurement is a process of its own and needs the device for itself.
+    # Each measurement is a process of its own, which must not find the memory taken.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     title = f"{machine()}; {versions()}"
     print(title, flush=True)

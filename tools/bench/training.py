@@ -1,4 +1,4 @@
-"""Training steps: pgjax by mode, against a plain JAX step and transformers.
+"""Measures training steps of pgjax by mode, beside a plain JAX step and transformers.
 
     python tools/bench/training.py [--size mid] [--modes full attention lora qlora] [--batch 4]
 
@@ -34,7 +34,7 @@ PROMPT_ID = 1000
 
 
 def config(args: argparse.Namespace, mode: str) -> dict[str, Any]:
-    """Of a run that trains this."""
+    """Returns the config of a run that trains a model of a size."""
     from pgjax.recipes import adapted, default_config
 
     c = default_config()
@@ -54,7 +54,7 @@ def config(args: argparse.Namespace, mode: str) -> dict[str, Any]:
 
 
 def batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Images, prompts and targets."""
+    """Makes a batch of images, prompts and targets."""
     rng = np.random.default_rng(0)
     res = args.res or SIZES[args.size]["res"]
     shape = (args.batch, args.text_len + 1)
@@ -75,12 +75,12 @@ class Step:
 
     builder: Any
     compiled: Any
-    frozen: dict[str, Any]  # shapes
-    trainable: dict[str, Any]  # shapes
-    seconds: tuple[float, float]  # of tracing, of compiling
+    frozen: dict[str, Any]  # abstract arrays
+    trainable: dict[str, Any]  # abstract arrays
+    seconds: tuple[float, float]  # the times of tracing and of compiling
 
     def planned(self) -> Any:
-        """What it needs of the device's memory: `pgjax.training.step_memory.Needs` in bytes."""
+        """The memory that the step needs, as `pgjax.training.step_memory.Needs` in bytes."""
         from pgjax.devices.compiled import figures_of
         from pgjax.devices.targets import compiler_of
         from pgjax.training.step_memory import needs
@@ -91,7 +91,7 @@ class Step:
 
 
 def compile_step(args: argparse.Namespace, mode: str) -> Step:
-    """Compiles the step of a mode; no array exists yet."""
+    """Compiles the step of a mode, without any arrays."""
     import jax
 
     from pgjax import sharding
@@ -114,7 +114,7 @@ def compile_step(args: argparse.Namespace, mode: str) -> Step:
 
 
 def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float], dict[str, Any]]:
-    """Takes one step of it each time it is called, from random weights, and returns the loss."""
+    """Returns a function that takes a step, from random weights on, and returns the loss."""
     import jax
 
     from pgjax import sharding
@@ -122,7 +122,7 @@ def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float],
     frozen, state = random_arrays(step.frozen), step.builder.state(random_arrays(step.trainable))
     inputs = sharding.to_device(step.builder.sharded.mesh, batch(args))
     facts, holder = _facts(step.compiled, state.params, state), [state]
-    del state  # which a step gives away
+    del state  # A step donates it.
 
     def run() -> float:
         holder[0], values = step.compiled(holder[0], frozen, inputs)
@@ -133,12 +133,12 @@ def run_step(args: argparse.Namespace, step: Step) -> tuple[Callable[[], float],
 
 
 def run_pgjax(args: argparse.Namespace, mode: str) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """A step as `pgjax.train` compiles it."""
+    """Returns a function that takes a step as `pgjax.train` compiles it."""
     return run_step(args, compile_step(args, mode))
 
 
 def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], dict[str, Any]]:
-    """The same update from logits of every text position at once."""
+    """Returns a function that takes the same step from the logits of all text positions."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -179,7 +179,7 @@ def run_plain(args: argparse.Namespace, mode: str) -> tuple[Callable[[], None], 
 
 
 def _program(args, mode, make_step_builder):
-    """Program, frozen and trainable parameters, random."""
+    """Returns the step builder, and random frozen and trainable parameters."""
     from pgjax.loading.model_context import open_sharded_model
     from pgjax.loading.parameters import load_parameters
 
@@ -202,12 +202,12 @@ def _facts(compiled, trainable, state) -> dict[str, Any]:
 def run_transformers(
     args: argparse.Namespace, mode: str
 ) -> tuple[Callable[[], None], dict[str, Any]]:
-    """The same shapes on torch."""
+    """Returns a function that takes a step of the same shapes by torch."""
     return run_network(args, transformers_network(args, mode), mode)
 
 
 def transformers_network(args: argparse.Namespace, mode: str) -> Any:
-    """transformers' PaliGemma with random weights: bfloat16 on a GPU, else float32."""
+    """Makes transformers' PaliGemma with random weights, in bfloat16 on a GPU, else float32."""
     net = random_network(args.size, args.res).train()
     if mode == "attention":
         for name, x in net.named_parameters():
@@ -222,7 +222,7 @@ def transformers_network(args: argparse.Namespace, mode: str) -> Any:
 
 
 def random_network(size: str, res: int = 0) -> Any:
-    """`PaliGemmaForConditionalGeneration` of a size, made on the GPU where there is one."""
+    """Makes `PaliGemmaForConditionalGeneration` of a size, on the GPU if there is one."""
     import torch
     from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
@@ -235,7 +235,7 @@ def random_network(size: str, res: int = 0) -> Any:
     torch.set_default_dtype(torch.bfloat16 if cuda else torch.float32)
     try:
         with torch.device("cuda" if cuda else "cpu"):
-            # Scaled-dot-product attention is what this takes of its own accord.
+            # By default, transformers takes scaled-dot-product attention.
             return PaliGemmaForConditionalGeneration(PaliGemmaConfig(**spec))
     finally:
         torch.set_default_dtype(before)
@@ -244,7 +244,7 @@ def random_network(size: str, res: int = 0) -> Any:
 def run_network(
     args: argparse.Namespace, net: Any, mode: str
 ) -> tuple[Callable[[], None], dict[str, Any]]:
-    """Steps of a network: AdamW without decay (which is Adam), or SGD in mode `attention`."""
+    """Returns a function that takes a step of Adam, or of SGD in the mode `attention`."""
     import torch
 
     parameters = list(net.parameters())
@@ -284,7 +284,7 @@ RUNS = {"pgjax": run_pgjax, "plain": run_plain, "transformers": run_transformers
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own: `NAME/MODE` -> median seconds of a step, memory, counts."""
+    """Measures `NAME/MODE` in this process: the median time of a step, memory, and counts."""
     name, mode = args.measure.split("/")
     run, facts = RUNS[name](args, mode)
     seconds = sorted(seconds_of(run, args.steps))
@@ -292,7 +292,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def device_peak() -> int | None:
-    """Largest number of bytes that were in use on an accelerator, where it says so."""
+    """Returns the most bytes that were in use on an accelerator, if it reports them."""
     if "jax" not in sys.modules or ("torch" in sys.modules and _torch_peak() is not None):
         return _torch_peak()
     import jax
@@ -307,7 +307,7 @@ def _torch_peak() -> int | None:
 
 
 def flops(args: argparse.Namespace, mode: str) -> float:
-    """Of one step's products, counted as 2 for a multiplication and an addition.
+    """Returns the FLOPs of a step's products; a multiplication and addition count as 2.
 
     Forward once; backward once more for what a gradient passes through, and once for matrices that
     train. Recomputation does not count, as usual for model FLOPs utilisation.
@@ -335,7 +335,7 @@ def flops(args: argparse.Namespace, mode: str) -> float:
 
 
 def table(args: argparse.Namespace) -> list[Row]:
-    """Measures and returns the lines."""
+    """Measures everything, and returns the rows of the table."""
     subjects = [f"pgjax/{mode}" for mode in args.modes]
     if "plain" in args.peers:
         subjects.append(f"plain/{args.modes[0]}")
@@ -372,19 +372,25 @@ def table(args: argparse.Namespace) -> list[Row]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What can be set."""
-    parser.add_argument("--size", choices=list(SIZES), default="mid")
-    parser.add_argument("--res", type=int, default=0, help="pixels; 0: the size's own")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=["full"])
-    parser.add_argument("--peers", nargs="*", default=["plain", "transformers"])
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--text_len", type=int, default=128)
-    parser.add_argument("--target", type=int, default=32, help="supervised tokens")
-    parser.add_argument("--remat", default="dots", help="of pgjax; a config has full, the smallest")
-    parser.add_argument("--loss_chunk", type=int, default=16)
-    parser.add_argument("--dtype", default="", help="of computation; default: the device's")
-    parser.add_argument("--steps", type=int, default=3, help="timed in each process")
-    parser.add_argument("--repeats", type=int, default=3, help="processes for each")
+    """Adds the flags of this benchmark."""
+    parser.add_argument("--size", choices=list(SIZES), default="mid", help="the model")
+    parser.add_argument(
+        "--res", type=int, default=0, help="the resolution in pixels (default: that of the size)"
+    )
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["full"], help="what trains")
+    parser.add_argument(
+        "--peers", nargs="*", default=["plain", "transformers"], help="what to compare with"
+    )
+    parser.add_argument("--batch", type=int, default=4, help="examples per step")
+    parser.add_argument("--text_len", type=int, default=128, help="text tokens")
+    parser.add_argument("--target", type=int, default=32, help="the number of supervised tokens")
+    parser.add_argument("--remat", default="dots", help="pgjax's remat policy; configs have full")
+    parser.add_argument("--loss_chunk", type=int, default=16, help="pgjax's loss_chunk")
+    parser.add_argument(
+        "--dtype", default="", help="the dtype of computation (default: by the device)"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="the steps that a process times")
+    parser.add_argument("--repeats", type=int, default=3, help="the number of rounds")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
 
 

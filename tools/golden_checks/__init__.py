@@ -1,1 +1,1 @@
-"""The groups of `check_golden.py`: each yields (what, difference, tolerance)."""
+"""The checks of `check_golden.py`; each yields a name, a difference and a tolerance."""

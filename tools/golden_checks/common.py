@@ -1,4 +1,4 @@
-"""What the checks share: the folder with its model, tolerances, and differences."""
+"""Tolerances, differences, and the folder of reference outputs with its model."""
 
 import json
 import pathlib
@@ -11,19 +11,20 @@ from pgjax import trees
 from pgjax.checkpoints.npz import read_npz
 from pgjax.models.paligemma import abstract_params, make_model
 
-LOGITS = 5e-5  # largest absolute difference of float32 logits
-HALF = 2e-3  # of what went through bfloat16, where a last float32 bit decides how a value rounds
-RELATIVE = 1e-5  # of losses and gradients
-EXACT = 0.0  # tokens, masks, text
-GREY = 1.0  # of 255
+LOGITS = 5e-5  # the absolute tolerance of float32 logits
+HALF = 2e-3  # the absolute tolerance of bfloat16, where a last float32 bit can change the rounding
+RELATIVE = 1e-5  # the relative tolerance of losses and gradients
+EXACT = 0.0  # the tolerance of tokens, masks and text
+GREY = 1.0  # the tolerance of pixels, in grey levels of 255
 
-Check = tuple[str, float, float]  # what, difference, tolerance
+Check = tuple[str, float, float]  # what is compared, the difference, and the tolerance
 
 
 class Golden:
-    """The folder, its model, and its parameters."""
+    """A folder of reference outputs, with its model and parameters."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path) -> None:
+        """Reads the manifest and the parameters."""
         self.folder = folder
         self.manifest = json.loads((folder / "manifest.json").read_text())
         spec = self.manifest["model"]
@@ -43,7 +44,7 @@ class Golden:
         self.variables = {"params": trees.unflatten(self.flat)}
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """Reads one npz of the folder."""
+        """Reads an `.npz` of the folder."""
         with np.load(self.folder / name) as arrays:
             return dict(arrays)
 
@@ -57,7 +58,7 @@ def _boxed(x) -> bool:
 
 
 def diff(got, want) -> float:
-    """Largest absolute difference; infinite for a wrong shape."""
+    """Returns the largest absolute difference, or infinity if the shapes differ."""
     got, want = np.asarray(got), np.asarray(want)
     if got.shape != want.shape:
         return float("inf")
@@ -65,5 +66,5 @@ def diff(got, want) -> float:
 
 
 def rel(got, want) -> float:
-    """Largest difference as a share of the largest value wanted."""
+    """Returns the largest difference, relative to the largest expected value."""
     return diff(got, want) / max(float(np.abs(want).max(initial=0.0)), 1e-30)

@@ -1,4 +1,4 @@
-"""Generation, token for token."""
+"""Checks of generation, token by token."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from pgjax.models.paligemma import Cache
 
 
 def decode(g: Golden) -> Iterator[Check]:
-    """Prefill and extend, greedy tokens, step logits and log-probabilities."""
+    """Compares prefill and extend step by step, and greedy tokens with their log-probabilities."""
     d = g.load("decode.npz")
     steps, eos = int(d["max_decode_len"]), int(d["eos_token"])
     prompt = {k: jnp.asarray(d[k]) for k in ("image", "text", "mask_ar", "mask_input")}
@@ -42,12 +42,13 @@ def decode(g: Golden) -> Iterator[Check]:
         got = _decode(g, d, "greedy", params, stop)
         prefix = f"{name}/" if name else ""
         tokens, logp = d[f"{prefix}tokens"], d[f"{prefix}logp"]
-        # The reference goes on after eos and writes 0 once all rows have ended; pgjax blanks both.
+        # The reference continues after eos, and writes 0 once all rows have ended. pgjax writes 0
+        # in both cases.
         live = _until_eos(tokens, stop) & ~((tokens == 0) & (logp == 0))
         name = name or "greedy"
         yield f"{name} tokens", _diff_tokens(got.tokens, np.where(live, tokens, 0)), EXACT
         yield f"{name} log-probs", diff(got.logprobs, np.where(live, logp, 0.0)), LOGITS
-    # Rows that do not count stay blank, and nobody waits for them.
+    # Rows that are not valid stay 0, and generation does not wait for them.
     counts = d["earlystop/_mask"]
     got = _decode(g, d, "greedy", g.flat, eos, row_valid=counts)
     want = np.where(_until_eos(d["tokens"], eos) & counts[:, None], d["tokens"], 0)
@@ -57,7 +58,7 @@ def decode(g: Golden) -> Iterator[Check]:
 
 
 def masked(g: Golden) -> Iterator[Check]:
-    """Greedy decoding without some tokens."""
+    """Compares greedy decoding in which some tokens are not allowed."""
     d = g.load("decode.npz")
     allowed = ~np.isin(np.arange(g.model.llm_config.vocab_size), d["mask_logits/ids"])
     eos = int(d["eos_token"])
@@ -69,7 +70,7 @@ def masked(g: Golden) -> Iterator[Check]:
 
 
 def half_cache(g: Golden) -> Iterator[Check]:
-    """A bfloat16 cache: tokens, and log-probabilities of what was chosen."""
+    """Compares tokens and log-probabilities of decoding with a bfloat16 cache."""
     d = g.load("decode.npz")
     eos = int(d["eos_token"])
     got = _decode(g, d, "greedy", g.flat, eos, cache_dtype="bfloat16")
@@ -81,7 +82,7 @@ def half_cache(g: Golden) -> Iterator[Check]:
 
 
 def beam(g: Golden) -> Iterator[Check]:
-    """Beam search, token for token."""
+    """Compares the tokens of beam search."""
     d = g.load("decode.npz")
     for key in sorted(k for k in d if "beam" in k):
         *scale, name = key.removesuffix("/tokens").split("/")
@@ -121,11 +122,11 @@ def _decode(
 
 
 def _diff_tokens(got, want) -> float:
-    """How many differ."""
+    """Returns the number of tokens that differ."""
     return float((np.asarray(got) != want).sum())
 
 
 def _until_eos(tokens: np.ndarray, eos: int) -> np.ndarray:
-    """True up to and including each row's first eos."""
+    """Marks the tokens up to and including the first eos of each row."""
     ended = np.cumsum(tokens == eos, axis=1)
     return (ended == 0) | ((ended == 1) & (tokens == eos))

@@ -1,4 +1,4 @@
-"""Forward pass and attention masks."""
+"""Checks of the forward pass and of attention masks."""
 
 from collections.abc import Iterator
 
@@ -10,22 +10,23 @@ from pgjax.models.paligemma import make_attn_mask
 
 
 def forward(g: Golden) -> Iterator[Check]:
-    """Image encoder, masks and logits."""
+    """Compares the image encoder, text embeddings and logits."""
     f = g.load("forward.npz")
-    tokens, encoded = g.model.apply(g.variables, f["image"], method=lambda m, x: m.img(x))
+    image, text, mask_ar = (jnp.asarray(f[k]) for k in ("image", "text", "mask_ar"))
+    tokens, encoded = g.model.apply(g.variables, image, method=lambda m, x: m.img(x))
     yield "image encoder", diff(encoded, f["img_encoded"]), LOGITS
     yield "image tokens", diff(tokens, f["zimg"]), LOGITS
     yield (
         "text embedding",
-        diff(g.model.apply(g.variables, f["text"], method=lambda m, t: m.llm.embed(t)), f["ztxt"]),
+        diff(g.model.apply(g.variables, text, method=lambda m, t: m.llm.embed(t)), f["ztxt"]),
         LOGITS,
     )
-    hidden = g.run(None, f["image"], f["text"], f["mask_ar"])
+    hidden = g.run(None, image, text, mask_ar)
     yield "text logits", diff(g.run("logits", hidden), f["text_logits"]), LOGITS
 
 
 def masks(g: Golden) -> Iterator[Check]:
-    """Block-prefix attention masks."""
+    """Compares block-prefix attention masks."""
     f = g.load("forward.npz")
     got = make_attn_mask(jnp.asarray(f["mam_input_mask"]), jnp.asarray(f["mam_mask_ar"]))
     yield "mask cases", diff(got, f["mam_out"]), EXACT

@@ -1,4 +1,4 @@
-"""Hugging Face folders, half-precision files, and other resolutions."""
+"""Checks of Hugging Face folders, half-precision files, and other resolutions."""
 
 import pathlib
 import tempfile
@@ -16,7 +16,7 @@ from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
 
 
 def folders(g: Golden) -> Iterator[Check]:
-    """Reads the folder of the reference, and writes one that reads back bit for bit."""
+    """Reads the reference's folder, writes one that reads back bit by bit, and compares logits."""
     tensors, spec = open_folder(g.folder / "hf")
     yield "read", _bits(tensors, open_npz(g.folder / "params.npz")), EXACT
     for name in ("params.npz", "params.bf16.npz"):
@@ -27,24 +27,26 @@ def folders(g: Golden) -> Iterator[Check]:
             write_npz(back, open_folder(folder)[0])
             yield f"{name} there and back", _bits(open_npz(back), open_npz(g.folder / name)), EXACT
     f, hf = g.load("forward.npz"), g.load("hf_logits.npz")
-    hidden = g.run(None, f["image"][:2], f["text"][:2], f["mask_ar"][:2])
+    image, text, mask_ar = (jnp.asarray(f[k]) for k in ("image", "text", "mask_ar"))
+    hidden = g.run(None, image[:2], text[:2], mask_ar[:2])
     want = hf["hf/nomask/logits_ex01"][..., : g.model.llm_config.vocab_size]
     yield "logits of transformers", diff(g.run("logits", hidden), want), LOGITS
-    tokens = g.model.apply(g.variables, f["image"], method="embed_image")
-    # transformers divides image tokens by the square root of the width, and multiplies later.
+    tokens = g.model.apply(g.variables, image, method="embed_image")
+    # transformers may divide image tokens by the root of the width, by which it multiplies later.
     scale = g.model.llm_config.width**0.5
     got = [diff(tokens, hf["hf/image_hidden_states"] * s) for s in (1.0, scale)]
     yield "image tokens of transformers", min(got), LOGITS
 
 
 def half(g: Golden) -> Iterator[Check]:
-    """Logits of the bfloat16 file, computed in float32."""
+    """Compares logits of the bfloat16 file in float32, and resampled position embeddings."""
     f = g.load("forward.npz")
     flat = {
         k: jnp.asarray(x, jnp.float32) for k, x in read_npz(g.folder / "params.bf16.npz").items()
     }
     variables = {"params": trees.unflatten(flat)}
-    hidden = g.model.apply(variables, f["image"][:1], f["text"][:1], f["mask_ar"][:1])
+    image, text, mask_ar = (jnp.asarray(f[k][:1]) for k in ("image", "text", "mask_ar"))
+    hidden = g.model.apply(variables, image, text, mask_ar)
     got = g.model.apply(variables, hidden, method="logits")[0, :5]
     yield "bfloat16 file, logits", diff(got, f["params_bf16/text_logits_ex0_first5"]), LOGITS
     x = np.asarray(g.flat["img/pos_embedding"])
@@ -54,7 +56,7 @@ def half(g: Golden) -> Iterator[Check]:
 
 
 def _bits(got, want) -> float:
-    """How many tensors differ in name, dtype or any bit."""
+    """Returns the number of tensors that differ in name, dtype or any bit."""
     wrong = len(got.keys() ^ want.keys())
     for name in got.keys() & want.keys():
         a, b = got[name].read(), want[name].read()

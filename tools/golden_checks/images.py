@@ -1,4 +1,4 @@
-"""Image decoding and resizing."""
+"""Checks of image decoding and resizing."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from golden_checks.common import GREY, Check, Golden, diff
 from pgjax.data.decode import decode_image
 from pgjax.data.pipeline import Pipeline
 
-# The pipeline that stands for each of the reference's names.
+# pgjax's pipeline for each name in the reference.
 RESIZES = {
     "bv_resize224": "resize(224)",
     "bv_resize224_aa": "resize(224, antialias=True)",
@@ -28,7 +28,7 @@ RESIZES = {
 
 
 def images(g: Golden) -> Iterator[Check]:
-    """Decoding and resizing, in grey levels."""
+    """Compares decoded and resized images, in grey levels."""
     arrays = g.load("image.npz")
     worst: dict[str, float] = {}
     for key, want in arrays.items():

@@ -1,7 +1,7 @@
-"""Scores that the reference's evaluators gave to given answers.
+"""Checks of metrics, by the scores that the reference's evaluators give to the same answers.
 
-pgjax differs on purpose in two cases: two ScienceQA texts without an answer do not agree, and an
-unlabelled question does not count. The checks expect that difference.
+pgjax differs on purpose in two cases, and the checks take that into account: two ScienceQA texts
+without a letter are not equal, and questions without references are skipped.
 """
 
 import functools
@@ -22,7 +22,7 @@ SCORES = 1e-9
 
 
 def metrics(g: Golden) -> Iterator[Check]:
-    """Every group of metrics.json."""
+    """Compares the scores of every group in metrics.json."""
     golden = json.loads((g.folder / "metrics.json").read_text())
     yield from _questions(golden)
     yield from _captions(golden["coco_caption"])
@@ -30,7 +30,7 @@ def metrics(g: Golden) -> Iterator[Check]:
 
 
 def _mean(metric: str, rows: Sequence[dict], meta: Sequence[dict], **options) -> dict[str, float]:
-    """Means of a per-example metric, and how many examples each is of as `num…`."""
+    """Returns the means of a per-example metric, and the numbers of examples as `num…`."""
     score, total = get_metric(metric, **options), Mean()
     for row, each in zip(rows, meta, strict=True):
         total.add(score(row["pred"], each))
@@ -39,7 +39,7 @@ def _mean(metric: str, rows: Sequence[dict], meta: Sequence[dict], **options) ->
 
 
 def _worst(got: dict, want: dict, names: dict[str, str] | None = None) -> float:
-    """Largest difference of scores; `names` are {ours: the reference's}, else all of theirs."""
+    """Returns the largest difference of scores; `names` maps pgjax's to the reference's."""
     names = names or {key: key for key in want}
     return max(abs(got.get(ours, np.inf) - want[theirs]) for ours, theirs in names.items())
 
@@ -52,7 +52,7 @@ def _questions(golden: dict) -> Iterator[Check]:
     yield "vqav2", _worst(vqa(group["rows"], meta), group["metrics"]), SCORES
     yield "vqav2, padded", _worst(first, group["metrics_with_padding_mask_first20"]), SCORES
     got = vqa([*group["rows"], {"pred": "x"}], [*meta, {"answers": []}])
-    got["num"] += 1  # It counts the unlabelled one.
+    got["num"] += 1  # The reference counts the unlabelled question.
     yield "vqav2, unlabelled", _worst(got, group["metrics_with_one_unlabelled"]), SCORES
 
     several = golden["vqa"]["multi"]

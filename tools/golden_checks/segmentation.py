@@ -1,4 +1,4 @@
-"""The mask codec, and masks as text."""
+"""Checks of the mask codec and of masks as text."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from pgjax.models import vqvae
 from pgjax.text.locations import format_boxes, parse_boxes
 
 MASKS = 1e-4
-NEAR_TIE = 1e-5  # relative margin below which two codes are as good
+NEAR_TIE = 1e-5  # the relative margin below which two codes count as equal
 
 
 def segmentation(g: Golden) -> Iterator[Check]:
-    """Codes, decoded masks, strings, and the scores of parsed and pasted answers."""
+    """Compares codes, decoded masks, masks as text, and the scores of parsed answers."""
     seg = g.load("seg.npz")
     params = {name: jnp.asarray(x) for name, x in g.load("vae.npz").items()}
     encode, decode = jax.jit(vqvae.encode), jax.jit(vqvae.decode)
@@ -40,7 +40,7 @@ def segmentation(g: Golden) -> Iterator[Check]:
         want = [int(c) for c in re.findall(r"<seg(\d+)>", case["suffix"])]
         clear = seg["m2s/code_rel_margin"][i] > NEAR_TIE
         wrong += int((codes[i] != want)[clear].sum())
-        # The reference counts locations in 1023rds here.
+        # Here the reference counts locations in 1023rds.
         text = format_boxes([np.round(box.astype(np.float64) * 1023) / 1024], [""], [want])
         wrong += text != case["suffix"]
     yield "masks as text", float(wrong), EXACT
@@ -67,7 +67,7 @@ def segmentation(g: Golden) -> Iterator[Check]:
 
 
 def read_mask(seg, i: int) -> np.ndarray:
-    """Mask i of the folder, bool [H,W]."""
+    """Reads mask i of the folder, bool [h, w]."""
     shape = tuple(seg[f"mask_shape/{i}"])
     kind = "m2s" if f"m2s/mask/{i}:packed" in seg else "eval"
     packed = seg[f"{kind}/mask/{i}:packed"]

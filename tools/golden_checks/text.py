@@ -1,4 +1,4 @@
-"""Tokenizer and text arrays."""
+"""Checks of the tokenizer and of text arrays."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pgjax.text.tokenizer import Tokenizer
 
 
 def text(g: Golden) -> Iterator[Check]:
-    """Special tokens, text arrays and round trips; counts what differs."""
+    """Counts differences of special tokens, text arrays and round trips."""
     spec = json.loads((g.folder / "text.json").read_text())
     for key in ("tokenizer", "extended_tokenizer"):
         tok = Tokenizer.from_file(g.folder / spec[key])

@@ -1,4 +1,4 @@
-"""Loss, gradients and optimizer steps."""
+"""Checks of the loss, gradients and optimizer steps."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,7 @@ def _loss_fn(g: Golden, t: dict, smoothing: float) -> Callable:
 
 
 def loss(g: Golden) -> Iterator[Check]:
-    """Loss and gradients, with and without label smoothing."""
+    """Compares loss and gradients, with and without label smoothing."""
     t = g.load("train.npz")
     supervised = t["mask_loss"][:, 1:] > 0
     for prefix in sorted({k.split("/")[0] for k in t if k.endswith("/training_loss")}):
@@ -35,7 +35,9 @@ def loss(g: Golden) -> Iterator[Check]:
         )
         (value, tokens), grads = value_and_grad(g.flat, {})
         yield f"{prefix} loss", rel(value, t[f"{prefix}/training_loss"]), RELATIVE
-        want = np.where(supervised, -t[f"{prefix}/token_pplx"], 0.0)  # stored as log-probabilities
+        want = np.where(
+            supervised, -t[f"{prefix}/token_pplx"], 0.0
+        )  # The reference stores log-probabilities.
         yield f"{prefix} token losses", rel(tokens, want), RELATIVE
         per_row = np.asarray(tokens).sum(1) / np.maximum(supervised.sum(1), 1)
         yield f"{prefix} example losses", rel(per_row, t[f"{prefix}/pplx"]), RELATIVE
@@ -76,9 +78,9 @@ def _train(g: Golden, t: dict, rules, schedule, steps: int, **optimizer):
 
 
 def sgd(g: Golden) -> Iterator[Check]:
-    """Three steps of the T4 recipe as a config with `adapt=attention` has them.
+    """Compares three steps of the T4 recipe, `adapt=attention`.
 
-    Once with the frozen parameters in the reference's float32, and once in the recipe's float16.
+    The frozen parameters are in the reference's float32 first, and then in the recipe's float16.
     """
     t = g.load("train.npz")
     exact = {"frozen_dtype": "float32", "model.img_dtype": "float32"}
@@ -102,7 +104,7 @@ def sgd(g: Golden) -> Iterator[Check]:
 def _run_recipe(
     g: Golden, t: dict, overrides: dict
 ) -> tuple[TrainStepBuilder, TrainState, list[float]]:
-    """The program of the config, its state after three steps, and the losses of four."""
+    """Returns the step builder of a config, the state after three steps, and four losses."""
     spec, config = g.manifest["model"], default_config()
     config.adapt, config.total_steps, config.model.res = "attention", 64, spec["res"]
     config.model.img, config.model.llm = ConfigDict(g.sizes["img"]), ConfigDict(g.sizes["llm"])
@@ -120,12 +122,12 @@ def _run_recipe(
     for _ in range(3):
         state, values = step(state, params, batch)
         losses.append(float(values["loss"]))
-    after = jax.tree.map(jnp.copy, state)  # a step gives the loss before its own update
+    after = jax.tree.map(jnp.copy, state)  # A step returns the loss before its update.
     return builder, after, [*losses, float(step(state, params, batch)[1]["loss"])]
 
 
 def adam(g: Golden) -> Iterator[Check]:
-    """Adam steps with clipping, decay, warm-up, freezing and multipliers (manifest: train)."""
+    """Compares steps of Adam with clipping, decay, warm-up, freezing and multipliers."""
     t = g.load("train.npz")
     everything, kernels = [(".*", True)], [(".*/kernel", 1.0), (".*", 0.0)]
     cases = {
@@ -162,8 +164,8 @@ def adam(g: Golden) -> Iterator[Check]:
         worst = 0.0
         for n, x in params.items():
             want = t[f"{name}/checksum/{n}"]
-            # Adam turns a gradient that is zero but for rounding (key biases cancel in the
-            # softmax) into steps of full size and random sign; no two programs agree on those.
+            # Key biases cancel in the softmax, so their gradient is zero but for rounding. Adam
+            # turns this into steps of full size and random sign, which no two programs share.
             if t[f"ls0.0/grad_l2/{n}"] < 1e-6 * t["ls0.0/l2_grads"]:
                 continue
             x = np.asarray(x, np.float64)

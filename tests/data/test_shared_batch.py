@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from pgjax.data.parcel import Parcel
+from pgjax.data.shared_batch import SharedBatch
 from pgjax.errors import DataError
 
 
@@ -27,13 +27,13 @@ def send(queue, leave, wanting):
             raise OSError("too many open files")
 
         os.memfd_create = refuse
-    parcel = Parcel({"x": np.array([{"a": 1}])} if wanting == "plain values" else arrays())
-    queue.put(parcel)
+    batch = SharedBatch({"x": np.array([{"a": 1}])} if wanting == "plain values" else arrays())
+    queue.put(batch)
     leave.wait()
 
 
 def received(wanting=""):
-    """(the parcel, a function that lets its sender end and waits for that)"""
+    """(the batch, a function that lets its sender end and waits for that)"""
     context = multiprocessing.get_context("spawn")
     queue, leave = context.Queue(), context.Event()
     worker = context.Process(target=send, args=(queue, leave, wanting))
@@ -48,8 +48,8 @@ def received(wanting=""):
 
 @pytest.mark.parametrize("wanting", ["", "memory"])
 def test_arrays_arrive(wanting):
-    parcel, end = received(wanting)
-    found = parcel.open()
+    batch, end = received(wanting)
+    found = batch.open()
     end()
     for name, x in arrays().items():
         assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape)
@@ -59,19 +59,19 @@ def test_arrays_arrive(wanting):
 
 
 def test_arrays_of_objects_arrive():
-    parcel, end = received("plain values")
-    assert parcel.open()["x"][0] == {"a": 1}
+    batch, end = received("plain values")
+    assert batch.open()["x"][0] == {"a": 1}
     end()
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="arrays travel in the pipe")
 def test_the_sender_has_ended():
-    parcel, end = received()
+    batch, end = received()
     end()
     with pytest.raises(DataError, match="a worker process ended before its batch was taken"):
-        parcel.open()
+        batch.open()
 
 
 def test_here_nothing_is_copied():
     mine = arrays()
-    assert Parcel(mine).open() is mine
+    assert SharedBatch(mine).open() is mine

@@ -1,64 +1,67 @@
-"""Batches on their way out of worker processes."""
+"""Batches that worker processes send without copying them through a pipe."""
 
 import mmap
 import os
 from multiprocessing.reduction import DupFd
+from typing import Any
 
 import numpy as np
 
 from pgjax.errors import DataError
 
-_ALIGNED = 64  # bytes, for whoever puts the arrays on a device without copying them
-_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # all pages at once, not a fault for each
+_ALIGNED = 64  # bytes; jax can take over an array at such an address without copying it
+_POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # maps all pages at once instead of one by one
 
 Layout = list[tuple[str, np.dtype, tuple[int, ...], int]]  # name, dtype, shape, offset
 
 
-class Parcel:
-    """Arrays that are pickled as a handle of the memory that holds them.
+class SharedBatch:
+    """Arrays by name, which are pickled as a handle to shared memory.
 
-    A batch of images through a pipe is copied half a dozen times. Memory without a name (Linux) is
-    written once, mapped by who receives it, and gone with the last process that holds it, even one
-    that is killed; named shared memory would stay, and containers often have 64 MB of it.
+    A batch of images that goes through a pipe is copied half a dozen times. Anonymous memory
+    (Linux's memfd) is written once, mapped by the receiver, and freed with the last process that
+    holds it, even if that is killed; named shared memory would remain, and is often limited to
+    64 MB in containers.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]):
-        """Takes the arrays as they are; only pickling copies."""
+        """Holds the arrays; only pickling copies them."""
         self._arrays = arrays
 
     def open(self) -> dict[str, np.ndarray]:
-        """The arrays."""
+        """Returns the arrays."""
         return self._arrays
 
-    def __reduce__(self):
-        """For the pickler of `multiprocessing`."""
-        layout, size = [], 0
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Writes the arrays to shared memory, for the pickler of `multiprocessing`."""
+        layout: Layout = []
+        size = 0
         for name, x in self._arrays.items():
             layout.append((name, x.dtype, x.shape, size))
             size += -(-x.nbytes // _ALIGNED) * _ALIGNED
         try:
             handle = os.memfd_create("batch")
-        except (AttributeError, OSError):  # another system, or no handle left
-            return Parcel, (self._arrays,)
+        except (AttributeError, OSError):  # not on Linux, or too many open files
+            return SharedBatch, (self._arrays,)
         try:
             os.ftruncate(handle, size)
             for name, view in _views(handle, layout, size).items():
                 np.copyto(view, self._arrays[name])
             return _Sent, (DupFd(handle), layout, size)
-        except (OSError, ValueError):  # no memory, or arrays of objects
-            return Parcel, (self._arrays,)
+        except (OSError, ValueError):  # no memory, or arrays of Python objects
+            return SharedBatch, (self._arrays,)
         finally:
             os.close(handle)
 
 
 class _Sent:
-    """A parcel on the other side; who sent it keeps the memory until it is opened."""
+    """A received `SharedBatch`, whose memory the sender keeps until it is opened."""
 
-    def __init__(self, handle, layout: Layout, size: int):
+    def __init__(self, handle: Any, layout: Layout, size: int):
         self._handle, self._layout, self._size = handle, layout, size
 
     def open(self) -> dict[str, np.ndarray]:
-        """The arrays; once.
+        """Returns the arrays; it can be called once.
 
         Raises:
           DataError: the process that sent them has ended.
@@ -66,7 +69,7 @@ class _Sent:
         try:
             handle = self._handle.detach()
         except (OSError, EOFError) as e:
-            raise DataError(f"a worker process ended before its batch was taken ({e})") from e
+            raise DataError(f"a worker process ended before its batch was received ({e}).") from e
         try:
             return _views(handle, self._layout, self._size)
         finally:

@@ -1,4 +1,4 @@
-"""The README's benchmark of one's own works as it stands there."""
+"""The benchmark of one's own in the evaluation guide works as it stands there."""
 
 import csv
 import io
@@ -18,9 +18,10 @@ from pgjax.benchmarks.readers import READERS
 
 @pytest.fixture
 def code():
-    """The reader and the transfer of the README."""
-    section = (ROOT / "README.md").read_text().partition("### A benchmark of your own")[2]
-    blocks = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    """The reader and the transfer of the guide."""
+    page = (ROOT / "docs" / "guides" / "evaluation.md").read_text()
+    section = page.partition("## A benchmark of your own")[2]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     reader, transfer = ({} for _ in blocks)
     for block, names in zip(blocks, (reader, transfer), strict=True):
         exec(block, names)
