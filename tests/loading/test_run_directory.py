@@ -55,15 +55,15 @@ def test_an_old_directory_reads_the_same(folder):
     [
         ("run.json", None, "is not a run directory: it has no run.json"),
         ("config.json", None, "is not a run directory: it has no config.json"),
-        ("run.json", '{"format": 1,\n"trained"}', r"run\.json:2: not JSON"),
-        ("run.json", "[]", r"run\.json holds a list, expected a JSON object"),
+        ("run.json", '{"format": 1,\n"trained"}', r"run\.json:2 is not JSON"),
+        ("run.json", "[]", r"run\.json holds a JSON list, expected an object"),
         ("run.json", "\udcff", r"run\.json cannot be read"),
         ("run.json", '{"format": 2, "trained": []}', r"'format' is 2, expected 1"),
         ("run.json", '{"trained": []}', r"'format' is None, expected 1"),
-        ("run.json", '{"format": 1}', r"run\.json: 'trained' is None, expected a list"),
-        ("run.json", '{"format": 1, "trained": ["a", 1]}', r"run\.json: 'trained' is \['a', 1\]"),
-        ("config.json", '{"_trained": "a"}', r"config\.json: '_trained' is 'a', expected a list"),
-        ("config.json", "", r"config\.json:1: not JSON"),
+        ("run.json", '{"format": 1}', r"run\.json: .*trained"),
+        ("run.json", '{"format": 1, "trained": ["a", 1]}', r"run\.json: trained.* 1; expected"),
+        ("config.json", '{"_trained": "a"}', r"config\.json: trained is 'a'; expected a list"),
+        ("config.json", "", r"config\.json:1 is not JSON"),
     ],
 )
 def test_damaged_files(folder, file, content, message):
