@@ -7,7 +7,8 @@ their ranges with `Annotated[int, Rule(at_least=1)]`. A value that does not fit 
 of one sentence, which names the dotted key, the value and what was expected.
 
 Types: bool, int, float (a whole number is taken, nan and infinity are not), str, `X | None`,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, Sequence[X], dataclasses, and Any.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]`, `Collection[X]`, dataclasses and
+Any.
 """
 
 import collections.abc
@@ -284,6 +285,15 @@ def parse_value(kind: Any, value: Any, key: str, rule: Rule = _NO_RULE) -> Any:
     return rule.check(value, key) if rule.check else value
 
 
+_SEVERAL = (
+    tuple,
+    list,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+
+
 def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -322,8 +332,8 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     elif kind is str:
         if _is_text(value):
             return str(value)
-    elif inspect.isclass(kind) and isinstance(value, kind):
-        return value
+    elif origin or not inspect.isclass(kind) or isinstance(value, kind):
+        return value  # an annotation of an extension that is not among those above is not checked
     raise wrong(key, value, expectation(kind, rule))
 
 
