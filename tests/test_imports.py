@@ -35,6 +35,7 @@ ALLOWED = {
     | PARTS
     | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
+    "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
     # Commands import what does the work.
