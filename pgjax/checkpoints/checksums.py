@@ -59,12 +59,13 @@ def find_damage(
       share: `(k, n)` reads every n-th file from the k-th on, to divide the work by n processes.
     """
     try:
-        *lines, seal = (folder / CHECKSUMS_FILE).read_bytes().decode().splitlines()
+        text = (folder / CHECKSUMS_FILE).read_bytes().decode()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as e:
         return f"{CHECKSUMS_FILE} cannot be read ({e})"
-    if seal != _seal(lines) or lines[0] != _FORMAT:
+    *lines, seal, end = text.split("\n") if text.count("\n") > 1 else ("", "", "")
+    if seal != _seal(lines) or end or lines[0] != _FORMAT:
         return f"{CHECKSUMS_FILE} is damaged itself"
     wanted = None if items is None else set(items)
     entries = [line.split(" ", 2) for line in lines[1:]]

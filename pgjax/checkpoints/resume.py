@@ -9,6 +9,7 @@ The files of a run:
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -27,6 +28,8 @@ from pgjax.errors import UserError
 FOLDER = "checkpoints"
 
 _NAME = re.compile(r"step_(\d+)")
+_CODES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENOMEM")
+_REASONS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
 class Checkpoints:
@@ -150,7 +153,7 @@ class Checkpoints:
             return
         (what, e), self._failed = self._failed, None
         raise UserError(
-            f"{what} could not be saved under {self.folder} ({_first_line(e)}); the newest good "
+            f"{what} could not be saved under {self.folder} ({_reason(e)}); the newest good "
             f"checkpoint is {self.name_of_latest()}."
         ) from e
 
@@ -294,8 +297,10 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            self._quiet.start()
             with contextlib.suppress(Exception):  # of a failed save, which `wait` has told
                 self._manager.close()
+            self._quiet.stop()
 
 
 def _shapes(tree: Any, item: str) -> dict[str, tuple[int, ...]]:
@@ -309,6 +314,12 @@ def _key(entry: Any) -> str:
         if hasattr(entry, name):
             return str(getattr(entry, name))
     return str(entry)
+
+
+def _reason(e: Exception) -> str:
+    """The operating system's word, where there is one in what tensorstore says around it."""
+    text = str(e)
+    return next((reason for reason in _REASONS if reason in text), _first_line(e))
 
 
 def _first_line(e: Exception) -> str:
