@@ -224,8 +224,8 @@ class Peers:
         where = f" at {self.address}" if k == 0 else ""
         why = f"no sign of life for {silent:.0f} s" if silent else "its connection closed"
         return (
-            f"Process {k} of {self.count}{where} was lost at {doing} ({why}); what was saved is "
-            f"whole: {_RESUME}."
+            f"Process {k} of {self.count}{where} was lost ({why}, last seen at: {doing}); what was "
+            f"saved is whole: {_RESUME}."
         )
 
     def _told(self, k: int, sentence: str) -> str:

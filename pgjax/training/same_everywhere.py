@@ -57,7 +57,7 @@ def check_same(name: str, facts: Mapping[str, Any]) -> None:
             shown, hidden = found[:_SHOWN], len(found) - _SHOWN
             more = f"; and {hidden} more" if hidden > 0 else ""
             told = "; ".join(f"{key} is {a} in process 0, {b} in {k}" for key, a, b in shown)
-            raise UserError(f"The processes of this run differ: {told}{more}.")
+            raise UserError(f"The processes of this run differ: {'; '.join(told)}{more}.")
 
 
 def check_shared(workdir: pathlib.Path, token: str) -> None:
