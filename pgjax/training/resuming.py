@@ -75,9 +75,7 @@ def _restore(checkpoints: Checkpoints, step: int, state: TrainState, changed: st
     except UserError as e:
         raise _DamagedError(str(e)) from None
     if mismatch:
-        why = (
-            f"changed since the run was started: {changed}" if changed else "no config key differs"
-        )
+        why = f"since the run was started, {changed}" if changed else "no config key differs"
         raise UserError(
             f"The checkpoint {checkpoints.folder}/step_{step} does not fit this config: {mismatch} "
             f"({why}); go on with the config that the run had, or take another --workdir."
