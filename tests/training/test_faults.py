@@ -1,4 +1,4 @@
-"""Faults of whole runs: a used workdir, a full disk, kills in evaluations, a changed mode, kills."""
+"""Faults of whole runs: a used workdir, a full disk, a changed mode, and kills."""
 
 import json
 import re

