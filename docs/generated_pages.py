@@ -55,7 +55,8 @@ def _page_of(package: str) -> str:
 
 def _of_the_root(name: str) -> str:
     """A file of the top folder, whose links are relative to that folder."""
-    return (ROOT / name).read_text().replace("](docs/", "](")
+    text = (ROOT / name).read_text().replace("](docs/", "](")
+    return text.replace("](CHANGELOG.md)", "](changelog.md)")
 
 
 def _commands() -> str:
