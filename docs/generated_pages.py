@@ -7,7 +7,6 @@ them, names from the registries, and the Python reference from signatures and do
 import contextlib
 import io
 import pathlib
-import types
 from collections.abc import Callable, Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -93,11 +92,10 @@ def _printed(*args: str) -> str:
 
 def _python() -> str:
     parts = ["# Python", "What `import pgjax` offers."]
-    for name in sorted(dir(pgjax)):
+    for name in pgjax.__all__:
         thing = getattr(pgjax, name)
-        if not name.startswith("_") and not isinstance(thing, types.ModuleType):
-            where = f"{thing.__module__}.{thing.__qualname__}"
-            parts.append(f"::: {where}\n    options: {{heading: pgjax.{name}}}\n")
+        where = f"{thing.__module__}.{thing.__qualname__}"
+        parts.append(f"::: {where}\n    options: {{heading: pgjax.{name}}}\n")
     return "\n\n".join(parts)
 
 
