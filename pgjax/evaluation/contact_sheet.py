@@ -15,7 +15,7 @@ from pgjax.text.locations import parse_boxes
 SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
 
 
-def make_sheet(
+def draw_records(
     source: Source,
     records: Iterable[dict[str, Any]],
     columns: int = 4,

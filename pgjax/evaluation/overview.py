@@ -13,7 +13,7 @@ from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.compare import HEADER as COMPARED
 from pgjax.evaluation.compare import compare
-from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.example_selection import breakdown, choose
 from pgjax.evaluation.page import Page, bars
 from pgjax.evaluation.runner import SCORES_FILE
@@ -100,7 +100,7 @@ def _add_cases(page: Page, found: Mapping[str, Any], cases: int) -> None:
         return
     for kind, numbers in choose(records, main, cases).items():
         if numbers:
-            page.picture(kind, make_sheet(source, [records[i] for i in numbers], main=main))
+            page.picture(kind, draw_records(source, [records[i] for i in numbers], main=main))
 
 
 def compared(a: pathlib.Path, b: pathlib.Path, cases: int) -> tuple[str, Page]:

@@ -79,7 +79,7 @@ def _add_scores(path: pathlib.Path, name: str, scores: Mapping[str, float]) -> N
     write_whole(path, [json.dumps({**known, name: scores}, indent=1) + "\n"])
 
 
-def store(path: pathlib.Path, result: Result) -> None:
+def write_predictions(path: pathlib.Path, result: Result) -> None:
     """Writes one line per example, from process 0; the file appears whole or not at all."""
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)

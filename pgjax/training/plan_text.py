@@ -1,6 +1,8 @@
 """What a plan says to people."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -99,6 +101,31 @@ def precision_line(builder: TrainStepBuilder) -> str:
         f"are {config.trainable_dtype} where they train, "
         f"{config.frozen_dtype} where they are frozen{scaled}."
     )
+
+
+def parameter_table(
+    shapes: Mapping[str, tuple[int, ...]],
+    multipliers: Mapping[str, float],
+    dtypes: Mapping[str, Any],
+) -> str:
+    """Formats a table of all parameters: their shape, dtype, and whether and how fast they train.
+
+    Args:
+      shapes: the shape of each parameter, by name.
+      multipliers: the learning-rate multiplier of each trainable parameter, by name.
+      dtypes: the dtype of each parameter, by name.
+    """
+    rows = []
+    for name, shape in shapes.items():
+        rate = multipliers.get(name)
+        trains = "frozen" if rate is None else "trains" if rate == 1 else f"trains at lr × {rate:g}"
+        rows.append((name, "×".join(map(str, shape)) or "scalar", str(dtypes[name]), trains))
+    total = {
+        kind: sum(math.prod(s) for n, s in shapes.items() if (n in multipliers) == kind)
+        for kind in (True, False)
+    }
+    text = table(("parameter", "shape", "dtype", ""), rows)
+    return f"{text}\n{total[True]:,} parameters train, {total[False]:,} are frozen."
 
 
 def attention_line(builder: TrainStepBuilder) -> str:
