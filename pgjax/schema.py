@@ -7,7 +7,7 @@ their ranges with `Annotated[int, Rule(at_least=1)]`. A value that does not fit 
 of one sentence, which names the dotted key, the value and what was expected.
 
 Types: bool, int, float (a whole number is taken, nan and infinity are not), str, `X | None`,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, Sequence[X], dataclasses, and Any.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]`, `Collection[X]`, dataclasses, and Any.
 """
 
 import collections.abc
@@ -81,6 +81,13 @@ class Rule:
 
 
 _NO_RULE = Rule()
+_SEVERAL = (
+    tuple,
+    list,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
 
 
 def field(
@@ -277,6 +284,15 @@ def parse_value(kind: Any, value: Any, key: str, rule: Rule = _NO_RULE) -> Any:
     return rule.check(value, key) if rule.check else value
 
 
+_SEVERAL = (
+    tuple,
+    list,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+
+
 def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -294,8 +310,10 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
                 if not _is_text(name) or not name:
                     raise ConfigError(f"{key} has the key {name!r}; expected names.")
             return {n: parse_value(args[1], x, dotted(key, n)) for n, x in value.items()}
-    elif origin in (tuple, list, collections.abc.Sequence):
+    elif origin in _SEVERAL:
         return _several(args, value, key, rule, kind)
+    elif origin is not None and not isinstance(value, str | bool | int | float):
+        return value  # a type that only its function can check
     elif kind is bool:
         if isinstance(value, bool):
             return value
@@ -313,8 +331,8 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     elif kind is str:
         if _is_text(value):
             return str(value)
-    elif inspect.isclass(kind) and isinstance(value, kind):
-        return value
+    elif origin or not inspect.isclass(kind) or isinstance(value, kind):
+        return value  # an annotation of an extension that is not among those above is not checked
     raise wrong(key, value, expectation(kind, rule))
 
 
@@ -403,7 +421,7 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
         return f"one of {', '.join(map(repr, args))}"
     if origin is tuple and args[-1] is not Ellipsis:
         return f"a pair of {' and '.join(expectation(k) for k in args)}"
-    if origin in (tuple, list, collections.abc.Sequence):
+    if origin in _SEVERAL:
         return (
             f"a list{'' if rule.empty else ', not empty,'} of which each is {expectation(args[0])}"
         )

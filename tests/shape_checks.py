@@ -10,7 +10,7 @@ import typing
 import jaxtyping
 from beartype import beartype
 
-# The boundaries of models, loss, decoding, checkpoints, metrics and text.
+# The boundaries of models, loss, decoding, checkpoints, data, metrics and text.
 MODULES = [
     *(
         f"pgjax.models.{name}"
@@ -22,6 +22,7 @@ MODULES = [
     "pgjax.decoding.generate",
     "pgjax.decoding.samplers",
     "pgjax.decoding.search",
+    *(f"pgjax.data.{name}" for name in ("decode", "draw", "masks", "resize", "scenes", "video")),
     "pgjax.metrics.segmentation",
     "pgjax.metrics.statistics",
     "pgjax.text.compose",

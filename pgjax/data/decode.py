@@ -2,9 +2,10 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from pgjax.errors import DataError, UserError
@@ -92,7 +93,7 @@ def decode_image(
         raise DataError(f"the image is damaged or cut short: {error}.") from error
 
 
-def as_rgb(image: Image.Image | Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "*f h w 3"]:
+def as_rgb(image: Any) -> UInt8[np.ndarray, "*f h w 3"]:
     """Converts a decoded image to uint8 RGB.
 
     Args:

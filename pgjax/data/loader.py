@@ -497,7 +497,7 @@ def _stack(rows: list[Row]) -> dict[str, np.ndarray]:
             (a, where_a), (b, where_b) = list(kinds.items())[:2]
             raise DataError(
                 f"{key!r} is {a} at {where_a} but {b} at {where_b}; rows of a batch must agree "
-                "in shape and dtype."
+                "in shape and dtype; resize images and fix the number of frames."
             )
         batch[key] = np.stack([example[key] for example, _ in rows])
     return batch

@@ -234,8 +234,8 @@ def _merged(files: list[pathlib.Path]) -> Iterator[bytes]:
     try:
         for i in order.tolist():
             f = opened[number[i]]
-            f.seek(start[i])
-            yield f.read(length[i])
+            f.seek(int(start[i]))
+            yield f.read(int(length[i]))
     finally:
         for f in opened:
             f.close()

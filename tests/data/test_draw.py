@@ -40,9 +40,9 @@ def test_draw_boxes_takes_anything(box, label):
 
 def test_contact_sheet_colors_answers():
     image = np.full((64, 64, 3), 128, np.uint8)
-    right = contact_sheet([(image, "q?", "yes", "yes")], 4, 2)
-    wrong = contact_sheet([(image, "q?", "no", "yes")], 4, 2)
-    unknown = contact_sheet([(image, "q?", "no")], 4, 2)
+    right = contact_sheet([SheetItem(image, "q?", "yes", "yes")], 4, 2)
+    wrong = contact_sheet([SheetItem(image, "q?", "no", "yes")], 4, 2)
+    unknown = contact_sheet([SheetItem(image, "q?", "no")], 4, 2)
     near = contact_sheet([SheetItem(image, "q?", "a", "b", right=True)], 4, 2)
     assert [count(sheet, RIGHT) > 0 for sheet in (right, wrong, unknown, near)] == [1, 0, 0, 1]
     assert [count(sheet, WRONG) > 0 for sheet in (right, wrong, unknown, near)] == [0, 1, 0, 0]
@@ -50,17 +50,17 @@ def test_contact_sheet_colors_answers():
 
 def test_contact_sheet_lays_out_and_enlarges():
     images = [np.full((64, 64, 3), 10 * i, np.uint8) for i in range(1, 6)]
-    sheet = contact_sheet([(image, "p", "a") for image in images], columns=3, scale=4)
+    sheet = contact_sheet([SheetItem(image, "p", "a") for image in images], columns=3, scale=4)
     assert sheet.mode == "RGB"
     for i in range(1, 6):  # All but the frame of the enlarged image.
         assert count(sheet, f"#{10 * i:02x}{10 * i:02x}{10 * i:02x}") >= 254**2
-    two = contact_sheet([(image, "p", "a") for image in images[:2]], columns=3, scale=4)
+    two = contact_sheet([SheetItem(image, "p", "a") for image in images[:2]], columns=3, scale=4)
     assert two.width < sheet.width and two.height < sheet.height
 
 
 def test_contact_sheet_wraps_and_survives_unicode():
     image = np.zeros((32, 32, 3), np.uint8)
-    short = contact_sheet([(image, "p", "a", "a")], 1, 2)
+    short = contact_sheet([SheetItem(image, "p", "a", "a")], 1, 2)
     text = "długie zdanie 日本語 " * 10 + "x" * 200 + "\n\0\ud800"
-    long = contact_sheet([(image, text, text, "a")], 1, 2)
+    long = contact_sheet([SheetItem(image, text, text, "a")], 1, 2)
     assert long.width == short.width and long.height > short.height + 10 * FONT_SIZE

@@ -108,7 +108,7 @@ def test_missing_file(folder):
         JsonlSource("memory://nope/nope.jsonl")
     with pytest.raises(UserError, match="cannot be read"):
         JsonlSource("nosuch://bucket/nope.jsonl")
-    with pytest.raises(UserError, match="fname is not given"):
+    with pytest.raises(UserError, match="fname is empty"):
         JsonlSource("")
 
 
@@ -153,7 +153,7 @@ def test_outside_root_needs_permission(folder, tmp_path, kind):
         "link folder": "up/secret.jpg",
         "url": f"file://{tmp_path}/secret.jpg",
     }[kind]
-    with pytest.raises(DataError, match="is absolute or leaves .*allow_outside_root=True permits"):
+    with pytest.raises(DataError, match="is absolute or leaves .*allow_outside_root=True allows"):
         one(folder, {"image": value})
     with pytest.raises(DataError, match="is absolute or leaves"):
         one(folder, {"image": ["images/0.jpg", value]})

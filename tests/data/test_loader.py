@@ -372,7 +372,7 @@ def test_max_examples():
     assert [n for n, valid, _ in rows(shares) if valid] == list(range(6))
     shares, _ = evaluate(Numbers(5), 4, max_examples=100)
     assert [n for n, valid, _ in rows(shares) if valid] == list(range(5))
-    with pytest.raises(UserError, match="Evaluation set 'val' has no example"):
+    with pytest.raises(UserError, match="evaluation set 'val' has no example"):
         evaluate(Numbers(5), 4, max_examples=0)
 
 

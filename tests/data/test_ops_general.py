@@ -37,7 +37,7 @@ def test_fit():
     assert cut["text"].tolist() == [1, 2]
     assert cut["_truncated"] is True
     assert "_truncated" not in run("fit(3, on_truncate='truncate')", text=[1, 2, 3])
-    with pytest.raises(DataError, match="'text' has 3 entries but only 2 fit"):
+    with pytest.raises(DataError, match="'text' has 3 entries, but only 2 fit"):
         run("fit(2)", text=[1, 2, 3])
     with pytest.raises(DropExample):
         run("fit(2, on_truncate='drop')", text=[1, 2, 3])

@@ -56,7 +56,7 @@ def test_boxes_to_loc(tok):
     )
     assert len(tok.encode("<loc0000><loc0512><loc0256><loc1023>")) == 4
     assert run("boxes_to_loc", boxes=[], labels=[])["suffix"] == ""
-    with pytest.raises(DataError, match="'boxes' has 1 boxes but 'labels' is 2"):
+    with pytest.raises(DataError, match="'boxes' has 1 boxes, but 'labels' is 2"):
         run("boxes_to_loc", boxes=[[0, 0, 1, 1]], labels=["a", "b"])
 
 

@@ -102,7 +102,7 @@ def test_missing_key_says_what_there_is():
 
 
 def test_failures_on_data_name_the_op(tok):
-    with pytest.raises(DataError, match=r"^op 1 \(decode\): the image is empty: got 0 bytes$"):
+    with pytest.raises(DataError, match=r"^op 1 \(decode\): the image is empty: got 0 bytes\.$"):
         Pipeline.parse("decode")({"image": b""})
     with pytest.raises(DropExample, match=r"^op 1 \(for_answering\(3, .*\)\): The text has"):
         Pipeline.parse("for_answering(3, on_truncate='drop')", tok)({"prefix": "a long prompt"})

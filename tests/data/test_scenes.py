@@ -197,13 +197,13 @@ def test_references_score_full_marks():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"tasks": ["captoin"]}, r"unknown task 'captoin'.*caption, count"),
-        ({"tasks": []}, "`tasks` is empty"),
-        ({"style": "fancy"}, "'fancy', expected plain, rich"),
-        ({"wording": "en"}, "'en', expected pt, quickstart"),
-        ({"size": 50}, "size=50, expected a positive multiple of 32"),
-        ({"max_shapes": 5}, "max_shapes=5, expected 1 to 4"),
-        ({"seed": -1}, "seed=-1"),
+        ({"tasks": ["captoin"]}, r"task 'captoin' is unknown, expected one of caption, count"),
+        ({"tasks": []}, "tasks is empty"),
+        ({"style": "fancy"}, "'fancy' is unknown, expected one of plain, rich"),
+        ({"wording": "en"}, "'en' is unknown, expected one of pt, quickstart"),
+        ({"size": 50}, "size is 50, expected a positive multiple of 32"),
+        ({"max_shapes": 5}, "max_shapes is 5, expected 1 to 4"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_mistakes_are_named(kwargs, message):

@@ -68,7 +68,7 @@ def test_arrays_of_objects_arrive():
 def test_the_sender_has_ended():
     batch, end = received()
     end()
-    with pytest.raises(DataError, match="a worker process ended before its batch was taken"):
+    with pytest.raises(DataError, match="a worker process ended before its batch was received"):
         batch.open()
 
 

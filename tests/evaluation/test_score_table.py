@@ -15,6 +15,7 @@ from pgjax.evaluation.store import Store
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
     identity = {"data": {"name": "prepared", "split": split}, "metric": metric or {}}
     about = {"checkpoint": "ft", "benchmark": "b", "res": res, "published": published}
+    about["main_score"] = ["acc", False]
     store = Store(folder, "val", identity, about)
     for i, record in enumerate(records):
         store.add({"index": i, "prediction": "", **record})
@@ -110,3 +111,17 @@ def test_configs_name_published_scores_that_exist():
     for config in read_configs([f"{name}:variant=tiny" for name in transfers]).values():
         named |= {spec.get("published", "") for spec in config.evals.values()}
     assert named <= PUBLISHED.keys() | {""}
+
+
+def test_a_folder_that_does_not_name_its_main_score(tmp_path):
+    """As pgjax wrote them before metrics declared it."""
+    finished(tmp_path, [{"scores": {"loss": 1.0}}], {"loss": 1.0})
+    stored = json.loads((tmp_path / "val.json").read_text())
+    del stored["about"]["main_score"]
+    for kind, metric, main in (
+        ("perplexity", {"name": "exact_match"}, ("loss", True)),
+        ("answers", {"name": "cider", "bleu": True}, ("cider", False)),
+    ):
+        stored["identity"] |= {"kind": kind, "metric": metric}
+        (tmp_path / "val.json").write_text(json.dumps(stored))
+        assert read_folder(tmp_path)["val"]["main_score"] == main
