@@ -10,7 +10,11 @@ from pgjax.console import hms, say
 
 
 class LiveLine:
-    """A line with step, loss, rate, remaining time, and share of time spent waiting for input."""
+    """Shows the step, the loss, the rate, the remaining time, and how long input is waited for.
+
+    Attributes:
+      waited: seconds spent waiting for input since the last update; the caller adds to it.
+    """
 
     def __init__(self, start: int, total: int) -> None:
         """Starts a progress bar on a terminal; elsewhere each update prints one line."""
@@ -20,7 +24,17 @@ class LiveLine:
         self.waited = 0.0
 
     def update(self, step: int, loss: float, batch_size: int) -> dict[str, float]:
-        """Shows the state after `step` updates, and returns the rates since the last call."""
+        """Shows the state after `step` updates.
+
+        Args:
+          step: the number of updates so far.
+          loss: the loss of the last one.
+          batch_size: the number of examples in a batch.
+
+        Returns:
+          The rates since the last call: `steps_per_second`, `examples_per_second`, and
+          `input_wait`, the share of time that was spent waiting for input.
+        """
         last_step, last_time = self._last
         now = time.perf_counter()
         seconds = max(now - last_time, 1e-9)

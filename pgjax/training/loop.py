@@ -26,6 +26,7 @@ from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.setup import TrainingRun, resumable_state, set_up
+from pgjax.training.step import StepMetrics
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
@@ -35,7 +36,7 @@ MOST_SKIPPED = 20  # updates skipped in a row after which halving the loss scale
 WATCHED_IMAGES = 4
 
 Watch = Callable[[Image.Image], object]
-StepMetrics = tuple[int, dict[str, jax.Array]]  # a step's number and its metrics on the device
+_Pending = list[tuple[int, StepMetrics]]  # numbers of steps with their metrics on the device
 
 
 def train(
@@ -97,7 +98,7 @@ def _fit(
     step_fn = _compile_step(run, batch)
 
     line = LiveLine(start, total)
-    pending: list[StepMetrics] = []
+    pending: _Pending = []
     state = run.state
     for step in range(start + 1, total + 1):
         trace.before(step)
@@ -141,9 +142,7 @@ def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _flush(
-    run: TrainingRun, metrics: MetricsWriter, line: LiveLine, pending: list[StepMetrics]
-) -> None:
+def _flush(run: TrainingRun, metrics: MetricsWriter, line: LiveLine, pending: _Pending) -> None:
     """Writes the metrics of the steps since the last flush.
 
     Only here does the loop wait for the device.
