@@ -1,16 +1,56 @@
-"""PaliGemma in JAX/Flax: `pgjax.load` to ask a checkpoint, `pgjax train` to tune one.
+"""PaliGemma in JAX and Flax: inference, fine-tuning and evaluation.
 
-The same from Python, for notebooks: `read_config` and `finetune`; `show`, `show_examples`,
-`show_run` and `curves` make pictures to look at.
+    model = pgjax.load("mix-224")
+    model.generate("bee.jpg", "caption en")
+
+`load` opens a checkpoint as a `Model`. `read_config` and `finetune` train from Python as
+`pgjax train` does from the command line. `show`, `show_examples`, `show_run` and `curves` make
+pictures for notebooks.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgjax.commands.config_files import read_config
+    from pgjax.data.scene_files import write_scenes
+    from pgjax.errors import UserError
+    from pgjax.finetuning import finetune
+    from pgjax.inference.answer import Answer
+    from pgjax.inference.detections import DetectedObject, Detections
+    from pgjax.inference.load import load
+    from pgjax.inference.model import Model
+    from pgjax.pictures import curves, show, show_examples, show_run
 
 __version__ = "0.1.0"
 
-# Where what is public here lives; imported when it is first used.
-_PUBLIC = {
+__all__ = [
+    "Answer",
+    "DetectedObject",
+    "Detections",
+    "Model",
+    "UserError",
+    "curves",
+    "finetune",
+    "load",
+    "read_config",
+    "show",
+    "show_examples",
+    "show_run",
+    "write_scenes",
+]
+
+# The module of each public name. It is imported at the first use, so that `import pgjax` is fast
+# and takes neither jax nor a device.
+_HOME = {
+    "Answer": "pgjax.inference.answer",
+    "DetectedObject": "pgjax.inference.detections",
+    "Detections": "pgjax.inference.detections",
+    "Model": "pgjax.inference.model",
+    "UserError": "pgjax.errors",
     "curves": "pgjax.pictures",
+    "finetune": "pgjax.finetuning",
+    "load": "pgjax.inference.load",
     "read_config": "pgjax.commands.config_files",
     "show": "pgjax.pictures",
     "show_examples": "pgjax.pictures",
@@ -19,38 +59,13 @@ _PUBLIC = {
 }
 
 
-def load(source, **options):
-    """Loads a checkpoint, ready to be asked; see `pgjax.inference.load.load`."""
-    from pgjax.inference.load import load
-
-    return load(source, **options)
-
-
-def finetune(config, workdir, *, watch=None):
-    """Trains as `pgjax train` does; see `pgjax.training.loop.train`.
-
-    Args:
-      config: from `read_config`.
-      workdir: run directory; an earlier run there goes on.
-      watch: called with a picture of some answers after each evaluation: `display` in a notebook.
-
-    Returns:
-      The final scores by evaluation.
-    """
-    import pathlib
-
-    from pgjax.loading.compiler_options import cache_compilations
-    from pgjax.training.loop import train
-
-    cache_compilations()
-    return train(config, pathlib.Path(workdir).expanduser(), watch=watch)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pgjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'pgjax' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *_PUBLIC])
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

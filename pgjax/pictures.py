@@ -1,4 +1,4 @@
-"""Pictures to look at, in a notebook or saved: answers, examples, predictions of a run, curves."""
+"""Pictures for notebooks and files: images with answers, examples, a run's predictions, curves."""
 
 import io
 import json
@@ -10,66 +10,68 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.draw import SheetItem, contact_sheet, draw_masks
 from pgjax.data.jsonl import JsonlSource
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import make_sheet
 from pgjax.evaluation.main_score import main_score
-from pgjax.inference.model import ImageLike, PromptedImages
-from pgjax.inference.objects import DetectedObject
+from pgjax.inference.answer import Answer
+from pgjax.inference.detections import DetectedObject
+from pgjax.inference.images import ImageLike, as_list, read_image
 from pgjax.loading.run_directory import read_run
 from pgjax.training.loop import PREDICTIONS
 from pgjax.training.report import METRICS_FILE
 
-SIDE = 256  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
+Shown = str | Answer | Sequence[DetectedObject]  # what can be shown beneath or on an image
+
+_SIDE = 256  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
 
 
 def show(
     images: ImageLike | Sequence[ImageLike],
-    answers: Any,
+    answers: Shown | Sequence[Shown],
     prompts: str | Sequence[str] = "",
     *,
     columns: int = 4,
 ) -> Image.Image:
-    """A sheet of images with their answers; boxes and masks are drawn.
+    """Lays out images with their answers in a sheet; boxes and masks are drawn.
 
     Args:
       images: one image or a list, as for `Model.generate`.
-      answers: for each image its answer: a text, or the objects that `Model.detect` or
-        `Model.segment` found.
+      answers: for each image its answer: a text, or what `Model.detect` or `Model.segment` found.
       prompts: one for each image, or one for all.
       columns: of the sheet.
 
     Raises:
-      UserError: there are not as many answers, or prompts, as images; or an unreadable image.
+      UserError: the numbers of images, answers and prompts differ, or an image is unreadable.
     """
-    if not isinstance(images, list | tuple):
-        images, answers = [images], [answers]
-    if isinstance(prompts, str):
-        prompts = [prompts] * len(images)
-    if not len(images) == len(answers) == len(prompts) > 0:
+    several, given = as_list(images), as_list(answers)
+    pictures: list[Any] = [images] if several is None else several
+    shown: list[Any] = [answers] if several is None or given is None else given
+    texts = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
+    if not len(pictures) == len(shown) == len(texts) > 0:
         raise UserError(
-            f"got {len(images)} images, {len(answers)} answers and {len(prompts)} prompts, "
-            "expected as many of each, and at least one."
+            f"got {len(pictures)} images, {len(shown)} answers and {len(texts)} prompts, expected "
+            "as many of each, and at least one."
         )
-    asked = PromptedImages(images, prompts)
-    items = [_item(asked[i]["image"], answers[i], prompts[i]) for i in range(len(images))]
+    items = [_item(*item) for item in zip(pictures, shown, texts, strict=True)]
     return contact_sheet(items, columns, 1)
 
 
-def _item(
-    image: bytes | np.ndarray, answer: str | Sequence[DetectedObject], prompt: str
-) -> SheetItem:
-    image = decode_image(image) if isinstance(image, bytes) else as_rgb(image)
+def _item(image: ImageLike, answer: Shown, prompt: str) -> SheetItem:
+    picture = read_image(image)
+    if picture.ndim == 4:  # of frames, the first
+        picture = picture[0]
+    answer = answer.text if isinstance(answer, Answer) else answer
     found = () if isinstance(answer, str) else answer
-    image = draw_masks(image, [x.mask for x in found if x.mask is not None])
-    longest = max(image.shape[:2])
-    scale = SIDE // longest if longest < SIDE else SIDE / longest
-    size = tuple(max(1, round(v * scale)) for v in image.shape[1::-1])
+    picture = draw_masks(picture, [x.mask for x in found if x.mask is not None])
+    longest = max(picture.shape[:2])
+    scale = _SIDE // longest if longest < _SIDE else _SIDE / longest
+    height, width = (max(1, round(v * scale)) for v in picture.shape[:2])
+    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
     return SheetItem(
-        image=np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)),
+        image=np.asarray(resized),
         prompt=prompt,
         answer=answer if isinstance(answer, str) else f"{len(found)} found",
         boxes=[[v * scale for v in x.box] for x in found],
@@ -78,15 +80,15 @@ def _item(
 
 
 def show_examples(fname: str, *, count: int = 8, columns: int = 4) -> Image.Image:
-    """The first lines of a JSONL file: images, prompts and targets, with the boxes in those.
+    """Lays out the first examples of a JSONL file: images, prompts and targets with their boxes.
 
     Args:
-      fname: of the file; image paths are relative to it.
-      count: of the examples, at most.
+      fname: the JSONL file; image paths in it are relative to its folder.
+      count: the number of examples, at most.
       columns: of the sheet.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the file cannot be read, or holds no example.
     """
     source = JsonlSource(fname)
     records = [{**source[i], "index": i, "scores": {}} for i in range(min(count, len(source)))]
@@ -96,18 +98,18 @@ def show_examples(fname: str, *, count: int = 8, columns: int = 4) -> Image.Imag
 
 
 def show_run(
-    workdir: str | os.PathLike, evaluation: str = "answers", *, count: int = 4, times: int = 4
+    workdir: str | os.PathLike[str], evaluation: str = "answers", *, count: int = 4, times: int = 4
 ) -> Image.Image:
-    """What a run answered before, during and after training: an example a row.
+    """Lays out a run's predictions before, during and after training, one row per example.
 
     Args:
       workdir: run directory.
-      evaluation: the name of an evaluation that answers; it should run every few steps.
-      count: of the examples, at most.
-      times: how many of its evaluations are shown, from first to last.
+      evaluation: the name of an evaluation that stores predictions, and runs every few steps.
+      count: the number of examples, at most.
+      times: the number of evaluations shown, spread evenly from the first to the last.
 
     Raises:
-      UserError: the run has stored no such predictions.
+      UserError: the run has stored no predictions of that evaluation.
     """
     workdir = pathlib.Path(workdir)
     folder = workdir / PREDICTIONS
@@ -128,12 +130,13 @@ def show_run(
     return make_sheet(source, by_example, len(rows), main)
 
 
-def curves(workdir: str | os.PathLike, *keys: str) -> Image.Image:
-    """A run's metrics over its steps, a curve each.
+def curves(workdir: str | os.PathLike[str], *keys: str) -> Image.Image:
+    """Plots a run's metrics over its steps, one curve each.
 
     Args:
       workdir: run directory.
-      *keys: of `metrics.jsonl`, such as `loss`, `val/loss` and `answers/acc`; none for `loss`.
+      *keys: names in `metrics.jsonl`, such as `loss`, `val/loss` and `answers/acc`; `loss` where
+        none is given.
 
     Raises:
       UserError: matplotlib is not installed, or the run has no such metric.
@@ -141,12 +144,14 @@ def curves(workdir: str | os.PathLike, *keys: str) -> Image.Image:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("curves need matplotlib: pip install -e '.[notebook]'") from None
+        raise UserError(
+            "curves() needs matplotlib, which is not installed: pip install matplotlib."
+        ) from None
     path, keys = pathlib.Path(workdir) / METRICS_FILE, keys or ("loss",)
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from None
+        raise UserError(f"{path} cannot be read: {e.strerror}.") from None
     figure = Figure(figsize=(4.5 * len(keys), 3.2), dpi=90, layout="constrained")
     for place, key in enumerate(keys, 1):
         points = [(row["step"], row[key]) for row in rows if key in row]

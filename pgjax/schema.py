@@ -7,7 +7,8 @@ their ranges with `Annotated[int, Rule(at_least=1)]`. A value that does not fit 
 of one sentence, which names the dotted key, the value and what was expected.
 
 Types: bool, int, float (a whole number is taken, nan and infinity are not), str, `X | None`,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]` and its like, dataclasses, and Any.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]`, `Collection[X]`, dataclasses and
+Any.
 """
 
 import collections.abc
@@ -81,6 +82,13 @@ class Rule:
 
 
 _NO_RULE = Rule()
+_SEVERAL = (
+    tuple,
+    list,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
 
 
 def field(
@@ -277,15 +285,6 @@ def parse_value(kind: Any, value: Any, key: str, rule: Rule = _NO_RULE) -> Any:
     return rule.check(value, key) if rule.check else value
 
 
-_SEVERAL = (
-    tuple,
-    list,
-    collections.abc.Sequence,
-    collections.abc.Collection,
-    collections.abc.Iterable,
-)
-
-
 def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -305,6 +304,8 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
             return {n: parse_value(args[1], x, dotted(key, n)) for n, x in value.items()}
     elif origin in _SEVERAL:
         return _several(args, value, key, rule, kind)
+    elif origin is not None and not isinstance(value, str | bool | int | float):
+        return value  # a type that only its function can check
     elif kind is bool:
         if isinstance(value, bool):
             return value
@@ -412,7 +413,7 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
         return f"one of {', '.join(map(repr, args))}"
     if origin is tuple and args[-1] is not Ellipsis:
         return f"a pair of {' and '.join(expectation(k) for k in args)}"
-    if origin in (tuple, list, collections.abc.Sequence):
+    if origin in _SEVERAL:
         return (
             f"a list{'' if rule.empty else ', not empty,'} of which each is {expectation(args[0])}"
         )

@@ -8,7 +8,7 @@ from PIL import Image
 
 import pgjax
 from pgjax.errors import UserError
-from pgjax.inference.objects import DetectedObject
+from pgjax.inference.detections import DetectedObject
 
 
 def test_masks_and_boxes_are_drawn_where_they_are():

@@ -108,7 +108,8 @@ def ask_pgjax(folder: pathlib.Path, npz: pathlib.Path) -> None:
 
     import pgjax
     from pgjax import trees
-    from pgjax.inference.model import PromptedImages, PromptPreprocessor
+    from pgjax.inference.images import PromptedImages
+    from pgjax.inference.preprocessing import PromptPreprocessor
 
     model = pgjax.load(npz)
     example = PromptPreprocessor(model.context)(

@@ -125,11 +125,11 @@ class Predict(DistributedCommand):
         """Prints what answers of a checkpoint need; its weights need not be here."""
         from pgjax.devices.data_sheets import get_device, this_device
         from pgjax.devices.targets import use_cpu
-        from pgjax.inference.answer_plan import plan_answers
+        from pgjax.inference.inference_plan import plan_inference
 
         if self._device.value:
             use_cpu()
-        found = plan_answers(
+        found = plan_inference(
             self._checkpoint_name(),
             get_device(self._device.value) if self._device.value else this_device(),
             quantize=self._quantize.value,
@@ -150,7 +150,7 @@ class Predict(DistributedCommand):
 
     def _source(self) -> Any:
         from pgjax.data.sources import make_source
-        from pgjax.inference.model import PromptedImages
+        from pgjax.inference.images import PromptedImages
         from pgjax.inference.prediction_records import image_files
 
         prompt, task = self._prompt.value, self._task.value

@@ -24,9 +24,11 @@ from pgjax.evaluation.buckets import by_length
 from pgjax.evaluation.main_score import MainScore
 from pgjax.evaluation.progress import Progress
 from pgjax.evaluation.store import InMemoryStore, Record, Store, gather_json
-from pgjax.inference.answer import INPUTS, local_rows, make_answer_fn, read_answer
+from pgjax.inference.answer import read_answer
+from pgjax.inference.decoding_options import ProgramOptions
+from pgjax.inference.detections import scored_boxes
+from pgjax.inference.generation import INPUTS, GenerateFn, local_rows, make_generate_fn
 from pgjax.inference.mask_codec import open_codec
-from pgjax.inference.objects import scored_objects
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.metrics import get_metric
@@ -168,9 +170,9 @@ class Evaluator:
 
 
 @functools.lru_cache(maxsize=8)
-def _answer_fn(context: ModelContext, max_new_tokens: int, sampler: str) -> Callable:
+def _generate_fn(context: ModelContext, options: ProgramOptions) -> GenerateFn:
     """One function for evaluations that decode alike, so that it is compiled once."""
-    return make_answer_fn(context, max_new_tokens=max_new_tokens, sampler=sampler)
+    return make_generate_fn(context, options)
 
 
 # What the evaluator supplies to metrics that need it, by the name of their argument.
@@ -190,7 +192,8 @@ class Answers(Evaluator):
         supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
         self.of_corpus = declared.corpus
         self.metric = get_metric(**spec.metric, **supplied)
-        self._fn = _answer_fn(context, spec.max_new_tokens, spec.sampler)
+        options = ProgramOptions(max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
+        self._fn = _generate_fn(context, options)
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
@@ -215,7 +218,7 @@ class Answers(Evaluator):
             if valid:
                 answer = read_answer(tokenizer, tokens[row], logprobs[row])
                 record = {**meta, "prediction": answer.text}
-                if found := scored_objects(tokenizer, answer.tokens, answer.logprobs):
+                if found := scored_boxes(tokenizer, answer.tokens, answer.logprobs):
                     record["objects"] = [
                         {"label": box.label, "box": box[:4], "score": score} for box, score in found
                     ]

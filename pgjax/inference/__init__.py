@@ -1,1 +1,1 @@
-"""Answering with a model: a run's parts opened from its config, and batches of prompts decoded."""
+"""Inference: opens a checkpoint as a `Model`, which generates text and finds objects in images."""

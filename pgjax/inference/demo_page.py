@@ -14,7 +14,6 @@ from pgjax.data.decode import decode_image
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
 from pgjax.inference.load import load
-from pgjax.inference.prediction_records import draw_found
 
 MOST_CHARACTERS = 1000  # of a prompt
 MOST_PIXELS = 50_000_000  # of an image
@@ -90,8 +89,8 @@ class Page:
             # A search has no answer before it ends, and a box needs its last token to be drawn.
             answer = model.generate(image, prompt, return_answers=True, **options)
             masks = prompt.startswith("segment")
-            found = model.objects(answer, image.shape[:2], masks=masks)
-            yield answer.text or "(no answer)", draw_found(image, found)
+            found = model.read_detections(answer, image.shape[:2], masks=masks)
+            yield answer.text or "(no answer)", np.asarray(found.draw(image))
             return
         text = ""
         for piece in model.stream(image, prompt, **options):

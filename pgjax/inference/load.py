@@ -1,4 +1,4 @@
-"""Opens any checkpoint for answering: `pgjax.load`."""
+"""Loads any checkpoint for inference: `pgjax.load`."""
 
 import os
 import pathlib
@@ -16,11 +16,11 @@ from pgjax.loading.storage import answering_dtypes, with_quantized
 from pgjax.models.quantized import check_kind
 from pgjax.models.variants import float_dtype
 
-PROMPT_LENGTH = 512  # tokens of a prompt, at most
+_PROMPT_LENGTH = 512  # tokens of a prompt, at most
 
 
 def load(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     quantize: str | None = None,
     quantize_images: bool = False,
@@ -32,20 +32,27 @@ def load(
 ) -> Model:
     """Loads a checkpoint, ready to be prompted.
 
+        model = pgjax.load("mix-224")
+        model.generate("bee.jpg", "caption en")
+
     Args:
-      source: a released name (`mix-224`, see `pgjax list checkpoints`), `tiny`, the path of an
-        `.npz`, of a Hugging Face folder or of an adapter of peft, or a run directory.
-      quantize: int8 or int4 for the decoder's matrices in 8 or 4 bits, or nf4, the 4-bit kind that
-        qlora trains on; they are quantized layer by layer as they are read.
+      source: a released name such as `mix-224` (`pgjax list checkpoints` shows them), `tiny`, or a
+        path: an `.npz`, a Hugging Face folder, a PEFT adapter, or a run directory.
+      quantize: how the decoder's matrices are stored: int8, int4, or nf4, the 4 bits that QLoRA
+        trains on. They are quantized layer by layer as they are read. None for no quantization.
       quantize_images: whether the image tower's matrices are quantized as well.
-      res: the image size in pixels, where it is not to be that of the checkpoint; position
-        embeddings are then resampled.
+      res: the image size in pixels; None for that of the checkpoint. Position embeddings are
+        resampled to another size.
       dtype: float32, bfloat16 or float16 for the matrices; None for that of the file. On a CPU a
-        bfloat16 embedding is kept in float32.
-      tokenizer: the path of a `tokenizer.model`; None for the one that fits.
-      mesh: sizes of the axes `data` and `model`, -1 for what is left; None for all devices under
-        `data`. Every device holds all parameters, or its part of them along `model`.
-      base: the source that an adapter of peft goes on top of; None for the one that it names.
+        bfloat16 embedding is stored in float32.
+      tokenizer: the path of a `tokenizer.model`; None for the one that fits the checkpoint.
+      mesh: sizes of the axes `data` and `model`, such as `{"data": 1, "model": 4}`; -1 takes the
+        devices that the other axis leaves. None puts all devices on `data`. Each device holds all
+        parameters, or its part of them along `model`.
+      base: the source that a PEFT adapter is applied to; None for the one that it names.
+
+    Returns:
+      A `Model` with `generate`, `stream`, `detect` and `segment`.
 
     Raises:
       UserError: the source is not found or not readable, or its parts do not go together.
@@ -53,7 +60,7 @@ def load(
     if quantize:
         check_kind(quantize)
     elif quantize_images:
-        raise UserError("quantize_images says what, and quantize says how: int8, int4 or nf4.")
+        raise UserError("quantize_images is set, and quantize is not; expected int8, int4 or nf4.")
     if dtype:
         float_dtype(dtype, "dtype")
     source = os.fspath(source)
@@ -61,28 +68,30 @@ def load(
     if path.is_dir() and is_run(path):
         if res or tokenizer or base:
             raise UserError(
-                f"{source} is a run directory, which has its own res, tokenizer and base."
+                f"{source} is a run directory, which sets res, tokenizer and base itself; leave "
+                "these three out."
             )
         trained_on = read_run(path).config.quantize
         if quantize and trained_on and quantize != trained_on:
-            raise UserError(f"{source} was trained on {trained_on} weights, not {quantize}.")
-        return Model(
-            *open_run(
-                path,
-                dtype=dtype,
-                mesh=mesh,
-                quantize=quantize,
-                quantize_images=quantize_images,
-                decode_layout=True,
+            raise UserError(
+                f"{source} was trained on {trained_on} weights, not {quantize}; leave quantize out."
             )
+        context, params = open_run(
+            path,
+            dtype=dtype,
+            mesh=mesh,
+            quantize=quantize,
+            quantize_images=quantize_images,
+            decode_layout=True,
         )
+        return Model(context, params, source)
     checkpoint = open_checkpoint(source, base)
     name = tokenizer or _tokenizer_of(checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])
     context = open_model_context(for_answering(config, mesh), open_tokenizer(name))
     stored = answering_dtypes(context, checkpoint.tensors, dtype)
     stored = with_quantized(stored, context, quantize, quantize_images)
-    return Model(context, place_checkpoint(context, checkpoint, stored))
+    return Model(context, place_checkpoint(context, checkpoint, stored), source)
 
 
 def _tokenizer_of(checkpoint: Checkpoint) -> str:
@@ -90,7 +99,7 @@ def _tokenizer_of(checkpoint: Checkpoint) -> str:
 
 
 def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> RunConfig:
-    """What a run directory would say: sizes, and how images and prompts are prepared."""
+    """The config that a run directory would hold: sizes, and how prompts are prepared."""
     release = checkpoint.release
     prompt = release.prompt if release and "{" not in release.prompt else ""
     return parse_config(
@@ -107,7 +116,7 @@ def _config(source: str, checkpoint: Checkpoint, tokenizer: str, res: int) -> Ru
             "answering": {
                 "image": f"decode|resize({res}, antialias=True)|value_range(-1, 1)",
                 "prompt": f"strfmt({prompt!r}, 'prefix')" if prompt else "",
-                "text": f"for_answering({PROMPT_LENGTH})",
+                "text": f"for_answering({_PROMPT_LENGTH})",
             },
         }
     )

@@ -1,28 +1,30 @@
-"""How far two loaded models' logits are apart, such as a quantized one's from its original's."""
+"""Compares the logits of two loaded models, such as a quantized one with its original."""
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pgjax import trees
+from pgjax.inference.model import Model
 from pgjax.loading.compiler_options import compiler_options
 
 
-def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """How far two models' first logits are apart.
+def logit_difference(
+    model: Model, other: Model, batch: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Compares the logits of the first token that two models generate.
 
     Args:
-      model: a `Model`.
+      model: from `pgjax.load`.
       other: another one with the same tokenizer.
-      batch: image, text, mask_ar and mask_input, as `for_answering` makes them.
+      batch: image, text, mask_ar and mask_input, as the op `for_answering` makes them.
 
     Returns:
-      `max` and `mean` absolute difference, and `kl`, the divergence in nats from the first
-      model's next token to the second's, averaged over rows.
+      `max` and `mean`, of the absolute differences of logits, and `kl`, the Kullback-Leibler
+      divergence of the second model's distribution from the first's in nats, averaged over rows.
     """
     logits = [_first_logits(m, batch) for m in (model, other)]
     logp, logq = (jax.nn.log_softmax(x) for x in logits)
@@ -31,7 +33,7 @@ def logit_difference(model: Any, other: Any, batch: Mapping[str, np.ndarray]) ->
     return {"max": float(apart.max()), "mean": float(apart.mean()), "kl": float(kl.mean())}
 
 
-def _first_logits(model: Any, batch: Mapping[str, np.ndarray]) -> jax.Array:
+def _first_logits(model: Model, batch: Mapping[str, np.ndarray]) -> jax.Array:
     inputs = [jnp.asarray(batch[k]) for k in ("image", "text", "mask_ar", "mask_input")]
 
     @functools.partial(jax.jit, compiler_options=compiler_options())

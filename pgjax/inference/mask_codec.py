@@ -1,6 +1,6 @@
-"""The mask codec, loaded and compiled."""
+"""The codec of segmentation tokens: a VQ-VAE between masks of 64 x 64 pixels and 16 codes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,31 +15,37 @@ from pgjax.models import vqvae
 
 
 class MaskCodec:
-    """Masks of 64 × 64 to 16 codes, and back."""
+    """Encodes masks as 16 codes each, and decodes them."""
 
-    def __init__(self, params: vqvae.Params):
-        """Keeps the parameters as float32; they are a few megabytes."""
+    def __init__(self, params: Mapping[str, np.ndarray | jax.Array]) -> None:
+        """Keeps the parameters, a few megabytes, in float32."""
         self._params = {name: jnp.asarray(x, jnp.float32) for name, x in params.items()}
         self._encode, self._decode = jax.jit(vqvae.encode), jax.jit(vqvae.decode)
 
     def encode(self, mask: np.ndarray) -> tuple[int, ...]:
-        """float32 [64,64] in 0..1 -> 16 codes."""
+        """Encodes a mask, float32 [64,64] in 0..1, as 16 codes."""
         return tuple(np.asarray(self._encode(self._params, mask[None]))[0].tolist())
 
     def decode(self, codes: Sequence[int]) -> np.ndarray:
-        """16 codes -> float32 [64,64], positive inside of the mask."""
+        """Decodes 16 codes to float32 [64,64], which is positive inside of the mask."""
         return np.asarray(self._decode(self._params, np.asarray([codes], np.int32)))[0]
 
     def draw(self, codes: Sequence[int], box: Box, size: tuple[int, int]) -> np.ndarray:
-        """16 codes in a box (y0, x0, y1, x1) in 0..1 -> bool [H,W] of the image's size."""
+        """Decodes 16 codes to a mask of the image, bool [H,W].
+
+        Args:
+          codes: of the mask.
+          box: (y0, x0, y1, x1) in 0..1, in which the mask lies.
+          size: height and width of the image in pixels.
+        """
         return paste_mask(self.decode(codes), box, size)
 
 
 def open_codec(*, tiny: bool) -> MaskCodec:
-    """The codec that ships with pgjax for the tiny model, or the released one.
+    """Opens the codec of the tiny model, which ships with pgjax, or the released one.
 
     Raises:
-      UserError: the released one is not found, or not what it should be.
+      UserError: the released one is not found, or its arrays do not fit the architecture.
     """
     path = find_mask_codec(tiny)
     stored = open_arrays(path)

@@ -1,296 +1,389 @@
-"""A loaded checkpoint that answers: what `pgjax.load` returns.
+"""A loaded checkpoint that generates text about images: what `pgjax.load` returns.
 
 model = pgjax.load("mix-224")
 model.generate("bee.jpg", "answer en what is on the flower?")
 """
 
 import functools
-import os
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
+import jax
 import numpy as np
-from PIL import Image
 
 from pgjax import sharding
-from pgjax.data.decode import as_rgb
+from pgjax.console import gib
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.masks import paste_mask
+from pgjax.data.sources import Source
 from pgjax.errors import UserError
-from pgjax.inference.answer import (
-    INPUTS,
-    Answer,
-    make_answer_fn,
-    make_stream_fn,
-    read_answer,
+from pgjax.inference.answer import Answer, read_answer
+from pgjax.inference.batch_size import largest_batch_size
+from pgjax.inference.decoding_options import (
+    GenerateKwargs,
+    StreamKwargs,
+    lists_options,
+    read_options,
 )
+from pgjax.inference.detections import DetectedObject, Detections, scored_boxes
+from pgjax.inference.generation import INPUTS, make_generate_fn, make_stream_fn
+from pgjax.inference.images import ImageLike, PromptedImages, as_list
 from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
-from pgjax.inference.objects import DetectedObject, scored_objects
-from pgjax.inference.rows_that_fit import rows_that_fit
+from pgjax.inference.preprocessing import PromptPreprocessor
 from pgjax.loading.model_context import Flat, ModelContext
+from pgjax.models.quantized import Quantized
 
-ImageLike = str | os.PathLike | bytes | Image.Image | np.ndarray
-
-MOST_ROWS = 64  # of a batch, however much memory there is
-
-
-class PromptedImages:
-    """Images in memory or in files, each with its prompt (None: the prompt of training)."""
-
-    def __init__(self, images: Sequence[ImageLike], prompts: Sequence[str | None]):
-        """Keeps both; files are read one by one."""
-        self.images, self.prompts = images, prompts
-
-    def __len__(self) -> int:
-        """Number of questions."""
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """`image`, and `prefix` if there is a prompt."""
-        image, prompt = self.images[index], self.prompts[index]
-        if isinstance(image, str | os.PathLike):
-            try:
-                with open(image, "rb") as f:
-                    image = f.read()
-            except OSError as e:
-                raise UserError(f"cannot read the image {image}: {e.strerror}") from None
-        elif not isinstance(image, bytes):
-            image = as_rgb(image)
-        return {"image": image} | ({} if prompt is None else {"prefix": prompt})
-
-    def where(self, index: int) -> str:
-        """The file, or which of the images."""
-        image = self.images[index]
-        return str(image) if isinstance(image, str | os.PathLike) else f"image {index}"
+_MOST_ROWS = 64  # of a batch, however much memory there is
 
 
-class PromptPreprocessor:
-    """Prepares images and prompts as in training; its own prompt where an example has none."""
-
-    def __init__(self, context: ModelContext, keep_picture: bool = False):
-        """Parses the operations that the config names.
-
-        Raises:
-          UserError: the config does not say how to answer.
-        """
-        spec = context.config.answering
-        if not spec.image or not spec.text:
-            raise UserError("The run's config.answering is empty, so prompts cannot be prepared.")
-        self.image, self.prompt, self.text = map(
-            context.pipeline, (spec.image, spec.prompt, spec.text)
-        )
-        self.keep_picture = keep_picture
-
-    def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Example -> model inputs, with the decoded image under `picture` where it is kept."""
-        for step in self.image.steps:
-            example = step(example, rng)
-            if self.keep_picture and "picture" not in example:  # the first operation decodes
-                example = {**example, "picture": example["image"]}
-        if "prefix" not in example:
-            example = self.prompt(example, rng=rng)
-        return self.text(example, rng=rng)
+# In the overloads below, the first that matches counts: a text is one image or prompt, although it
+# is a sequence of texts as well.
 
 
 class Model:
-    """A checkpoint with everything needed to ask it."""
+    """A checkpoint on the devices, with all that it takes to prompt it.
 
-    def __init__(self, context: ModelContext, params: Flat):
-        """Nothing is compiled yet: that happens at the first question of each shape."""
+    Attributes:
+      context: the model on its mesh, its tokenizer and its config.
+      params: the parameters by name, in the layout that decodes fastest.
+      checkpoint: what was loaded, as it was given to `pgjax.load`.
+    """
+
+    def __init__(self, context: ModelContext, params: Flat, checkpoint: str = "") -> None:
+        """Prepares to compile; that happens at the first prompts of each shape.
+
+        Raises:
+          UserError: the config does not say how prompts are prepared.
+        """
         self.context, self.params = context, params
-        self._stream = functools.cache(functools.partial(make_stream_fn, context))
-        self._masks = functools.cache(lambda: open_codec(tiny=context.config.tokenizer == "tiny"))
-        self._prepare = functools.cache(functools.partial(PromptPreprocessor, context))
-        self._prepare()  # a checkpoint that cannot be asked is said now
-        self._program = functools.cache(functools.partial(make_answer_fn, context))
+        self.checkpoint = checkpoint or context.config.init
+        self._generate_fn = functools.cache(functools.partial(make_generate_fn, context))
+        self._stream_fn = functools.cache(functools.partial(make_stream_fn, context))
+        self._codec = functools.cache(lambda: open_codec(tiny=context.config.tokenizer == "tiny"))
+        self._preprocessor = functools.cache(functools.partial(PromptPreprocessor, context))
+        self._preprocessor()  # a checkpoint that cannot be prompted is reported now
 
     @property
     def res(self) -> int:
         """Height and width of the images that the model sees, in pixels."""
         return self.context.config.model.res
 
-    def answers(
-        self,
-        source: Any,
-        *,
-        max_new_tokens: int = 64,
-        seed: int = 0,
-        batch_size: int = 0,
-        keep_picture: bool = False,
-        **options: Any,
+    def __repr__(self) -> str:
+        model, mesh = self.context.model, self.context.mesh
+        count = sum(math.prod(shape) for shape in self.context.shapes.values())
+        leaves = jax.tree.leaves(self.params)
+        own = sum(x.addressable_shards[0].data.nbytes for x in leaves)
+        axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+        kind = mesh.devices.flat[0].device_kind
+        parts = {
+            "checkpoint": repr(self.checkpoint),
+            "res": self.res,
+            "parameters": f"{count:,}",
+            "stored": _stored(self.params),
+            "computes": f"{model.img_dtype} (image tower), {model.llm_dtype} (decoder)",
+            "devices": f"{mesh.size} x {kind} ({axes})",
+            "memory": f"{gib(own)} per device",
+        }
+        return "Model(" + "".join(f"\n  {k}: {v}" for k, v in parts.items()) + "\n)"
+
+    @lists_options
+    def generate_examples(
+        self, source: Source, *, keep_picture: bool = False, **options: Unpack[GenerateKwargs]
     ) -> Iterator[tuple[dict[str, Any], Answer]]:
-        """Answers every example of a source, in order.
+        """Generates text for every example of a data source, batch by batch, in order.
 
         Args:
-          source: with `__len__`, `__getitem__` and `where`, such as `PromptedImages` or JSONL.
-          max_new_tokens: longest answer, eos included.
-          seed: of the sampler.
-          batch_size: examples decoded together; 0 for as many as fit into memory.
-          keep_picture: whether `picture`, uint8 [H,W,3], comes along.
-          **options: of `make_answer_fn`: sampler, …
+          source: examples with `image` and maybe `prefix`, such as `PromptedImages` or a JSONL.
+          keep_picture: whether the decoded image comes along as `picture`, uint8 [H,W,3].
+          **options: see `GenerateKwargs`.
 
         Yields:
-          (text keys of the example and its `index`, answer).
+          (text keys of the example and its `index`, the answer).
 
         Raises:
-          UserError: an unknown option, or an unreadable example.
+          UserError: an unknown option or value, or an unreadable example.
         """
+        chosen = read_options(options)
         if not len(source):
             return
-        length = compiled_length(max_new_tokens)
-        program = self._program(max_new_tokens=length, **_hashable(options))
-        rows = self._rows(len(source), batch_size, length)
-        loader = EvalLoader(Part(source, self._prepare(keep_picture), name="predict"), rows)
-        for batch in loader:
-            inputs = sharding.to_device(self.context.mesh, _trim({k: batch[k] for k in INPUTS}))
-            out = program(self.params, inputs, seed, limit=max_new_tokens)
+        length = compiled_length(chosen.max_new_tokens)
+        program = self._generate_fn(chosen.program(length))
+        rows = self._rows(len(source), chosen.batch_size, length)
+        part = Part(source, self._preprocessor(keep_picture), name="predict")
+        for batch in EvalLoader(part, rows):
+            inputs = self._inputs(batch)
+            out = program(self.params, inputs, chosen.seed, limit=chosen.max_new_tokens)
             tokens, logprobs = map(np.asarray, out)
             for row, meta in enumerate(batch["meta"]):
                 if batch["_mask"][row]:
                     yield meta, read_answer(self.context.tokenizer, tokens[row], logprobs[row])
 
+    @overload
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        images: ImageLike,
+        prompts: str | None = None,
+        *,
+        return_answers: Literal[False] = False,
+        **options: Unpack[GenerateKwargs],
+    ) -> str: ...
+
+    @overload
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        images: ImageLike,
+        prompts: str | None = None,
+        *,
+        return_answers: Literal[True],
+        **options: Unpack[GenerateKwargs],
+    ) -> Answer: ...
+
+    @overload
+    def generate(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str] | None = None,
+        *,
+        return_answers: Literal[False] = False,
+        **options: Unpack[GenerateKwargs],
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str] | None = None,
+        *,
+        return_answers: Literal[True],
+        **options: Unpack[GenerateKwargs],
+    ) -> list[Answer]: ...
+
+    @lists_options
     def generate(
         self,
         images: ImageLike | Sequence[ImageLike],
         prompts: str | Sequence[str] | None = None,
         *,
         return_answers: bool = False,
-        **options: Any,
-    ) -> Any:
-        """Answers prompts about images.
+        **options: Unpack[GenerateKwargs],
+    ) -> str | Answer | list[str] | list[Answer]:
+        """Generates text about images.
 
         Args:
           images: one image or a list: a path, encoded bytes, a PIL image, uint8 [H,W,3], or
-            frames [F,H,W,3].
-          prompts: one prompt or a list; one of either serves all of the other. None for the
-            prompt that the checkpoint was tuned with.
-          return_answers: for `Answer`s, with tokens and log-probabilities, instead of texts.
-          **options: max_new_tokens, sampler, seed, batch_size, …, see `answers`.
+            frames uint8 [F,H,W,3] where the model was trained on frames.
+          prompts: one prompt or a list; where only one of images and prompts is a list, the other
+            serves all of it. None for the prompt that the checkpoint was trained with.
+          return_answers: whether `Answer`s with tokens and log-probabilities are returned instead
+            of texts.
+          **options: see `GenerateKwargs`.
 
         Returns:
-          The answer's text, or a list of them where images or prompts are a list.
-        """
-        source, many = _asked(images, prompts)
-        found = [answer for _, answer in self.answers(source, **options)]
-        if not return_answers:
-            found = [answer.text for answer in found]
-        return found if many else found[0]
+          The text, or a list of texts where images or prompts are a list.
 
+        Raises:
+          UserError: lists of different lengths, an unreadable image, or an unknown option or value.
+        """
+        source, many = _paired(images, prompts)
+        answers = [answer for _, answer in self.generate_examples(source, **options)]
+        if return_answers:
+            return answers if many else answers[0]
+        texts = [answer.text for answer in answers]
+        return texts if many else texts[0]
+
+    @lists_options
     def stream(
-        self,
-        image: ImageLike,
-        prompt: str | None = None,
-        *,
-        max_new_tokens: int = 64,
-        seed: int = 0,
-        **options: Any,
+        self, image: ImageLike, prompt: str | None = None, **options: Unpack[StreamKwargs]
     ) -> Iterator[str]:
-        """Answers one prompt piece by piece: `for piece in model.stream(image, "caption en"):`.
+        """Generates text about one image, piece by piece.
+
+            for piece in model.stream("bee.jpg", "caption en"):
+                print(piece, end="", flush=True)
 
         Args:
-          image: as in `generate`.
-          prompt: as in `generate`.
-          max_new_tokens: longest answer, eos included.
-          seed: of the sampler.
-          **options: sampler (one that chooses token by token), stop, allowed, forbidden.
+          image: as for `generate`.
+          prompt: as for `generate`.
+          **options: see `StreamKwargs`.
 
         Yields:
-          The text that is new; all pieces together are the answer of `generate`.
-        """
-        length = compiled_length(max_new_tokens)
-        program = self._stream(max_new_tokens=length, **_hashable(options))
-        loader = EvalLoader(
-            Part(PromptedImages([image], [prompt]), self._prepare(), name="stream"), 1
-        )
-        batch = next(iter(loader))
-        inputs = sharding.to_device(self.context.mesh, _trim({k: batch[k] for k in INPUTS}))
-        said = ""
-        for out in program(self.params, inputs, seed, limit=max_new_tokens):
-            text = read_answer(self.context.tokenizer, out.tokens[0], out.logprobs[0]).text
-            # What a later token may still change (half a character) is held back.
-            if text.startswith(said) and not text.endswith("\ufffd"):
-                yield text[len(said) :]
-                said = text
+          The new text; all pieces together are what `generate` returns.
 
+        Raises:
+          UserError: an unreadable image, an unknown option or value, or a sampler that does not
+            choose token by token.
+        """
+        chosen = read_options(options)
+        program = self._stream_fn(chosen.program(compiled_length(chosen.max_new_tokens)))
+        part = Part(PromptedImages([image], [prompt]), self._preprocessor(), name="stream")
+        inputs = self._inputs(next(iter(EvalLoader(part, self._rows(1, 1, 1)))))
+        told = ""
+        for out in program(self.params, inputs, chosen.seed, limit=chosen.max_new_tokens):
+            tokens, logprobs = (np.asarray(x[0]) for x in out)
+            text = read_answer(self.context.tokenizer, tokens, logprobs).text
+            # Half of a character, which the next token completes, is held back.
+            if text.startswith(told) and not text.endswith("\ufffd"):
+                yield text[len(told) :]
+                told = text
+
+    @overload
+    def detect(  # pyright: ignore[reportOverlappingOverload]
+        self, images: ImageLike, prompts: str, **options: Unpack[GenerateKwargs]
+    ) -> Detections: ...
+
+    @overload
     def detect(
-        self, images: ImageLike | Sequence[ImageLike], prompts: str | Sequence[str], **options: Any
-    ) -> list[DetectedObject] | list[list[DetectedObject]]:
-        """Finds objects, such as `model.detect(image, "bee ; flower")`.
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        **options: Unpack[GenerateKwargs],
+    ) -> list[Detections]: ...
+
+    @lists_options
+    def detect(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        **options: Unpack[GenerateKwargs],
+    ) -> Detections | list[Detections]:
+        """Finds objects with their boxes, such as `model.detect("bee.jpg", "bee ; flower")`.
 
         Args:
-          images: as in `generate`.
-          prompts: what to look for, ` ; ` between several; `detect ` is put before it.
-          **options: see `answers`.
+          images: as for `generate`.
+          prompts: what to look for, with ` ; ` between several things; `detect ` is put in front.
+          **options: see `GenerateKwargs`.
 
         Returns:
-          The objects of the image in the order of the answer, or a list of such lists.
+          The objects in the image, or a list of such where images or prompts are a list.
+
+        Raises:
+          UserError: as for `generate`.
         """
-        return self._look("detect", images, prompts, options)
+        return self._find("detect", images, prompts, options)
 
+    @overload
+    def segment(  # pyright: ignore[reportOverlappingOverload]
+        self, images: ImageLike, prompts: str, **options: Unpack[GenerateKwargs]
+    ) -> Detections: ...
+
+    @overload
     def segment(
-        self, images: ImageLike | Sequence[ImageLike], prompts: str | Sequence[str], **options: Any
-    ) -> list[DetectedObject] | list[list[DetectedObject]]:
-        """Finds objects with their masks, such as `model.segment(image, "bee")`; see `detect`."""
-        return self._look("segment", images, prompts, options)
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        **options: Unpack[GenerateKwargs],
+    ) -> list[Detections]: ...
 
-    def objects(
-        self, answer: Answer, size: tuple[int, int], *, masks: bool
-    ) -> list[DetectedObject]:
-        """Reads the objects of an answer about an image of `size` (height, width)."""
+    @lists_options
+    def segment(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        **options: Unpack[GenerateKwargs],
+    ) -> Detections | list[Detections]:
+        """Finds objects with their boxes and masks, such as `model.segment("bee.jpg", "bee")`.
+
+        Args:
+          images: as for `generate`.
+          prompts: what to look for, with ` ; ` between several things; `segment ` is put in front.
+          **options: see `GenerateKwargs`.
+
+        Returns:
+          The objects in the image, or a list of such where images or prompts are a list.
+
+        Raises:
+          UserError: as for `generate`, or the weights that decode masks are not found.
+        """
+        return self._find("segment", images, prompts, options)
+
+    def read_detections(
+        self, answer: Answer, size: tuple[int, int], *, masks: bool, image: ImageLike | None = None
+    ) -> Detections:
+        """Reads the objects that an answer names.
+
+        Args:
+          answer: to a prompt that starts with `detect` or `segment`.
+          size: height and width of the image in pixels.
+          masks: whether masks are decoded; objects without one are then left out.
+          image: the image, for drawing.
+
+        Raises:
+          UserError: the weights that decode masks are not found.
+        """
         found = []
-        for thing, score in scored_objects(self.context.tokenizer, answer.tokens, answer.logprobs):
+        for thing, score in scored_boxes(self.context.tokenizer, answer.tokens, answer.logprobs):
             edges = thing[:4]
-            box = tuple(v * side for v, side in zip(edges, size * 2, strict=True))
-            if not masks:
-                found.append(DetectedObject(thing.label, box, score))
-            elif thing.codes:
-                mask = paste_mask(self._masks().decode(thing.codes), edges, size)
-                found.append(DetectedObject(thing.label, box, score, mask))
-        return found
+            y0, x0, y1, x1 = (v * side for v, side in zip(edges, size * 2, strict=True))
+            mask = None
+            if masks:
+                if not thing.codes:
+                    continue
+                mask = paste_mask(self._codec().decode(thing.codes), edges, size)
+            found.append(DetectedObject(thing.label, (y0, x0, y1, x1), score, mask))
+        return Detections(found, size, image)
 
-    def _look(self, verb, images, prompts, options):
-        prefix = f"{verb} "
-        if isinstance(prompts, str):
-            prompts = prefix + prompts.removeprefix(prefix)
-        else:
-            prompts = [prefix + prompt.removeprefix(prefix) for prompt in prompts]
-        source, many = _asked(images, prompts)
+    def _find(
+        self,
+        verb: Literal["detect", "segment"],
+        images: ImageLike | Sequence[ImageLike],
+        prompts: str | Sequence[str],
+        options: GenerateKwargs,
+    ) -> Detections | list[Detections]:
+        def whole(prompt: str) -> str:
+            return f"{verb} {prompt.removeprefix(f'{verb} ')}"
+
+        prompts = whole(prompts) if isinstance(prompts, str) else [whole(p) for p in prompts]
+        source, many = _paired(images, prompts)
         found = [
-            self.objects(answer, meta["picture"].shape[:2], masks=verb == "segment")
-            for meta, answer in self.answers(source, keep_picture=True, **options)
+            self.read_detections(
+                answer,
+                meta["picture"].shape[-3:-1],
+                masks=verb == "segment",
+                image=source.images[meta["index"]],
+            )
+            for meta, answer in self.generate_examples(source, keep_picture=True, **options)
         ]
         return found if many else found[0]
 
+    def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The model's inputs on the devices, without columns that are padding in all rows."""
+        width = compiled_length(int(batch["mask_input"].sum(axis=1).max()))
+        return sharding.to_device(self.context.mesh, trimmed({k: batch[k] for k in INPUTS}, width))
+
     def _rows(self, count: int, batch_size: int, length: int) -> int:
-        """A power of two where the caller leaves it open, so that few shapes are compiled."""
-        most = batch_size or min(MOST_ROWS, rows_that_fit(self.context, length))
+        """The size of batches: a power of two where the caller leaves it open.
+
+        So few shapes are compiled. It is rounded up to a multiple of the mesh's `data` axis.
+        """
+        most = batch_size or min(_MOST_ROWS, largest_batch_size(self.context, length))
         rows = min(1 << (count - 1).bit_length(), most)
         each = self.context.mesh.shape["data"]
         return -(-rows // each) * each
 
 
-def _asked(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
-    """Pairs images with prompts; whether the caller gave a list of either."""
-    lists = [x for x in (images, prompts) if isinstance(x, list | tuple)]
-    if len({len(x) for x in lists}) > 1:
+def _paired(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
+    """Pairs images with prompts, and says whether either was a list."""
+    several, texts = as_list(images), as_list(prompts)
+    if several is not None and texts is not None and len(several) != len(texts):
         raise UserError(
-            f"got {len(images)} images and {len(prompts)} prompts, expected as many, or one of "
-            "either."
+            f"got {len(several)} images and {len(texts)} prompts, expected as many of each, or "
+            "only one of either."
         )
-    count = len(lists[0]) if lists else 1
-    pairs = (x if isinstance(x, list | tuple) else [x] * count for x in (images, prompts))
-    return PromptedImages(*pairs), bool(lists)
+    count = next((len(x) for x in (several, texts) if x is not None), 1)
+    source = PromptedImages(
+        [images] * count if several is None else several,
+        [prompts] * count if texts is None else texts,
+    )
+    return source, several is not None or texts is not None
 
 
-def _hashable(options: dict[str, Any]) -> dict[str, Any]:
-    """Lists of texts as tuples, a single text as one of it."""
-    texts = ("stop", "allowed", "forbidden")
-    found = {k: (v,) if isinstance(v, str) else v for k, v in options.items() if k in texts}
-    return {**options, **{k: v if v is None else tuple(v) for k, v in found.items()}}
-
-
-def _trim(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Drops columns that are padding in all rows, to the next compiled length."""
-    used = int(batch["mask_input"].sum(axis=1).max())
-    return trimmed(batch, compiled_length(used))
+def _stored(params: Flat) -> str:
+    """Dtypes and kinds of quantization, from the one that takes most memory to the least."""
+    sizes: dict[str, int] = {}
+    for x in jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, Quantized)):
+        name = type(x).__name__.lower() if isinstance(x, Quantized) else str(x.dtype)
+        sizes[name] = sizes.get(name, 0) + x.nbytes
+    whole = sum(sizes.values())
+    order = sorted(sizes, key=lambda name: -sizes[name])
+    return ", ".join(f"{name} ({sizes[name] / whole:.0%})" for name in order)

@@ -1,27 +1,24 @@
-"""Answers for images on disk, as JSON records: one image, a folder, a glob, or a JSONL."""
+"""Predictions for images on disk as JSON records: one image, a folder, a glob, or a JSONL."""
 
 import glob
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal, Unpack
 
-import numpy as np
-from PIL import Image
-
-from pgjax.data.draw import draw_boxes, draw_masks
+from pgjax.data.sources import Source
 from pgjax.errors import UserError
+from pgjax.inference.decoding_options import GenerateKwargs, lists_options
 from pgjax.inference.model import Model
-from pgjax.inference.objects import DetectedObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def image_files(pattern: str) -> list[pathlib.Path]:
-    """The image itself, all images below a folder, or what a glob matches, sorted.
+    """Lists an image file, all images below a folder, or the files that a glob matches, sorted.
 
     Raises:
-      UserError: nothing there.
+      UserError: there is no such file, or no image in the folder.
     """
     path = pathlib.Path(pattern).expanduser()
     if path.is_file():
@@ -37,33 +34,34 @@ def image_files(pattern: str) -> list[pathlib.Path]:
     return files
 
 
+@lists_options
 def records(
     model: Model,
-    source: Any,
+    source: Source,
     *,
-    task: str = "answer",
+    task: Literal["answer", "detect", "segment"] = "answer",
     pictures: pathlib.Path | None = None,
-    **options: Any,
+    **options: Unpack[GenerateKwargs],
 ) -> Iterator[dict[str, Any]]:
-    """Answers every example of a source.
+    """Generates text for every example of a data source.
 
     Args:
-      model: from `load`.
-      source: with `__len__`, `__getitem__` and `where`, such as `PromptedImages` or JSONL.
-      task: `answer`, or `detect` or `segment` to read objects from the answers.
+      model: from `pgjax.load`.
+      source: examples with `image` and maybe `prefix`, such as `PromptedImages` or a JSONL.
+      task: `answer` for the text alone; `detect` or `segment` to read objects from it as well.
       pictures: folder for the images with their objects drawn; None for none.
-      **options: of `Model.answers`.
+      **options: see `GenerateKwargs`.
 
     Yields:
       `{where, …text keys of the example, prediction, logprob}` in order; `logprob` is the sum
-      over the answer's tokens. With objects, also `objects`: label, score and box (y0, x0, y1,
-      x1) in pixels.
+      over the answer's tokens. With objects, also `objects`: label, score, and box (y0, x0, y1,
+      x1) in pixels; and `picture`, the path of the drawn one.
 
     Raises:
-      UserError: what is missing in the checkpoint or the source.
+      UserError: an unknown option or value, or an unreadable example.
     """
-    looks = task != "answer"
-    for meta, answer in model.answers(source, keep_picture=looks, **options):
+    reads_objects = task != "answer"
+    for meta, answer in model.generate_examples(source, keep_picture=reads_objects, **options):
         index, picture = meta.pop("index"), meta.pop("picture", None)
         record = {
             "where": source.where(index),
@@ -71,26 +69,20 @@ def records(
             "prediction": answer.text,
             "logprob": round(answer.logprob, 4),
         }
-        if looks:
-            found = model.objects(answer, picture.shape[:2], masks=task == "segment")
+        if picture is not None:
+            size = picture.shape[-3:-1]
+            found = model.read_detections(answer, size, masks=task == "segment")
             record["objects"] = [
                 {"label": x.label, "score": round(x.score, 4), "box": [round(v, 1) for v in x.box]}
                 for x in found
             ]
             if pictures is not None:
                 path = pictures / f"{index:06d}_{pathlib.Path(record['where']).stem}.png"
-                Image.fromarray(draw_found(picture, found)).save(path)
+                found.draw(picture).save(path)
                 record["picture"] = str(path)
         yield record
 
 
-def draw_found(picture: np.ndarray, found: Sequence[DetectedObject]) -> np.ndarray:
-    """Draws objects, with their masks where they have any, on a copy of uint8 [H,W,3]."""
-    masks = [x.mask for x in found if x.mask is not None]
-    labels = [f"{x.label} {x.score:.0%}" for x in found]
-    return draw_boxes(draw_masks(picture, masks), [x.box for x in found], labels)
-
-
 def as_line(record: dict[str, Any]) -> str:
-    """One line of JSON; what JSON cannot hold is written as its repr."""
+    """One line of JSON; a value that JSON cannot hold is written as its `repr`."""
     return json.dumps(record, ensure_ascii=False, default=repr)

@@ -1,1 +1,1 @@
-"""What training and inference stand on: the model on its mesh, its parameters, run directories."""
+"""The base of training and inference: the model on its mesh, its parameters, run directories."""

@@ -1,18 +1,19 @@
-"""How programs are compiled: XLA's options for decoding, and the cache of compiled programs."""
+"""XLA's options for compiling decoding programs, and the cache of compiled programs."""
 
 import functools
 import os
 
 import jax
 
-# XLA's default order for CPUs widens the half-precision or quantized weights of all layers before
-# it multiplies by the first. One layer at a time takes a thirtieth of the memory, and less time.
+# In XLA's default order for CPUs, the half-precision or quantized weights of all layers are
+# converted to float32 before the first layer is computed. Converting one layer at a time takes a
+# thirtieth of the memory, and less time.
 _ONE_LAYER_AT_A_TIME = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 @functools.cache
 def compiler_options() -> dict[str, str] | None:
-    """Options for `jax.jit` of functions that decode, for this machine's devices; None for none."""
+    """The `compiler_options` of `jax.jit` for functions that decode, on this machine's devices."""
     if jax.default_backend() != "cpu":
         return None
     try:
@@ -23,9 +24,9 @@ def compiler_options() -> dict[str, str] | None:
 
 
 def cache_compilations() -> None:
-    """Keeps compiled programs on disk between runs.
+    """Makes jax cache compiled programs on disk, for later processes.
 
-    The cache lies under ~/.cache/pgjax, or where JAX_COMPILATION_CACHE_DIR says.
+    The cache is in `~/.cache/pgjax`, or in the folder that JAX_COMPILATION_CACHE_DIR names.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))

@@ -1,4 +1,4 @@
-"""Opens what a config describes: tokenizer, model, mesh, pipelines and parameters."""
+"""Builds the model that a config describes, on its mesh, with the tokenizer that fits it."""
 
 import contextlib
 import dataclasses
@@ -20,15 +20,20 @@ from pgjax.models.paligemma import PaliGemma, abstract_params, make_model
 from pgjax.schema import parse
 from pgjax.text.tokenizer import Tokenizer
 
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.model"
-
-Flat = dict[str, jax.Array]
+Flat = dict[str, jax.Array]  # parameters by name, such as "llm/layers/mlp/linear"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashable, by identity
+@dataclasses.dataclass(frozen=True, eq=False)  # hashable by identity, as a key of caches
 class ShardedModel:
-    """A model and where its parameters lie on a mesh; there are none yet, and no text."""
+    """A model and the shardings of its parameters on a mesh; the parameters are not loaded.
+
+    Attributes:
+      config: the config with a dtype for each `auto`.
+      model: the Flax module.
+      mesh: the devices, with the axes `data` and `model`.
+      shardings: of the parameters, by name.
+      shapes: of the parameters, by name.
+    """
 
     config: RunConfig
     model: PaliGemma
@@ -37,27 +42,35 @@ class ShardedModel:
     shapes: dict[str, tuple[int, ...]]
 
     def traced(self) -> contextlib.AbstractContextManager[None]:
-        """The context in which functions of the model are traced."""
+        """The context in which functions that call the model must be traced."""
         spec = self.shardings["llm/embedder/input_embedding"].spec
         return sharding.use_mesh(self.mesh, embedding_by_feature="data" in spec[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelContext(ShardedModel):
-    """A model ready to be given parameters, with the text side that fits it."""
+    """A `ShardedModel` with the tokenizer that fits it."""
 
     tokenizer: Tokenizer
 
     def pipeline(self, pp: str) -> Pipeline:
-        """Parses a pipeline string that may tokenize."""
+        """Parses a preprocessing pipeline, whose ops may use the tokenizer.
+
+        Raises:
+          UserError: an unknown op or argument.
+        """
         return Pipeline.parse(pp, tokenizer=self.tokenizer)
 
 
 def open_tokenizer(name: str) -> Tokenizer:
-    """`tiny`, `gemma` (found or downloaded) or the path of a `tokenizer.model`.
+    """Opens a tokenizer.
+
+    Args:
+      name: `tiny`, which ships with pgjax; `gemma`, which is downloaded where it is not found; or
+        the path of a `tokenizer.model`.
 
     Raises:
-      UserError: not found, or not a tokenizer.
+      UserError: it is not found, or is not a SentencePiece model.
     """
     if name == "tiny":
         return Tokenizer.tiny()
@@ -69,14 +82,15 @@ def open_tokenizer(name: str) -> Tokenizer:
 def open_model_context(
     config: RunConfig | Mapping[str, Any], tokenizer: Tokenizer | None = None
 ) -> ModelContext:
-    """Builds the parts; no parameter exists yet.
+    """Builds the model, its mesh and its tokenizer; parameters are not loaded.
 
     Args:
       config: of a run; a plain dict is parsed first.
       tokenizer: an open one; None for the one that the config names.
 
     Raises:
-      UserError: parts that do not go together, such as a vocabulary larger than the model's.
+      UserError: the tokenizer is not found, or its vocabulary is not the model's; or as for
+        `open_sharded_model`.
     """
     config = parse_config(config)
     tokenizer = tokenizer or open_tokenizer(config.tokenizer)
@@ -90,17 +104,18 @@ def open_model_context(
 
 
 def open_sharded_model(
-    config: RunConfig | Mapping[str, Any], devices: Sequence[jax.Device] | None = None
+    config: RunConfig | Mapping[str, Any], devices: Sequence[sharding.JaxDevice] | None = None
 ) -> ShardedModel:
-    """Builds the model and says where its parameters are to lie.
+    """Builds the model, its mesh and the shardings of its parameters.
 
     Args:
       config: of a run; a plain dict is parsed first. Dtypes that are `auto` become those that suit
         this machine.
-      devices: of the mesh; None for all.
+      devices: of the mesh; None for all devices of all processes.
 
     Raises:
-      UserError: parts that do not go together.
+      UserError: the sizes of the model or of the mesh, the sharding rules, or the targets of
+        adapters do not go together.
     """
     config = precision.resolved(parse_config(config))
     model = make_model(to_dict(config.model))
@@ -122,11 +137,13 @@ def open_sharded_model(
 
 
 def for_answering(config: RunConfig, mesh: Mapping[str, int] | None) -> RunConfig:
-    """The config with the mesh and sharding of answering, for which no parameter travels.
+    """Returns a config with the mesh and the sharding for inference.
+
+    No parameter is split along `data`, since gathering them at every token would take too long.
 
     Args:
       config: of a run or a checkpoint.
-      mesh: sizes of `data` and `model`; None for all devices under `data`.
+      mesh: sizes of the axes `data` and `model`; None puts all devices on `data`.
 
     Raises:
       ConfigError: the mesh has other axes, or sizes that are not whole numbers.

@@ -1,7 +1,7 @@
-"""Loads parameters onto the mesh, for training and for answering alike.
+"""Loads parameters onto the mesh, for training and for inference.
 
-A source is random initialisation, a checkpoint, or a run directory, which holds what it trained
-and names the source that it started from.
+They come from random initialisation, from a checkpoint, or from a run directory, which holds the
+parameters that the run trained and names the source of all others.
 """
 
 import dataclasses
@@ -38,33 +38,35 @@ from pgjax.text.tokenizer import Tokenizer
 def load_parameters(
     context: ModelContext, storage: Mapping[str, str], *, decode_layout: bool = False
 ) -> Flat:
-    """Loads the parameters that the config's `init` names.
+    """Loads all parameters from the source that the config's `init` names.
 
-    LoRA adapters that the source does not hold are initialised, so that the model is at first the
-    one without them.
+    LoRA adapters that the source lacks are initialised such that they do not change the model.
 
     Args:
-      context: the model on its mesh, whose config names the source.
-      storage: a float dtype, or the kind of quantization (int8, int4, nf4), by parameter.
-      decode_layout: whether the result is in the layout of `to_decode_layout`, for answering;
+      context: the model on its mesh; its config names the source, "" for random initialisation.
+      storage: a float dtype or a kind of quantization (int8, int4, nf4), by parameter.
+      decode_layout: whether the result is in the layout of `to_decode_layout`, for inference;
         otherwise layers are stacked, for training.
 
+    Returns:
+      The parameters by name, on the devices.
+
     Raises:
-      UserError: the source is not found, or does not fit the model.
+      UserError: the source is not found, is damaged, or does not fit the model.
     """
-    return _loader(context, storage, decode_layout).load(context.config)
+    return _loader(context, storage, decode_layout).from_init(context.config)
 
 
 def place_checkpoint(
     context: ModelContext, checkpoint: Checkpoint, storage: Mapping[str, str]
 ) -> Flat:
-    """Loads an opened checkpoint for answering; see `load_parameters`.
+    """Loads an opened checkpoint into the decode layout, for inference; see `load_parameters`.
 
     Raises:
-      UserError: it does not fit the model.
+      UserError: the checkpoint is damaged, or does not fit the model.
     """
     loader = _loader(context, storage, True)
-    return loader.place(
+    return loader.from_tensors(
         checkpoint.tensors,
         loader.targets,
         what=f"Checkpoint {checkpoint.path}",
@@ -81,18 +83,18 @@ def open_run(
     quantize_images: bool = False,
     decode_layout: bool = False,
 ) -> tuple[ModelContext, Flat]:
-    """Opens a run directory with its newest checkpoint, on this machine's devices.
+    """Opens a run directory and loads its newest checkpoint on this machine's devices.
 
     Args:
       path: the `--workdir` of a training run.
-      dtype: of the parameters that are not quantized; None for those of training.
+      dtype: of the parameters that are not quantized; None keeps the dtypes of training.
       mesh: sizes of `data` and `model`, see `for_answering`.
-      quantize: int8, int4 or nf4 for the matrices that training did not quantize.
+      quantize: int8, int4 or nf4, for the matrices that the run did not quantize; None for none.
       quantize_images: whether the image tower's matrices are quantized as well.
       decode_layout: as for `load_parameters`.
 
     Raises:
-      UserError: not a run directory, or no whole checkpoint.
+      UserError: it is not a run directory, or holds no complete checkpoint.
     """
     run = read_run(path)
     context = open_model_context(
@@ -118,15 +120,25 @@ def _loader(context: ModelContext, storage: Mapping[str, str], decode_layout: bo
 
 @dataclasses.dataclass(frozen=True)
 class _Loader:
-    """What is wanted: targets and kinds of quantization by name, and the layout."""
+    """Loads the parameters of one model in one layout.
+
+    Attributes:
+      context: the model on its mesh.
+      targets: shape, dtype and sharding of each parameter; float32 for those to be quantized.
+      kinds: the kind of quantization of each parameter that is quantized.
+      decode_layout: whether the decoder's layers are taken apart, for inference.
+    """
 
     context: ModelContext
     targets: dict[str, jax.ShapeDtypeStruct]
     kinds: dict[str, str]
     decode_layout: bool
 
-    def load(self, config: RunConfig, but: Collection[str] = ()) -> Flat:
-        """All parameters but some: those that a run which started from these has trained."""
+    def from_init(self, config: RunConfig, but: Collection[str] = ()) -> Flat:
+        """Loads from a config's `init`, without the parameters in `but`.
+
+        Those are the parameters that a run trained, which started from this source.
+        """
         source = config.init
         wanted = {name: t for name, t in self.targets.items() if name not in but}
         if not wanted:
@@ -136,14 +148,14 @@ class _Loader:
         if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
             return self._from_run(path, but)
         checkpoint = open_checkpoint(source)
-        return self.place(
+        return self.from_tensors(
             {name: x for name, x in checkpoint.tensors.items() if name not in but},
             wanted,
             what=f"Checkpoint {checkpoint.path}",
             lora=checkpoint.spec.get("lora"),
         )
 
-    def place(
+    def from_tensors(
         self,
         tensors: Mapping[str, Any],
         wanted: Mapping[str, jax.ShapeDtypeStruct],
@@ -151,31 +163,33 @@ class _Loader:
         what: str,
         lora: Mapping[str, Any] | None,
     ) -> Flat:
-        """Brings a checkpoint's tensors to the devices, and initialises the adapters it lacks."""
+        """Brings tensors to the devices, and initialises the adapters that they lack."""
         _check_adapters(what, lora, self.context)
         new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
         wanted = {name: t for name, t in wanted.items() if name not in new}
         tensors = fit_to_model(tensors, wanted, what=what)
-        made = self._random(new, self.context.config.seed) if new else {}
-        made = to_decode_layout(made) | made if self.decode_layout else made
-        converted = self._convert(tensors, wanted)  # takes out what it converts
+        made = self._converted(self._random(new, self.context.config.seed)) if new else {}
+        converted = self._convert(tensors, wanted)  # removes from `tensors` what it converts
         rest = {name: wanted[name] for name in tensors}
         return {**converted, **place(tensors, rest), **made}
 
     def _convert(
         self, values: dict[str, Any], targets: Mapping[str, jax.ShapeDtypeStruct] | None
     ) -> dict[str, Any]:
-        """Takes out what is quantized or, for answering, laid out anew, and returns that."""
+        """Removes the values that are quantized or taken apart, and returns them converted."""
         kinds = {name: kind for name, kind in self.kinds.items() if name in values}
         if self.decode_layout:
             return to_decode_layout(values, targets, kinds=kinds)
         return quantize_layers(values, targets, kinds, unstacked=False)
 
     def _converted(self, arrays: Flat) -> Flat:
+        """The arrays with those converted that `_convert` converts."""
         converted = self._convert(arrays, None)
         return {**arrays, **converted}
 
     def _random(self, targets: Mapping[str, jax.ShapeDtypeStruct], seed: int) -> Flat:
+        """Initialises the parameters of `targets`."""
+
         @functools.partial(jax.jit, out_shardings={n: t.sharding for n, t in targets.items()})
         def init(key):
             flat = trees.flatten(init_params(self.context.model, key))
@@ -184,22 +198,34 @@ class _Loader:
         return init(jax.random.key(seed))
 
     def _from_run(self, path: pathlib.Path, but: Collection[str]) -> Flat:
-        """A run directory's trained parameters, over those of the source it started from."""
+        """Loads the parameters that a run trained, and all others from the run's own source."""
         run, what = read_run(path), f"Run directory {path}"
         checkpoints = Checkpoints(path, read_only=True) if (path / FOLDER).is_dir() else None
         step = checkpoints and checkpoints.latest()
         if checkpoints is None or step is None:
-            raise UserError(f"{what} holds no whole checkpoint.")
+            raise UserError(f"{what} holds no complete checkpoint.")
         _check_adapters(what, to_dict(run.config.model.lora), self.context)
         if foreign := sorted({*run.trained} - self.targets.keys()):
-            raise UserError(f"{what} trained what this config's model lacks: {foreign[:3]} ….")
+            raise UserError(
+                f"{what} trained {len(foreign)} parameters that this config's model does not have, "
+                f"such as {foreign[0]!r}."
+            )
         params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
         params = self._converted({n: x for n, x in params.items() if n not in but})
-        return {**self.load(run.config, {*but, *run.trained}), **params}
+        return {**self.from_init(run.config, {*but, *run.trained}), **params}
 
 
 def _check_adapters(what: str, spec: Mapping[str, Any] | None, context: ModelContext) -> None:
-    """Checks that adapters which the source holds mean the same in this model."""
+    """Checks that the adapters which a source holds are those of this model.
+
+    Args:
+      what: the source, for messages.
+      spec: the section `model.lora` of the source; None where it has no adapters.
+      context: this model.
+
+    Raises:
+      UserError: this model has no adapters, or their rank or scale differs.
+    """
     theirs, ours = lora_config(spec or {}), context.model.lora
     if not theirs.rank:
         return

@@ -1,4 +1,4 @@
-"""Quantizes parameters layer by layer as they are read, so that no float matrix exists whole."""
+"""Quantizes parameters as they are loaded, layer by layer: no float matrix is in memory whole."""
 
 import functools
 import itertools
@@ -20,12 +20,11 @@ from pgjax.models.quantized import KINDS, Quantized, fits, quantize
 
 DECODER_LAYERS = "llm/layers/"
 
-# The decoder's matrices are two thirds of the parameters, the image tower's a seventh. The
-# embedding stays as it is: its rows are looked up, and the logits are products with it, where
-# errors show most.
+# The decoder's matrices have two thirds of all parameters, and the image tower's a seventh. The
+# embedding is not quantized: logits are products with it, in which errors show most.
 _DECODER = re.compile(r"llm/layers/(attn|mlp)/.*")
 _IMAGE_TOWER = re.compile(r"img/Transformer/encoderblock/.*/kernel")
-# Which axes of a layer's matrix a product sums over.
+# The axes of one layer's matrix that its product sums over.
 _SUMMED = {
     r".*/q_einsum/w": (1,),
     r".*/kv_einsum/w": (2,),
@@ -39,17 +38,17 @@ _SUMMED = {
 
 
 def summed_axes(name: str) -> tuple[int, ...]:
-    """The axes of one layer of a matrix that its products sum over; none of another parameter."""
+    """The axes of one layer of a matrix that its product sums over; () for other parameters."""
     return next((axes for regex, axes in _SUMMED.items() if re.fullmatch(regex, name)), ())
 
 
 def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> bool:
-    """Whether quantization takes a parameter.
+    """Whether a parameter can be quantized.
 
     Args:
       name: of the parameter.
       shape: its shape, [L,…] with the layers first.
-      images: whether the image tower's matrices are taken as well as the decoder's.
+      images: whether the image tower's matrices count as well as the decoder's.
     """
     chosen = _DECODER.fullmatch(name) or (images and _IMAGE_TOWER.fullmatch(name))
     return bool(chosen and summed_axes(name)) and fits(shape[1:], summed_axes(name))
@@ -58,12 +57,15 @@ def is_quantized(name: str, shape: tuple[int, ...], images: bool = False) -> boo
 def matrix_kinds(
     shapes: Mapping[str, tuple[int, ...]], kind: str | None, images: bool = False
 ) -> dict[str, str]:
-    """The kind of quantization of each parameter that is quantized.
+    """Chooses the parameters to quantize.
 
     Args:
       shapes: of all parameters, by name.
       kind: int8, int4 or nf4; None for no quantization.
       images: whether the image tower's matrices are quantized as well.
+
+    Returns:
+      `kind` by the name of each parameter that is to be quantized.
     """
     if not kind:
         return {}
@@ -80,12 +82,12 @@ def quantize_layers(
     """Quantizes the named parameters, one layer after the other.
 
     Args:
-      tensors: arrays, or tensors of a checkpoint, [L,…] each. The named ones are taken out, so
-        that an array is gone before the next one is quantized.
-      targets: shapes and shardings of the tensors; None where they are arrays, which stay where
-        they are.
-      kinds: int8, int4 or nf4, by name.
-      unstacked: whether the decoder's layers become an `Unstacked`, for answering.
+      tensors: arrays, or tensors of a checkpoint, [L,…] each. The named ones are removed, so that
+        each is freed before the next one is quantized.
+      targets: shapes and shardings of the result; None where `tensors` are arrays on the devices,
+        which keep theirs.
+      kinds: int8, int4 or nf4, by the name of each parameter to quantize.
+      unstacked: whether the decoder's layers become an `Unstacked`, for inference.
 
     Returns:
       By name, a `Quantized` with a leading axis of layers, or an `Unstacked` of one per layer.
@@ -100,7 +102,7 @@ def quantize_layers(
         )
         for i in range(x.shape[0]):
             layer = layer_of(x, i) if targets is None else read_layer(x, i, target, x.dtype)
-            # One at a time, because dispatch runs ahead of what fits into memory.
+            # Each layer is awaited, because otherwise more of them are in memory than fit.
             layers.append(jax.block_until_ready(convert(layer)))
         before += x.dtype.itemsize * math.prod(x.shape)
         if unstacked and name.startswith(DECODER_LAYERS):
@@ -121,7 +123,14 @@ def quantize_layers(
 def abstract_param(
     name: str, shape: tuple[int, ...], stored: str, sharding: NamedSharding
 ) -> jax.ShapeDtypeStruct | Quantized:
-    """The shape of a parameter, or those of its codes where `stored` is a kind of quantization."""
+    """Shapes, dtypes and shardings of a stored parameter, or of its codes if it is quantized.
+
+    Args:
+      name: of the parameter.
+      shape: of the parameter.
+      stored: a dtype, or a kind of quantization.
+      sharding: of the parameter.
+    """
     if stored not in KINDS:
         return jax.ShapeDtypeStruct(shape, stored, sharding=sharding)
 
@@ -135,22 +144,29 @@ def abstract_param(
 
 
 def layer_of(x: Any, i: int) -> Any:
-    """One layer of a stack of arrays, quantized or not."""
+    """One layer of a stack [L,…]: of an array, or of each array of a `Quantized`."""
     return jax.tree.map(lambda leaf: leaf[i], x)
 
 
 def read_layer(x: Tensor, i: int, target: jax.ShapeDtypeStruct, dtype: Any = None) -> jax.Array:
-    """One layer of a checkpoint's tensor, brought to the devices in a dtype or the target's."""
+    """Reads one layer of a checkpoint's tensor to the devices.
+
+    Args:
+      x: the tensor, [L,…].
+      i: the layer, from 0.
+      target: sharding and dtype of the stack.
+      dtype: of the result; None for the target's.
+    """
     return put(x.read(i, i + 1)[0], layer_sharding(target.sharding), dtype or target.dtype)
 
 
 def layer_sharding(stack: NamedSharding) -> NamedSharding:
-    """The sharding of one layer of a stack."""
+    """The sharding of one layer, given that of the stack [L,…]."""
     return NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:]))
 
 
 def _abstract_codes(name: str, shape: tuple[int, ...], kind: str) -> Quantized:
-    """Of one layer of a parameter [L,…]."""
+    """Shapes and dtypes of one layer of a quantized parameter [L,…]."""
     layer = jax.ShapeDtypeStruct(shape[1:], jnp.float32)
     return jax.eval_shape(functools.partial(quantize, kind=kind, summed=summed_axes(name)), layer)
 
@@ -158,7 +174,10 @@ def _abstract_codes(name: str, shape: tuple[int, ...], kind: str) -> Quantized:
 def _code_shardings(
     name: str, shape: tuple[int, ...], stack: Sharding, kind: str
 ) -> Quantized | None:
-    """The devices that split a parameter split its codes as well, which have lost its axes."""
+    """Shardings of one layer's codes, which do not have the parameter's axes.
+
+    All devices that split the parameter split the codes' rows, where these can be divided evenly.
+    """
     if not isinstance(stack, NamedSharding):
         return None
     mesh, spec = stack.mesh, stack.spec

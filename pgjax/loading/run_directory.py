@@ -1,12 +1,12 @@
-"""Run directories: the config, the tokenizer and a manifest, beside what training writes there.
+"""Run directories: their config, manifest and tokenizer, beside what training writes there.
 
-    config.json       the resolved config, as the user gave it
-    run.json          the manifest: the format's number and which parameters the run trains
-    tokenizer.model   the tokenizer's SentencePiece model
-    checkpoints/      what `pgjax.checkpoints.resume` writes: the trained parameters alone
+    config.json       the config with the user's overrides
+    run.json          the manifest: the number of the format and the parameters that the run trains
+    tokenizer.model   the SentencePiece model of the tokenizer
+    checkpoints/      the trained parameters and the state of training, see `checkpoints.resume`
 
-Directories of pgjax before 0.2 have no manifest; `_trained` in their config.json names the
-parameters.
+Run directories of older versions have no manifest; there, `_trained` in config.json names the
+trained parameters.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class _Manifest:
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory's config and the names of the parameters that the run trains."""
+    """A run directory's config, and the names of the parameters that the run trains."""
 
     path: pathlib.Path
     config: RunConfig
@@ -50,13 +50,14 @@ class RunDirectory:
 
 
 def is_run(path: pathlib.Path) -> bool:
-    """Whether a folder is a run directory; a Hugging Face folder has a config.json as well."""
+    """Whether a folder is a run directory; one from Hugging Face has a config.json as well."""
     if (path / MANIFEST_FILE).exists() or (path / FOLDER).is_dir():
         return True
     try:
-        return _OLD_KEY in json.loads((path / CONFIG_FILE).read_text())
+        found = json.loads((path / CONFIG_FILE).read_text())
     except (OSError, ValueError):
         return False
+    return isinstance(found, dict) and _OLD_KEY in found
 
 
 def read_run(path: pathlib.Path | str) -> RunDirectory:
@@ -66,16 +67,22 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
     are imported.
 
     Raises:
-      UserError: it is not a run directory, or one of the two files does not hold what it should.
+      UserError: it is not a run directory, one of the two files is damaged, or a newer version of
+        pgjax wrote them.
     """
     path = pathlib.Path(path)
     missing = f"{path} is not a run directory: it has no"
     given = read_json(path / CONFIG_FILE, f"{missing} {CONFIG_FILE}")
-    if (old := given.pop(_OLD_KEY, None)) is not None:
-        file, manifest = CONFIG_FILE, {"trained": old}
+    if _OLD_KEY in given:
+        file, manifest = CONFIG_FILE, {"format": _FORMAT, "trained": given.pop(_OLD_KEY)}
     else:
         file = MANIFEST_FILE
         manifest = read_json(path / file, f"{missing} {file}")
+    if manifest.get("format") != _FORMAT:
+        raise UserError(
+            f"{path / file}: 'format' is {manifest.get('format')!r}, expected {_FORMAT}; a newer "
+            "version of pgjax may have written it."
+        )
     trained = parse_file(_Manifest, manifest, path / file).trained
     try:
         config = parse_config(given)
@@ -87,7 +94,7 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
 def write_run(
     path: pathlib.Path, config: RunConfig, trained: Sequence[str], tokenizer: bytes
 ) -> None:
-    """Writes config, manifest and tokenizer; each file is replaced whole.
+    """Writes config, manifest and tokenizer; no file is ever left half-written.
 
     Args:
       path: the run directory, which exists.
@@ -114,7 +121,7 @@ def write_run(
 
 
 def differences(before: Any, after: Any, key: str = "config") -> str:
-    """What differs between two configs, as `config.seed was 0, is 1; …`; "" for equal ones."""
+    """Describes how configs differ, as `config.seed was 0, is 1; …`; "" for equal ones."""
     if dataclasses.is_dataclass(before):
         before, after = to_dict(before), to_dict(after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):

@@ -1,4 +1,4 @@
-"""How each parameter is stored on the devices: as floats of a dtype, or quantized."""
+"""The storage of each parameter on the devices: a float dtype, or a kind of quantization."""
 
 from collections.abc import Collection, Mapping
 
@@ -7,18 +7,18 @@ from pgjax.loading.model_context import ShardedModel
 from pgjax.loading.quantize_on_load import matrix_kinds
 from pgjax.models.quantized import KINDS
 
-_FLOAT32 = ("/bias", "/scale")  # biases and norms are small, and enter float32 arithmetic
+_FLOAT32 = ("/bias", "/scale")  # biases and norms are small, and are computed with in float32
 
 
 def storage_dtypes(sharded: ShardedModel, trained: Collection[str]) -> dict[str, str]:
-    """How training stores each parameter.
+    """The storage of each parameter in a training run.
 
     Args:
-      sharded: the model, whose config says the dtypes and the kind of quantization.
-      trained: names of the parameters that train.
+      sharded: the model; its config has the dtypes and the kind of quantization.
+      trained: names of the parameters that the run trains, which are never quantized.
 
     Returns:
-      A float dtype's name or a kind of quantization (int8, int4, nf4), by parameter.
+      A float dtype or a kind of quantization (int8, int4, nf4), by parameter.
     """
     config = sharded.config
     quantized = matrix_kinds(sharded.shapes, config.quantize, config.quantize_images)
@@ -29,12 +29,15 @@ def storage_dtypes(sharded: ShardedModel, trained: Collection[str]) -> dict[str,
 def answering_dtypes(
     sharded: ShardedModel, tensors: Mapping[str, Tensor], dtype: str | None
 ) -> dict[str, str]:
-    """How answering stores each parameter of a checkpoint that is not quantized.
+    """The dtype of each parameter of a checkpoint for inference without quantization.
 
     Args:
       sharded: the model.
-      tensors: of the checkpoint; they keep their dtypes where `dtype` is None.
-      dtype: float32, bfloat16 or float16 for the matrices, or None.
+      tensors: the tensors of the checkpoint, by name.
+      dtype: float32, bfloat16 or float16 for the matrices; None keeps the dtypes of the tensors.
+
+    Returns:
+      A dtype by parameter. Biases and norms are float32.
     """
 
     def stored(name: str) -> str:
@@ -49,13 +52,16 @@ def answering_dtypes(
 def with_quantized(
     stored: dict[str, str], sharded: ShardedModel, kind: str | None, images: bool
 ) -> dict[str, str]:
-    """The same, with what can be quantized stored in `kind`; quantized matrices stay as they are.
+    """Changes the storage of float matrices to a kind of quantization.
 
     Args:
       stored: a dtype or a kind of quantization, by parameter.
       sharded: the model.
       kind: int8, int4 or nf4; None changes nothing.
       images: whether the image tower's matrices are quantized as well.
+
+    Returns:
+      The new storage by parameter. What was quantized before keeps its kind.
     """
     quantized = {name: how for name, how in stored.items() if how in KINDS}
     return stored | matrix_kinds(sharded.shapes, kind, images) | quantized

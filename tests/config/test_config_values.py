@@ -197,7 +197,7 @@ def plain_kind(entry: Entry):
     origin = typing.get_origin(kind)
     if origin is None:
         return kind if kind in (bool, int, float, str) else None
-    return tuple if origin in (tuple, list, collections.abc.Sequence) else dict
+    return dict if origin is collections.abc.Mapping else tuple
 
 
 WRONG = {

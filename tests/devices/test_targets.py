@@ -78,7 +78,7 @@ def test_the_description_of_a_gpu():
 
 
 def test_gpus_come_in_machines_of_eight():
-    with pytest.raises(UserError, match="12 GPUs are neither"):
+    with pytest.raises(UserError, match="12 GPUs cannot be planned for; expected at most 8"):
         targets._gpu_topology(12)
     assert [targets._gpu_topology(n) for n in (1, 8, 64)] == ["1x1x1", "1x1x8", "1x8x8"]
 

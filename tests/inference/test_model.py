@@ -1,6 +1,9 @@
 """`pgjax.load` and what it returns, on the tiny checkpoint that ships."""
 
+import inspect
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ import pgjax
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
 from pgjax.inference.answer import Answer
+from pgjax.inference.decoding_options import GenerateKwargs, StreamKwargs
+from pgjax.inference.detections import Detections
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def test_kinds_of_images(model, scenes, tmp_path):
     picture.save(data, "PNG")
     same = [array, picture, tmp_path / "a.png", str(tmp_path / "a.png"), data.getvalue()]
     assert len(set(model.generate(same, "caption", max_new_tokens=16))) == 1
-    with pytest.raises(UserError, match=r"none\.png: No such file"):
+    with pytest.raises(UserError, match=r"none\.png cannot be read: No such file"):
         model.generate(tmp_path / "none.png", "caption")
     with pytest.raises(UserError, match="float32, expected uint8"):
         model.generate(array.astype(np.float32), "caption")
@@ -124,8 +129,10 @@ def test_detect(model, scenes):
         want = np.array(scene["boxes"][0]) * [128, 192, 128, 192]
         np.testing.assert_allclose(found[0].box, want, atol=12)
         assert 0.3 < found[0].score <= 1 and found[0].mask is None
+        assert isinstance(found, Detections) and found.size == (128, 192)
+        assert found._repr_png_().startswith(b"\x89PNG")
     lists = model.detect([scenes[1]["image"]] * 2, "red circle")
-    assert len(lists) == 2
+    assert isinstance(lists, list) and len(lists) == 2
 
 
 def test_what_a_source_cannot_be(tmp_path):
@@ -164,5 +171,71 @@ def test_a_quantized_image_tower(scenes, capsys):
     texts = model.generate(images, prompts, max_new_tokens=24)
     right = [text == scene["suffix"] for text, scene in zip(texts, scenes, strict=True)]
     assert np.mean(right) >= 0.8
-    with pytest.raises(UserError, match="quantize says how"):
+    with pytest.raises(UserError, match="quantize_images is set, and quantize is not"):
         pgjax.load("tiny", quantize_images=True)
+
+
+OPTIONS = {
+    "max_new_tokens": 64,
+    "sampler": "greedy",
+    "seed": 0,
+    "batch_size": 0,
+    "stop": (),
+    "allowed": None,
+    "forbidden": (),
+    "cache_dtype": None,
+}
+
+
+@pytest.mark.parametrize("name", ["generate", "generate_examples", "stream", "detect", "segment"])
+def test_signatures_name_every_option(name):
+    method = getattr(pgjax.Model, name)
+    parameters = inspect.signature(method).parameters.values()
+    assert all(p.kind is not p.VAR_KEYWORD for p in parameters)
+    shown = {p.name: p.default for p in parameters if p.name in OPTIONS}
+    left_out = {"batch_size"} if name == "stream" else set()
+    assert shown == {k: v for k, v in OPTIONS.items() if k not in left_out}
+    kwargs = StreamKwargs if name == "stream" else GenerateKwargs
+    assert shown.keys() == set(inspect.get_annotations(kwargs)) | set(StreamKwargs.__annotations__)
+    assert all(f"{option}: " in inspect.getdoc(method) for option in shown)
+    assert max(map(len, method.__doc__.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 3}, "'max_tokens' is not an option of decoding; did you mean"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, expected a whole number, 1 or more"),
+        ({"seed": 10**20}, "seed is 1000.*, expected a whole number, 0 to 2,147,483,647"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"stop": [3]}, r"stop is \[3\], expected a text or a list of texts"),
+        ({"cache_dtype": "int8"}, "cache_dtype"),
+        ({"sampler": 3}, "sampler is 3"),
+    ],
+)
+def test_wrong_options(model, scenes, options, message):
+    with pytest.raises(UserError, match=message):
+        model.generate(scenes[0]["image"], "caption", **options)
+
+
+def test_repr_says_what_was_loaded(model):
+    text = repr(model)
+    assert "checkpoint: 'tiny'" in text and "res: 64" in text
+    assert "stored: float16 (" in text and "computes: float32" in text
+    assert "(data=1, model=1)" in text and "MiB per device" in text
+
+
+def test_the_package_is_fast_to_import_and_shows_what_is_real():
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "import pgjax; seconds = time.perf_counter() - start\n"
+        "assert not {'jax', 'numpy', 'PIL'} & sys.modules.keys()\n"
+        "print(seconds)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and float(done.stdout) < 0.3, done.stderr
+    assert set(pgjax.__all__) <= set(dir(pgjax))
+    assert all(getattr(pgjax, name).__doc__ for name in pgjax.__all__)
+    assert list(inspect.signature(pgjax.load).parameters)[:2] == ["source", "quantize"]
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        pgjax.lod  # noqa: B018

@@ -13,7 +13,7 @@ from PIL import Image
 import pgjax
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
-from pgjax.inference.model import PromptedImages
+from pgjax.inference.images import PromptedImages
 from pgjax.inference.prediction_records import as_line, image_files, records
 
 

@@ -175,9 +175,9 @@ def test_a_run_that_cannot_fit_stops(monkeypatch):
     small = Device("cpu", 2**20, BFLOAT16)
     monkeypatch.setattr("pgjax.training.training_plan.this_device", lambda: small)
     with pytest.raises(UserError, match=r"does not fit into memory.\n\nBatch 8 × 1 image"):
-        check_fits(builder(variant="tiny"), {})
+        check_fits(builder(variant="tiny"), parse_config(config(variant="tiny")))
     monkeypatch.undo()
-    check_fits(builder(variant="tiny"), {})
+    check_fits(builder(variant="tiny"), parse_config(config(variant="tiny")))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_plans_meshes_that_are_not_there(command, tmp_path):
         "-m", "pgjax.train", "--config=transfers/forkme.py:variant=tiny", "--plan",
         "--mesh=data=x", check=False,
     )  # fmt: skip
-    assert done.returncode == 1 and "expected sizes such as data=8" in done.stderr
+    assert done.returncode == 2 and "expected sizes such as data=8" in done.stderr
 
 
 @pytest.mark.slow

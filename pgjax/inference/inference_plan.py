@@ -1,4 +1,4 @@
-"""The plan of answering: what a checkpoint needs on a device, and how fast it answers at most."""
+"""The plan of inference: the memory a checkpoint needs on a device, and its highest speed."""
 
 import dataclasses
 import math
@@ -23,8 +23,8 @@ from pgjax.devices.compiled import Figures, figures
 from pgjax.devices.data_sheets import Device
 from pgjax.devices.precision import AUTO, resolved
 from pgjax.devices.targets import target_devices
+from pgjax.inference.batch_size import PROMPT
 from pgjax.inference.lengths import compiled_length
-from pgjax.inference.rows_that_fit import PROMPT
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.decode_layout import abstract_decode_layout, to_decode_layout
 from pgjax.loading.model_context import ShardedModel, for_answering, open_sharded_model
@@ -40,9 +40,9 @@ _DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """What a checkpoint is, without its weights.
+    """A checkpoint without its weights.
 
-    `storage` says a dtype or a kind of quantization by parameter of the model that it is given.
+    `storage` gives the dtype or kind of quantization of each parameter of a model.
     """
 
     config: RunConfig
@@ -50,15 +50,15 @@ class _Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class AnswerPlan:
-    """What answering needs: for people, whether it fits, and for programs."""
+class InferencePlan:
+    """What inference needs: a text for people, whether it fits, and a report for programs."""
 
     text: str
     fits: bool
     report: dict[str, Any]
 
 
-def plan_answers(
+def plan_inference(
     source: str,
     device: Device,
     *,
@@ -67,21 +67,21 @@ def plan_answers(
     base: str | None = None,
     rows: int = 1,
     max_new_tokens: int = 64,
-) -> AnswerPlan:
-    """Plans answers of a checkpoint on one device, without its weights.
+) -> InferencePlan:
+    """Plans inference with a checkpoint on one device, without its weights.
 
-    What reads image and prompt, and what adds a token, are compiled by the device's own compiler
-    where that is installed, else by that of this machine's devices.
+    Two programs, the prefill of image and prompt and the step that adds a token, are compiled by
+    the device's own compiler where that is installed, else by that of this machine's devices.
 
     Args:
-      source: as for `pgjax.load`; a released checkpoint need not be here, and of files only the
-        headers are read.
-      device: where it is to answer.
+      source: as for `pgjax.load`; a released checkpoint need not be downloaded, and of files only
+        the headers are read.
+      device: that is to run it.
       quantize: as for `pgjax.load`.
-      quantize_images: the image tower's matrices as well.
-      base: what an adapter goes on top of.
+      quantize_images: as for `pgjax.load`.
+      base: as for `pgjax.load`.
       rows: examples decoded together.
-      max_new_tokens: longest answer.
+      max_new_tokens: longest answer in tokens.
 
     Raises:
       UserError: the checkpoint is not known.
@@ -99,9 +99,9 @@ def plan_answers(
     made = {}
     for name, lowered in (("prefill", prefill), ("token", step)):
         with Phase(f"compiling: {name}"):
-            made[name] = figures(lowered, devices, options=compiler_options())
+            made[name] = figures(lowered, sharded.mesh.devices, options=compiler_options())
     report = _report(sharded, device, params, cache, made, rows, max_new_tokens)
-    return AnswerPlan(_text(sharded, device, report, made), report["fits"], report)
+    return InferencePlan(_text(sharded, device, report, made), report["fits"], report)
 
 
 def _source(name: str, base: str | None) -> _Source:
@@ -120,7 +120,7 @@ def _source(name: str, base: str | None) -> _Source:
 
 
 def _of_release(release: released.Release) -> _Source:
-    """Sizes and dtype by name; PaliGemma's main branch is float32, PaliGemma 2's bfloat16."""
+    """A released checkpoint by its name; main branches hold float32, PaliGemma 2's bfloat16."""
     second = re.match(r"paligemma2-(\w+?)-", release.name)
     llm = {"variant": _DECODERS[second[1]] if second else "gemma_2b"}
     spec = {"res": release.res, "img": {"variant": "So400m/14"}, "llm": llm}
@@ -160,7 +160,7 @@ def _placed(sharded: ShardedModel, tree: Any) -> Any:
 def _programs(
     sharded: ShardedModel, params: dict[str, Any], rows: int, tokens: int
 ) -> tuple[jax.stages.Lowered, jax.stages.Lowered, Cache]:
-    """Prefill and one token, not yet compiled, and the shapes of the cache between them."""
+    """Prefill and the step of one token, lowered, and the shapes of the cache between them."""
     model, res = sharded.model, sharded.config.model.res
 
     def prefill(params, image, text, mask_ar, mask_input):
@@ -259,6 +259,7 @@ def _text(
     work = []
     for name, what in (("prefill", "image and prompt"), ("token", "a token")):
         cost, least = made[name].cost, _bounds(made[name], device)
+        assert cost is not None and least is not None  # as the answer's seconds are known
         took = f"{duration(least.seconds)} ({least.by})"
         work.append((what, si(cost.flops, "FLOP"), si(cost.memory_bytes, "B"), took))
     return "\n".join([

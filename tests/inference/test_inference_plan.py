@@ -1,4 +1,4 @@
-"""The plan of answering: sizes without weights, and what a token reads."""
+"""The plan of inference: sizes without weights, and what a token reads."""
 
 import json
 
@@ -8,15 +8,15 @@ import pytest
 from pgjax.devices.data_sheets import get_device
 from pgjax.devices.targets import target_devices
 from pgjax.errors import UserError
-from pgjax.inference import answer_plan as plans
-from pgjax.inference.answer_plan import plan_answers
+from pgjax.inference import inference_plan as plans
+from pgjax.inference.inference_plan import plan_inference
 from pgjax.inference.load import load
 from pgjax.loading.model_context import for_answering, open_sharded_model
 
 
 def test_what_a_checkpoint_needs():
     """Against the arrays of the loaded one, with the rates of a T4."""
-    found = plan_answers("tiny", get_device("v4"), rows=2, max_new_tokens=64)
+    found = plan_inference("tiny", get_device("v4"), rows=2, max_new_tokens=64)
     r = found.report
     model = load("tiny")
     loaded = sum(x.nbytes for x in jax.tree.leaves(model.params))
@@ -44,7 +44,7 @@ def _shapes(model):
 
 def test_quantized_parameters_count_as_their_codes():
     plain, small = (
-        plan_answers("tiny", get_device("v4"), quantize=q).report for q in (None, "nf4")
+        plan_inference("tiny", get_device("v4"), quantize=q).report for q in (None, "nf4")
     )
     assert small["parameters_bytes"] < 0.75 * plain["parameters_bytes"]
     loaded = load("tiny", quantize="nf4")
@@ -76,14 +76,14 @@ def test_released_names_tell_sizes(name, parameters, dtype, monkeypatch):
 
 def test_an_unknown_name():
     with pytest.raises(UserError, match="mix-225"):
-        plan_answers("mix-225", get_device("t4"))
+        plan_inference("mix-225", get_device("t4"))
 
 
 def test_a_plan_for_a_gpu_is_by_its_compiler():
     if target_devices(get_device("t4"), 1) is None:
         pytest.skip("needs the extra cuda12 or cuda13")
     with jax.numpy_dtype_promotion("standard"):
-        assert plan_answers("tiny", get_device("t4")).report["compiler"] == "cuda"
+        assert plan_inference("tiny", get_device("t4")).report["compiler"] == "cuda"
 
 
 @pytest.mark.slow

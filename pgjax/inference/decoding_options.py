@@ -1,0 +1,160 @@
+"""The options of decoding that every method of `Model` takes, defined and documented once."""
+
+import dataclasses
+import difflib
+import inspect
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypedDict, TypeVar
+
+import numpy as np
+
+from pgjax.errors import UserError
+from pgjax.models.variants import float_dtype
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Texts = str | Sequence[str]
+_WIDTH = 100  # columns of documentation
+_MOST_SEED = 2**31 - 1  # seeds enter compiled programs as int32
+
+
+class StreamKwargs(TypedDict, total=False):
+    """Keyword arguments for decoding one prompt; each is described beside its type."""
+
+    max_new_tokens: Annotated[int, "longest answer in tokens, eos included."]
+    sampler: Annotated[
+        str,
+        "`greedy`, `temperature(0.7)`, `top_k(40, 0.7)` or `nucleus(0.9, 0.7)`; where nothing is "
+        "streamed also `beam(4)` or `best_of(8, 0.7)`.",
+    ]
+    seed: Annotated[int, "of the sampler; an answer depends on it and on the place in the list."]
+    stop: Annotated[Texts, "texts of one token each that end an answer, as eos does."]
+    allowed: Annotated[Texts | None, "words whose tokens alone may be chosen; None for all."]
+    forbidden: Annotated[Texts, "words whose tokens may not be chosen."]
+    cache_dtype: Annotated[
+        str | None,
+        "dtype of the cached keys and values: float32, bfloat16 or float16; None for the dtype "
+        "that the decoder computes in.",
+    ]
+
+
+class GenerateKwargs(StreamKwargs, total=False):
+    """Keyword arguments for decoding a list of prompts."""
+
+    batch_size: Annotated[int, "examples decoded together; 0 for as many as fit into memory."]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProgramOptions:
+    """What a compiled decoding program depends on; see `StreamKwargs`.
+
+    Raises:
+      UserError: a value of the wrong type, or out of range.
+    """
+
+    max_new_tokens: int = 64
+    sampler: str = "greedy"
+    stop: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
+    forbidden: tuple[str, ...] = ()
+    cache_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_int("max_new_tokens", self.max_new_tokens, 1)
+        if not isinstance(self.sampler, str):
+            raise UserError(f"sampler is {self.sampler!r}, expected a text such as 'greedy'.")
+        if self.cache_dtype is not None:
+            float_dtype(self.cache_dtype, "cache_dtype")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodingOptions(ProgramOptions):
+    """All options of decoding, checked, with their defaults; see `GenerateKwargs`."""
+
+    seed: int = 0
+    batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_int("seed", self.seed, 0, _MOST_SEED)
+        _check_int("batch_size", self.batch_size, 0)
+
+    def program(self, max_new_tokens: int) -> ProgramOptions:
+        """The options of the program that generates up to `max_new_tokens`."""
+        names = [field.name for field in dataclasses.fields(ProgramOptions)]
+        same = {name: getattr(self, name) for name in names}
+        return ProgramOptions(**{**same, "max_new_tokens": max_new_tokens})
+
+
+def read_options(options: GenerateKwargs | StreamKwargs) -> DecodingOptions:
+    """Checks keyword arguments and fills in the defaults.
+
+    Raises:
+      UserError: an unknown option, or a value of the wrong type or out of range.
+    """
+    known = [field.name for field in dataclasses.fields(DecodingOptions)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}."
+            raise UserError(f"{name!r} is not an option of decoding; {hint}")
+    values: dict[str, Any] = dict(options)
+    for name in ("stop", "allowed", "forbidden"):
+        if values.get(name) is not None:
+            values[name] = _texts(name, values[name])
+    return DecodingOptions(**values)
+
+
+def lists_options(method: F) -> F:
+    """A decorator that lists the decoding options in what `help` and `inspect.signature` show.
+
+    The method's last parameter is `**options: Unpack[...]` of one of the classes above, which is
+    what type checkers read; a line `**options: ...` of its docstring is replaced as well.
+    """
+    signature = inspect.signature(method)
+    *named, options = signature.parameters.values()
+    (kwargs,) = typing.get_args(options.annotation)
+    defaults = {field.name: field.default for field in dataclasses.fields(DecodingOptions)}
+    before, marker, after = (method.__doc__ or "").partition("**options: ")
+    indent = before[before.rfind("\n") + 1 :]
+    lines = []
+    for name, hint in typing.get_type_hints(kwargs, include_extras=True).items():
+        annotation, text = typing.get_args(hint)
+        named.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults[name],
+                annotation=annotation,
+            )
+        )
+        lines.append(
+            textwrap.fill(
+                f"{name}: {text}",
+                width=_WIDTH,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+            )
+        )
+    method.__dict__["__signature__"] = signature.replace(parameters=named)
+    if marker:
+        rest = after.partition("\n")[2]
+        method.__doc__ = before.removesuffix(indent) + "\n".join([*lines, rest])
+    return method
+
+
+def _check_int(name: str, value: Any, least: int, most: int | None = None) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and value >= least and (most is None or value <= most):
+        return
+    limits = f"{least} or more" if most is None else f"{least} to {most:,}"
+    raise UserError(f"{name} is {value!r}, expected a whole number, {limits}.")
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name} is {value!r}, expected a text or a list of texts.")
+    return tuple(texts)

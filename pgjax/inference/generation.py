@@ -1,0 +1,196 @@
+"""Compiled programs that generate text: a batch of images and prompts in, tokens out."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgjax import sharding, trees
+from pgjax.decoding.decoders import make_decoder, make_sampler
+from pgjax.decoding.generate import Extend, Generated, Prefill, Rules, advance, begin
+from pgjax.errors import UserError
+from pgjax.inference.decoding_options import ProgramOptions
+from pgjax.loading.compiler_options import compiler_options
+from pgjax.loading.model_context import Flat, ModelContext
+from pgjax.models.paligemma import Cache
+from pgjax.text.tokenizer import Tokenizer
+
+# What a batch holds: float32 [B,H,W,3] in -1..1, int32 [B,L] three times (the mask of the input is
+# bool), bool [B] which rows count, and int32 [B] the place of each row in its source.
+INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask", "_index")
+_STREAM_EVERY = 4  # tokens between two pieces of a stream
+
+
+class GenerateFn(Protocol):
+    """Generates text for a batch, from what `INPUTS` names.
+
+    `limit` tokens at most are generated, `max_new_tokens` of the program by default. A row draws
+    with the key of (seed, its `_index`), whatever else is in its batch.
+    """
+
+    def __call__(
+        self, params: Flat, batch: Mapping[str, Any], seed: int, limit: int | None = None
+    ) -> Generated:
+        """Tokens and log-probabilities [B,T] on every device."""
+        ...
+
+
+class StreamFn(Protocol):
+    """Generates text for a batch as `GenerateFn` does, and tells every few tokens what there is."""
+
+    def __call__(
+        self, params: Flat, batch: Mapping[str, Any], seed: int, limit: int | None = None
+    ) -> Iterator[Generated]:
+        """Yields all tokens so far; the last value equals that of the `GenerateFn`."""
+        ...
+
+
+def make_generate_fn(context: ModelContext, options: ProgramOptions) -> GenerateFn:
+    """Compiles, at the first batch of each shape, one program from prompts to tokens.
+
+    Args:
+      context: the model on its mesh, and its tokenizer.
+      options: what the program is compiled for; `max_new_tokens` is T.
+
+    Raises:
+      UserError: an unknown sampler, a stop text of several tokens, or no token left to choose.
+    """
+    decode = make_decoder(options.sampler)
+    masks = token_masks(context.tokenizer, options.stop, options.allowed, options.forbidden)
+    length = options.max_new_tokens
+
+    def generate(params: Flat, batch: Flat, seed: jax.Array, limit: jax.Array) -> Generated:
+        prefill, extend = _prefill(context, params, batch, options), _extend(context, params)
+        rules = _rules(batch, seed, limit, *masks)
+        return decode(prefill, extend, Cache.take, rules, max_new_tokens=length)
+
+    jitted = jax.jit(
+        generate,
+        out_shardings=sharding.replicated(context.mesh),
+        compiler_options=compiler_options(),
+    )
+
+    def call(
+        params: Flat, batch: Mapping[str, Any], seed: int, limit: int | None = None
+    ) -> Generated:
+        with context.traced():
+            return jitted(params, batch, np.int32(seed), np.int32(limit or length))
+
+    return call
+
+
+def make_stream_fn(context: ModelContext, options: ProgramOptions) -> StreamFn:
+    """Like `make_generate_fn`, but yields what there is after every few tokens.
+
+    Raises:
+      UserError: as `make_generate_fn`, or a sampler that does not choose token by token, such as a
+        beam search.
+    """
+    choose = make_sampler(options.sampler)
+    masks = token_masks(context.tokenizer, options.stop, options.allowed, options.forbidden)
+    length = options.max_new_tokens
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def start(params, batch, seed, limit):
+        prefill = _prefill(context, params, batch, options)
+        rules = _rules(batch, seed, limit, *masks)
+        return rules, begin(prefill, rules, sampler=choose, max_new_tokens=length)
+
+    @functools.partial(jax.jit, donate_argnums=2, compiler_options=compiler_options())
+    def go_on(params, rules, state, until):
+        return advance(_extend(context, params), rules, state, sampler=choose, until=until)
+
+    def call(
+        params: Flat, batch: Mapping[str, Any], seed: int, limit: int | None = None
+    ) -> Iterator[Generated]:
+        most = limit or length
+        with context.traced():
+            rules, state = start(params, batch, np.int32(seed), np.int32(most))
+        for until in [*range(_STREAM_EVERY, most, _STREAM_EVERY), most]:
+            with context.traced():
+                state = go_on(params, rules, state, np.int32(until))
+            yield jax.device_get(state.out)
+            if bool(state.ended.all()):
+                return
+
+    return call
+
+
+def _prefill(context: ModelContext, params: Flat, batch: Flat, options: ProgramOptions) -> Prefill:
+    """The function that reads image and prompt, and makes the cache."""
+    model = context.model
+
+    def prefill() -> tuple[jax.Array, Cache]:
+        result: Any = model.apply(
+            {"params": trees.unflatten(params)},
+            *(batch[k] for k in INPUTS[:4]),
+            method="prefill",
+            max_new_tokens=options.max_new_tokens,
+            cache_dtype=options.cache_dtype or model.llm_dtype,
+        )
+        return result
+
+    return prefill
+
+
+def _extend(context: ModelContext, params: Flat) -> Extend:
+    """The function that adds one token to every row."""
+
+    def extend(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        variables = {"params": trees.unflatten(params)}
+        result: Any = context.model.apply(variables, token, cache, method="extend")
+        return result
+
+    return extend
+
+
+def _rules(
+    batch: Flat, seed: jax.Array, limit: jax.Array, stops: np.ndarray, allowed: np.ndarray
+) -> Rules:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["_index"])
+    return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops))
+
+
+def token_masks(
+    tokenizer: Tokenizer,
+    stop: Sequence[str],
+    allowed: Sequence[str] | None,
+    forbidden: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens end an answer, and which may be chosen: bool [V] each.
+
+    Args:
+      tokenizer: of the model; V is the size of its vocabulary.
+      stop: texts of one token each that end an answer, as eos does.
+      allowed: words whose tokens, and eos, may be chosen; None for all tokens.
+      forbidden: words whose tokens may not be chosen.
+
+    Raises:
+      UserError: a stop text that is not one token, or no token left to choose.
+    """
+    stops = np.zeros(tokenizer.vocab_size, bool)
+    stops[tokenizer.eos_id] = True
+    for text in stop:
+        ids = tokenizer.encode(text)
+        if len(ids) != 1:
+            raise UserError(f"stop {text!r} is {len(ids)} tokens, expected one.")
+        stops[ids] = True
+    may = np.full(tokenizer.vocab_size, allowed is None)
+    may[tokenizer.eos_id] = True
+    for texts, value in ((allowed or (), True), (forbidden, False)):
+        for text in texts:
+            may[tokenizer.encode(text)] = value
+            if len(inside := tokenizer.encode(f" {text}")) == 1:  # the same word in a sentence
+                may[inside] = value
+    if not may.any():
+        raise UserError("allowed and forbidden leave no token to choose.")
+    return stops, may
+
+
+def local_rows(batch_rows: int) -> slice:
+    """The rows of a global batch that belong to this process."""
+    each = batch_rows // jax.process_count()
+    return slice(jax.process_index() * each, (jax.process_index() + 1) * each)

@@ -1,0 +1,123 @@
+"""Run directories: today's, those of older versions, and damaged ones."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import PHOTOS
+
+import pgjax
+from pgjax.config import parse_config
+from pgjax.errors import UserError
+from pgjax.loading.parameters import open_run
+from pgjax.loading.run_directory import (
+    differences,
+    is_run,
+    read_run,
+    write_run,
+)
+
+CONFIG = parse_config({"name": "a", "mesh": {"data": 2}})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_run(tmp_path, CONFIG, ["llm/w", "llm/v"], b"model")
+    return tmp_path
+
+
+def make_old(folder):
+    """Rewrites a run directory as versions without a manifest wrote it."""
+    trained = json.loads((folder / "run.json").read_text())["trained"]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_trained": trained}))
+    (folder / "run.json").unlink()
+
+
+def test_what_is_written_is_read(folder):
+    run = read_run(folder)
+    assert run.config == CONFIG and is_run(folder)
+    assert run.trained == ("llm/w", "llm/v") and run.tokenizer.read_bytes() == b"model"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json", "run.json", "tokenizer.model",
+    ]  # fmt: skip
+
+
+def test_an_old_directory_reads_the_same(folder):
+    want = read_run(folder)
+    make_old(folder)
+    assert is_run(folder) and read_run(folder) == want
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", None, "is not a run directory: it has no run.json"),
+        ("config.json", None, "is not a run directory: it has no config.json"),
+        ("run.json", '{"format": 1,\n"trained"}', r"run\.json:2 is not JSON"),
+        ("run.json", "[]", r"run\.json holds a JSON list, expected an object"),
+        ("run.json", "\udcff", r"run\.json cannot be read"),
+        ("run.json", '{"format": 2, "trained": []}', r"'format' is 2, expected 1"),
+        ("run.json", '{"trained": []}', r"'format' is None, expected 1"),
+        ("run.json", '{"format": 1}', r"run\.json: .*trained"),
+        ("run.json", '{"format": 1, "trained": ["a", 1]}', r"run\.json: trained.* 1; expected"),
+        ("config.json", '{"_trained": "a"}', r"config\.json: trained is 'a'; expected a list"),
+        ("config.json", "", r"config\.json:1 is not JSON"),
+    ],
+)
+def test_damaged_files(folder, file, content, message):
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=message) as caught:
+        read_run(folder)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("content", ["{}", "3", "[1]", "no json", '{"model_type": "paligemma"}'])
+def test_another_folder_is_no_run(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    assert not is_run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        write_run(tmp_path / "none", CONFIG, [], b"")
+
+
+def test_differences_name_keys():
+    assert differences(CONFIG, CONFIG) == ""
+    other = parse_config({"name": "a", "mesh": {"data": 1}, "seed": 1})
+    assert differences(CONFIG, other) == "config.mesh.data was 2, is 1; config.seed was 0, is 1"
+
+
+@pytest.mark.slow
+def test_an_old_run_answers_and_goes_on(tmp_path, compilation_cache, monkeypatch, capsys):
+    """Against the same run in today's format, bit for bit."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compilation_cache))
+    changes = {
+        "input.data.fname": str(PHOTOS / "photos.jsonl"),
+        "input.batch_size": 4,
+        "checkpoint_every": 1,
+        "keep_last": 2,
+        "evals": {},
+    }
+    config = pgjax.read_config("forkme:variant=tiny,steps=2", changes)
+    new, old = tmp_path / "new", tmp_path / "old"
+    pgjax.finetune(config, new)
+    shutil.copytree(new, old)
+    make_old(old)
+
+    prompts = [PHOTOS / "coffee.jpg"] * 2, ["caption en", "detect cup"]
+    answers = [pgjax.load(run).generate(*prompts, max_new_tokens=8) for run in (new, old)]
+    assert answers[0] == answers[1]
+
+    shutil.rmtree(old / "checkpoints" / "step_2")
+    pgjax.finetune(config, old)
+    assert "[restoring" in capsys.readouterr().out
+    assert (old / "run.json").exists() and read_run(old).config == read_run(new).config
+    (_, want), (_, got) = open_run(new), open_run(old)
+    for name, x in want.items():
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(got[name]), err_msg=name)
