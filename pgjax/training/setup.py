@@ -1,17 +1,16 @@
-"""Everything a training run consists of, built from its config before the first step."""
+"""Builds from a config all that a training run needs before its first step."""
 
 import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints, abstract_like
-from pgjax.config import MixtureEntry, RunConfig, check_training, parse_config
+from pgjax.config import MixtureEntry, RunConfig, check_training
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import make_source
@@ -25,8 +24,7 @@ from pgjax.loading.run_directory import (
     read_run,
     write_run,
 )
-from pgjax.training.plan_text import attention_line, precision_line
-from pgjax.training.report import parameter_table
+from pgjax.training.plan_text import attention_line, parameter_table, precision_line
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -34,8 +32,8 @@ from pgjax.training.training_plan import check_fits
 
 
 @dataclasses.dataclass
-class Run:
-    """A run ready to step."""
+class TrainingRun:
+    """The parts of a training run; the loop replaces `state` at each step."""
 
     config: RunConfig
     workdir: pathlib.Path
@@ -49,19 +47,23 @@ class Run:
     checkpoints: Checkpoints
 
     def params(self) -> Flat:
-        """All parameters, frozen and trainable."""
+        """Returns all parameters by name, frozen and trainable."""
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
-    """Builds a run; cheap checks come first, parameters last.
+def set_up(config: RunConfig, workdir: pathlib.Path) -> TrainingRun:
+    """Builds a training run: what can be checked cheaply comes first, parameters come last.
 
-    Resumes from the newest whole checkpoint in `workdir`, if there is one.
+    The run continues from the newest complete checkpoint in `workdir`, if there is one.
+
+    Args:
+      config: the run's config.
+      workdir: the run directory, which is created if it does not exist.
 
     Raises:
-      UserError: whatever does not fit together; the workdir is as it was.
+      UserError: the config does not fit together, into memory, to the data or to the run directory,
+        which is not changed in that case.
     """
-    config = parse_config(config)
     check_training(config)
     _check_split(config)
     context = open_model_context(config)
@@ -70,7 +72,7 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
-    with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
+    with contextlib.suppress(UserError):  # custom ops may leave the length of texts unknown
         say(attention_line(builder))
     say(parameter_table(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
@@ -89,9 +91,12 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
             state, position = _restore(checkpoints, step, state)
             loader.restore(position)
         if step > total_steps:
-            raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
+            raise UserError(
+                f"{workdir} is at step {step}, which is past the last step of this config, "
+                f"{total_steps}."
+            )
     _write_files(config, workdir, context, sorted(builder.multipliers))
-    return Run(
+    return TrainingRun(
         config=config,
         workdir=workdir,
         context=context,
@@ -106,13 +111,15 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
 
 
 def _check_split(config: RunConfig) -> None:
+    """Checks that every device gets the same number of rows in each part of a batch."""
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
     batch, accumulate = config.input.batch_size, config.grad_accum_steps
     parts = mesh.shape["data"] * accumulate
     if batch % parts:
         raise UserError(
-            f"config.input.batch_size is {batch}; expected a multiple of {parts} (data axis of "
-            f"{mesh.shape['data']} devices × grad_accum_steps {accumulate})."
+            f"config.input.batch_size is {batch}; expected a multiple of {parts}, the product of "
+            f"{mesh.shape['data']} devices on the mesh's data axis and "
+            f"config.grad_accum_steps {accumulate}."
         )
 
 
@@ -146,10 +153,10 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
 def _write_files(
     config: RunConfig, workdir: pathlib.Path, context: ModelContext, trained: list[str]
 ) -> None:
-    """The run directory's own files, after a word about a config that has changed."""
+    """Writes the run directory's config, manifest and tokenizer; prints what the config changes."""
     known = (workdir / CONFIG_FILE).exists()
     if known and (changed := differences(read_run(workdir).config, config)):
-        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
+        say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
     if jax.process_index() == 0:
         write_run(workdir, config, trained, context.tokenizer.model_bytes)
 
@@ -164,6 +171,6 @@ def _restore(
 
 
 def resumable_state(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the parameters."""
+    """Returns the part of the state that a checkpoint holds beside the parameters."""
     train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
     return train if state.scale is None else train | {"scale": state.scale}
