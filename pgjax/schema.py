@@ -7,7 +7,8 @@ their ranges with `Annotated[int, Rule(at_least=1)]`. A value that does not fit 
 of one sentence, which names the dotted key, the value and what was expected.
 
 Types: bool, int, float (a whole number is taken, nan and infinity are not), str, `X | None`,
-`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]`, `Collection[X]`, dataclasses, and Any.
+`tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, `Sequence[X]`, `Collection[X]`, dataclasses and
+Any.
 """
 
 import collections.abc

@@ -57,7 +57,7 @@ class PlanFlags:
             use_cpu()
         device = get_device(self.device.value) if self.device.value else this_device()
         frames, largest = self.frames.value, self.largest_batch.value
-        found = plan(config, device, frames=frames, largest=largest)
+        found = plan(config.to_dict(), device, frames=frames, largest=largest)
         print(found.text)
         if self.json.value:
             write_json(self.json.value, found.summary)
