@@ -90,7 +90,7 @@ def _memory_table(builder: TrainStepBuilder, memory: StepMemory, device: Device)
         (f"optimizer state ({config.optimizer.name})", gib(memory.optimizer)),
         ("batch", gib(memory.batch)),
         ("temporary: gradients", gib(memory.gradients)),
-        (f"temporary: logits ({config.loss_chunk} columns)", gib(memory.logits)),
+        (f"temporary: logits ({config.loss_chunk} tokens at a time)", gib(memory.logits)),
         ("temporary: activations and workspace", rest),
         (peak, gib(memory.peak)),
         (f"usable on {device.name}", gib(device.usable_bytes)),
