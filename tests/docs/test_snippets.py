@@ -81,6 +81,31 @@ def test_links(page):
 
 
 @each_page
+def test_named_files_exist(page):
+    if page.name == "CHANGELOG.md":  # which names what was
+        return
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    written = {block.title for block in blocks(page)}
+    for name in re.findall(r"`([\w.]+/[\w./]*\.(?:py|ipynb|sh|yaml))`", text):
+        places = [ROOT / name, ROOT / "pgjax" / name]
+        found = name in written or name.endswith("/signs.py") or any(p.exists() for p in places)
+        assert found, f"{page.name}: {name}"
+
+
+def test_the_tree_of_the_architecture():
+    page = ROOT / "docs" / "architecture.md"
+    tree = next(b for b in blocks(page) if "configs/" in b.code and "colabs/" in b.code)
+    for line in tree.code.splitlines():
+        names = re.match(r"( *)((?:[\w.]+[/\w.]* ?)+)(?=  |$)", line)
+        if names and len(names[1]) <= 2:
+            for name in names[2].split():
+                place = ROOT / "pgjax" if names[1] else ROOT
+                assert (place / name).exists(), line
+    listed = set(re.findall(r"^  (\w+)/ ", tree.code, re.MULTILINE))
+    assert listed == {p.parent.name for p in (ROOT / "pgjax").glob("*/__init__.py")}
+
+
+@each_page
 def test_snippets_run(page, folder, environment):
     run_page(page, folder, environment, slow=False)
 
