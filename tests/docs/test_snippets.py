@@ -1,5 +1,7 @@
 """What the documentation shows is true: code runs, commands have these flags, links lead on."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -55,6 +57,19 @@ def test_data_can_be_read(page):
                 compile(block.code, block.where, "exec")
         except (ValueError, SyntaxError, yaml.YAMLError) as e:
             raise AssertionError(f"{block.where}: {e}") from e
+
+
+@each_page
+def test_imported_names_exist(page):
+    """Also those of files that only a slow block uses."""
+    for block in blocks(page):
+        if block.language != "python":
+            continue
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("pgjax"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{block.where}: {alias.name}"
 
 
 @each_page
