@@ -1,6 +1,7 @@
 """The layers of the design, and what must never enter a process."""
 
 import ast
+import collections
 
 import pytest
 from conftest import PHOTOS, ROOT
@@ -48,6 +49,7 @@ ALLOWED = {
     "predict": {"commands"},
     "__main__": {"commands"},
 }
+DOORS = ("evaluate", "predict", "train")
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python
 MODULES = sorted((ROOT / "pgjax").rglob("*.py"))
 
@@ -82,6 +84,16 @@ def test_imports_point_down(path):
         if name.startswith("pgjax."):
             target = part_of(name)
             assert target == own or target in ALLOWED[own], f"{path} imports {name}"
+
+
+def test_no_two_files_share_a_name():
+    """But for the doors of `python -m pgjax.train` and its like, which open the command."""
+    paths = collections.defaultdict(set)
+    for path in MODULES:
+        if path.stem != "__init__":
+            paths[path.stem].add(str(path.relative_to(ROOT / "pgjax")))
+    doors = {name: {f"{name}.py", f"commands/{name}.py"} for name in DOORS}
+    assert {name: found for name, found in paths.items() if len(found) > 1} == doors
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Everything a training run consists of, built from its config before the first step."""
+"""Builds from a config all that a training run needs before its first step."""
 
 import contextlib
 import dataclasses
@@ -25,15 +25,9 @@ from pgjax.loading.run_directory import (
     read_run,
     write_run,
 )
-from pgjax.training.plan_text import attention_line, precision_line
-from pgjax.training.report import parameter_table
+from pgjax.training.plan_text import attention_line, parameter_table, precision_line
 from pgjax.training.resuming import resume
-from pgjax.training.same_everywhere import (
-    check_same,
-    check_shared,
-    data_identity,
-    versions,
-)
+from pgjax.training.same_everywhere import check_same, check_shared, data_identity, versions
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -41,8 +35,8 @@ from pgjax.training.training_plan import check_fits
 
 
 @dataclasses.dataclass
-class Run:
-    """A run ready to step."""
+class TrainingRun:
+    """The parts of a training run; the loop replaces `state` at each step."""
 
     config: RunConfig
     workdir: pathlib.Path
@@ -54,30 +48,28 @@ class Run:
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
-    changed: str  # how the config differs from the one that the workdir was started with
+    changed: str  # how the config differs from the one that the run was started with
 
     def params(self) -> Flat:
-        """All parameters, frozen and trainable."""
+        """Returns all parameters by name, frozen and trainable."""
         return {**self.frozen, **self.state.params}
 
 
 def set_up(
-    config: RunConfig,
-    workdir: pathlib.Path,
-    token: str,
-    resume_from: int | None = None,
-) -> Run:
-    """Builds a run; cheap checks come first, parameters last.
+    config: RunConfig, workdir: pathlib.Path, token: str, resume_from: int | None = None
+) -> TrainingRun:
+    """Builds a training run: what can be checked cheaply comes first, parameters come last.
 
     Args:
-      config: of the run.
+      config: the run's config.
       workdir: the run directory, whose lock this run holds.
-      token: of that lock, in process 0.
-      resume_from: the step of the checkpoint to go on from; None for the newest whole one, if
-        there is one.
+      token: the token of that lock, in process 0.
+      resume_from: the step of the checkpoint to continue from; None for the newest that is whole,
+        if there is one.
 
     Raises:
-      UserError: whatever does not fit together; the workdir is as it was.
+      UserError: the config does not fit together, into memory, to the data or to the run directory,
+        which is not changed in that case.
     """
     check_training(config)
     check_same("config", {"config": to_dict(config), "versions": versions()})
@@ -90,7 +82,7 @@ def set_up(
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
-    with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
+    with contextlib.suppress(UserError):  # custom ops may leave the length of texts unknown
         say(attention_line(builder))
     say(parameter_table(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
@@ -109,12 +101,15 @@ def set_up(
         state, position = found
         loader.restore(position)
         if (step := int(state.step)) > total_steps:
-            raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
+            raise UserError(
+                f"{workdir} is at step {step}, which is past the last step of this config, "
+                f"{total_steps}."
+            )
     if changed:
-        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
+        say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
     if jax.process_index() == 0:
         write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
-    return Run(
+    return TrainingRun(
         config=config,
         workdir=workdir,
         context=context,
@@ -130,24 +125,20 @@ def set_up(
 
 
 def _check_split(config: RunConfig) -> None:
+    """Checks that every device gets the same number of rows in each part of a batch."""
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
     batch, accumulate = config.input.batch_size, config.grad_accum_steps
     parts = mesh.shape["data"] * accumulate
     if batch % parts:
         raise UserError(
-            f"config.input.batch_size is {batch}; expected a multiple of {parts} (data axis of "
-            f"{mesh.shape['data']} devices × grad_accum_steps {accumulate})."
+            f"config.input.batch_size is {batch}; expected a multiple of {parts}, the product of "
+            f"{mesh.shape['data']} devices on the mesh's data axis and "
+            f"config.grad_accum_steps {accumulate}."
         )
 
 
-def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> None:
-    if jax.process_count() > 1:
-        tokenizer = hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16]
-        check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})
-
-
 def _open_loader(config: RunConfig, context: ModelContext) -> tuple[TrainLoader, dict[str, Source]]:
-    """The training data, and its sources by name."""
+    """Opens the training data; returns its sources by name as well."""
     spec = config.input
     parts = [
         Part(make_source(part.data), context.pipeline(part.pp or spec.pp), part.weight, name)
@@ -176,6 +167,12 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
 
 
 def _changed(config: RunConfig, workdir: pathlib.Path) -> str:
-    """How a config differs from the one that the workdir was started with; "" for a new one."""
+    """Returns how a config differs from the one that the run was started with, or ""."""
     known = (workdir / CONFIG_FILE).exists()
     return differences(read_run(workdir).config, config) if known else ""
+
+
+def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> None:
+    if jax.process_count() > 1:
+        tokenizer = hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16]
+        check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})
