@@ -56,7 +56,7 @@ def check_same(name: str, facts: Mapping[str, Any]) -> None:
         if found := list(_differences(first, other, "")):
             shown, hidden = found[:_SHOWN], len(found) - _SHOWN
             more = f"; and {hidden} more" if hidden > 0 else ""
-            told = "; ".join(f"{key} is {a} in process 0, {b} in {k}" for key, a, b in shown)
+            told = [f"{key} is {a} in process 0 and {b} in process {k}" for key, a, b in shown]
             raise UserError(f"The processes of this run differ: {'; '.join(told)}{more}.")
 
 
