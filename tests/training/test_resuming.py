@@ -16,6 +16,10 @@ from pgjax.training.resuming import resume
 from pgjax.training.state import TrainState, resumable_state
 
 
+# orbax leaves coroutines and files behind when one of several reads fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 def state_at(step, shape=(3, 4), optimizer="adam"):
     params = {"llm/w": jnp.full(shape, step, jnp.float32)}
     moments = {"mu": params, "nu": params} if optimizer == "adam" else {"trace": params}
