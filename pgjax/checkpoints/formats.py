@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgjax.checkpoints import huggingface, npz, peft, released
+from pgjax.checkpoints.hf_tokenizer import find_tokenizer
 from pgjax.checkpoints.locate import PACKAGED, TOKENIZER, find_checkpoint
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
@@ -125,7 +126,7 @@ class HuggingFace(CheckpointFormat):
     def open(cls, path: pathlib.Path, base: str | None = None) -> Checkpoint:
         """Opens the folder."""
         tensors, spec = huggingface.open_folder(path)
-        return Checkpoint(path, tensors, spec, _existing(path / "tokenizer.model"))
+        return Checkpoint(path, tensors, spec, find_tokenizer(path))
 
 
 @CHECKPOINT_FORMATS.register("peft")

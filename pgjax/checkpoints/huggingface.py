@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pgjax import trees
+from pgjax.checkpoints.hf_config import spec_from_config
 from pgjax.checkpoints.hf_layout import (
     EMBEDDING,
     OUTPUT_LAYERS,
@@ -25,7 +26,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_MOST_LAYERS = 1000  # more than any model has
 _ROWS_AT_A_TIME = 4096  # the rows of the embedding that are compared at a time
 
 
@@ -185,66 +185,3 @@ def _drop_tied_output_layer(stored: dict[str, Tensor], folder: pathlib.Path) -> 
                     f"{folder}: {name} is not the embedding, expected equal values, because pgjax "
                     "ties the two."
                 )
-
-
-def spec_from_config(config: JsonObject) -> dict[str, Any]:
-    """Returns the model spec of a `config.json`; keys that it lacks have transformers' defaults.
-
-    Raises:
-      UserError: a key says that the model is of a kind that pgjax lacks, or its value is not of
-        the expected type or range.
-    """
-    if config.text("model_type", "") != "paligemma":
-        raise config.error("model_type", "'paligemma'")
-    vision = config.section("vision_config")
-    if vision.flag("vision_use_head", False):
-        raise vision.error("vision_use_head", "false")
-    patch = vision.integer("patch_size")
-    return {
-        "res": vision.integer("image_size", 224),
-        "img": {
-            "width": vision.integer("hidden_size"),
-            "depth": vision.integer("num_hidden_layers", high=_MOST_LAYERS),
-            "mlp_dim": vision.integer("intermediate_size"),
-            "num_heads": vision.integer("num_attention_heads"),
-            "patch_size": (patch, patch),
-        },
-        "llm": _decoder_spec(config),
-    }
-
-
-def _decoder_spec(config: JsonObject) -> dict[str, Any]:
-    text = config.section("text_config")
-    kind = text.text("model_type", "gemma")
-    if kind not in ("gemma", "gemma2"):
-        raise text.error("model_type", "'gemma' or 'gemma2'")
-    spec = {
-        "width": text.integer("hidden_size"),
-        "depth": text.integer("num_hidden_layers", high=_MOST_LAYERS),
-        "mlp_dim": text.integer("intermediate_size"),
-        "num_heads": text.integer("num_attention_heads"),
-        "num_kv_heads": text.integer("num_key_value_heads"),
-        "head_dim": text.integer("head_dim", 256),
-        "vocab_size": _vocabulary(config, text),
-        "norm_eps": text.number("rms_norm_eps", 1e-6),
-    }
-    if kind == "gemma2":
-        spec |= {
-            "post_norms": True,
-            "attn_softcap": _softcap(text, "attn_logit_softcapping", 50.0),
-            "final_softcap": _softcap(text, "final_logit_softcapping", 30.0),
-            "query_scale": text.number("query_pre_attn_scalar", 256, low=1) ** -0.5,
-        }
-    return spec
-
-
-def _vocabulary(config: JsonObject, text: JsonObject) -> int:
-    """Returns the size of the vocabulary without the image token and the padding after it."""
-    if "image_token_index" in config.values:
-        return config.integer("image_token_index")
-    return text.integer("vocab_size")
-
-
-def _softcap(text: JsonObject, key: str, default: float) -> float:
-    """Returns a cap of logits; null means that there is none, which is 0 in pgjax."""
-    return 0.0 if text.values.get(key, default) is None else text.number(key, default)
