@@ -69,6 +69,23 @@ class InMemory:
 
 
 @dataclasses.dataclass(frozen=True)
+class Converted:
+    """A tensor in another dtype than it is stored in."""
+
+    source: Tensor
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the source."""
+        return self.source.shape
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads and converts the rows."""
+        return self.source.read(start, stop).astype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Transformed:
     """A tensor that is computed from all of another one.
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pgjax.checkpoints import released
+from pgjax.checkpoints.base import record_base
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES, write_folder
 from pgjax.checkpoints.npz import write_delta, write_npz
@@ -101,7 +102,8 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
     """
     path = pathlib.Path(name)
     if path.is_dir() and is_run(path):
-        context, params = open_run(path)
+        context, params = open_run(path, base=base)
+        run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])
         tensors = {
             name: DeviceTensor(x, context.shapes[name], getattr(x, "dtype", frozen))
@@ -111,8 +113,8 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             tensors,
             explicit(context.model),
             context.tokenizer.model_bytes,
-            list(read_run(path).trained),
-            base or context.config.init,
+            list(run.trained),
+            base or (run.find_base() if params.keys() - set(run.trained) else run.config.init),
             context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)
@@ -162,7 +164,7 @@ def export(
                 revision=release.branch if release else None,
             )
         elif delta:
-            write_delta(dest, tensors, source.base)
+            write_delta(dest, tensors, record_base(source.base))
         elif dest.suffix == ".npz":
             write_npz(dest, tensors)
         else:

@@ -12,8 +12,8 @@ from conftest import GOLDEN
 
 from pgjax import trees
 from pgjax.checkpoints import hf_export
-from pgjax.checkpoints.hf_export import write_folder
 from pgjax.checkpoints.hf_config import spec_from_config
+from pgjax.checkpoints.hf_export import write_folder
 from pgjax.checkpoints.huggingface import open_folder
 from pgjax.checkpoints.json_file import read_json
 from pgjax.checkpoints.npz import open_npz, write_npz
