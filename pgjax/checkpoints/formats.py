@@ -165,7 +165,7 @@ class Peft(CheckpointFormat):
         below = open_checkpoint(base or _base_of_adapter(path))
         if "lora" in below.spec:
             raise UserError(f"{path} goes on top of another adapter; merge that one first.")
-        tensors, lora = peft.open_adapter(path, below.spec)
+        tensors, lora = peft.open_adapter(path, below.spec, below.tensors)
         return dataclasses.replace(
             below,
             path=path,

@@ -1,6 +1,5 @@
 """Reads Hugging Face folders, which hold `config.json` and safetensors, as pgjax's tensors."""
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,50 +18,14 @@ from pgjax.checkpoints.hf_layout import (
     released_name,
 )
 from pgjax.checkpoints.json_file import JsonObject, read_json
-from pgjax.checkpoints.tensors import Stacked, Tensor, Transformed
+from pgjax.checkpoints.safetensors_file import open_safetensors
+from pgjax.checkpoints.tensors import FirstRows, Stacked, Tensor, Transformed
 from pgjax.errors import UserError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ROWS_AT_A_TIME = 4096  # the rows of the embedding that are compared at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stored:
-    """A tensor of a safetensors file, which is mapped into memory only while it is read."""
-
-    path: pathlib.Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        from safetensors import safe_open
-
-        with safe_open(self.path, "np") as f:
-            return f.get_slice(self.name)[start:stop] if self.shape else f.get_tensor(self.name)
-
-
-@dataclasses.dataclass(frozen=True)
-class _FirstRows:
-    """The first rows of a tensor."""
-
-    source: Tensor
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.rows, *self.source.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.source.dtype
-
-    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        start, stop, _ = slice(start, stop).indices(self.rows)
-        return self.source.read(start, stop)
 
 
 def open_folder(folder: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -83,9 +46,8 @@ def open_folder(folder: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, Any]
     stored = _open_files(folder)
     vocab = spec["llm"]["vocab_size"]
     if EMBEDDING in stored:
-        if vocab < stored[EMBEDDING].shape[0] <= vocab + PADDING:
-            stored[EMBEDDING] = _FirstRows(stored[EMBEDDING], vocab)
-        _drop_tied_output_layer(stored, folder)
+        drop_tied_output_layer(stored, folder)
+        stored[EMBEDDING] = without_padding(stored[EMBEDDING], vocab)
     table = key_table(spec)
     parts = [part for entry in table for layer in entry.layers for part in layer]
     check_stored(parts, stored, what=f"Checkpoint {folder}")
@@ -144,36 +106,17 @@ def _shard_name(index: JsonObject, key: str) -> str:
     return name
 
 
-def open_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
-    """Opens a safetensors file and reads its header.
+def without_padding(table: Tensor, vocab: int) -> Tensor:
+    """Returns an embedding without the unused rows that it may have after its vocabulary."""
+    return FirstRows(table, vocab) if vocab < table.shape[0] <= vocab + PADDING else table
+
+
+def drop_tied_output_layer(stored: dict[str, Tensor], folder: pathlib.Path) -> None:
+    """Removes an output layer that repeats the embedding.
 
     Raises:
-      UserError: the file is not readable, or holds a tensor that is not float32, float16 or
-        bfloat16.
+      UserError: it is another matrix, which pgjax does not support.
     """
-    from safetensors import SafetensorError, safe_open
-
-    stored: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, "np") as f:
-            for name in f.keys():  # noqa: SIM118 (this is not a dict)
-                x = f.get_slice(name)
-                dtype = _DTYPES.get(x.get_dtype())
-                if dtype is None:
-                    raise UserError(
-                        f"{path}: the tensor {name} is {x.get_dtype()}, expected one of "
-                        f"{', '.join(_DTYPES)}."
-                    )
-                stored[name] = _Stored(path, name, tuple(x.get_shape()), np.dtype(dtype))
-    except (SafetensorError, OSError) as e:
-        raise UserError(
-            f"{path} is not a readable safetensors file ({e}); it may be truncated."
-        ) from None
-    return stored
-
-
-def _drop_tied_output_layer(stored: dict[str, Tensor], folder: pathlib.Path) -> None:
-    """Removes an output layer that repeats the embedding; pgjax supports no other."""
     table = stored[EMBEDDING]
     for name in OUTPUT_LAYERS:
         if (layer := stored.pop(name, None)) is None:

@@ -1,6 +1,7 @@
 """Hugging Face folders: both ways, damaged ones, and live against transformers."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -285,8 +286,9 @@ def test_keys_that_are_left_out_have_the_values_of_transformers(tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps(config))
     got = spec_from_config(read_json(tmp_path / "config.json"))
     t, v = theirs.text_config, theirs.vision_config
-    want = (t.hidden_size, t.num_hidden_layers, t.intermediate_size, t.num_attention_heads,
-            t.num_key_value_heads, t.head_dim, theirs.image_token_index, t.rms_norm_eps)  # fmt: skip
+    layers = (t.hidden_size, t.num_hidden_layers, t.intermediate_size)
+    heads = (t.num_attention_heads, t.num_key_value_heads, t.head_dim)
+    want = (*layers, *heads, theirs.image_token_index, t.rms_norm_eps)
     assert tuple(got["llm"].values())[:8] == want
     assert got["img"]["width"] == v.hidden_size and got["img"]["depth"] == v.num_hidden_layers
     assert got["img"]["mlp_dim"] == v.intermediate_size
@@ -349,6 +351,33 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="could not be written.*No space left"):
         write_folder(tmp_path / "hf", golden(), spec(), tokenizer=TOKENIZER)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_rows_of_padding_never_win(tmp_path, dtype):
+    write_folder(tmp_path / "hf", golden(), spec(), dtype=dtype, tokenizer=TOKENIZER)
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "hf" / "model.safetensors", "np") as f:
+        table = f.get_tensor("language_model.model.embed_tokens.weight").astype(np.float64)
+    hidden = np.random.default_rng(0).normal(size=(500, 64)) * 10
+    logits = hidden @ table.T
+    assert table.shape == (1728, 64)
+    assert (logits[:, 1664:].max(axis=1) < logits[:, :1664].max(axis=1)).all()
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share = share[:, 1664:].sum(axis=1) / share.sum(axis=1)
+    assert share.max() < 64 / 1728 and np.median(share) < 1e-3
+    settings = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert settings["suppress_tokens"] == list(range(1664, 1728))
+
+
+def test_files_have_the_modes_of_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_folder(tmp_path / "hf", golden(), spec(), tokenizer=TOKENIZER)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "hf").iterdir()} == {0o644}
 
 
 # ---- live, where torch and transformers are installed --------------------------------------------
