@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from pgjax import trees
+from pgjax.checkpoints.finite import Checked, refuse_nonfinite
 from pgjax.checkpoints.fitting import fit_to_model
 from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
 from pgjax.checkpoints.placement import place
@@ -183,11 +184,14 @@ class _Loader:
         _check_adapters(what, lora, self.context)
         new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
         wanted = {name: t for name, t in wanted.items() if name not in new}
-        tensors = fit_to_model(tensors, wanted, what=what)
+        checked = {name: Checked(x) for name, x in fit_to_model(tensors, wanted, what=what).items()}
+        tensors = dict(checked)
         made = self._converted(self._random(new, self.context.config.seed)) if new else {}
         converted = self._convert(tensors, wanted)  # removes from `tensors` what it converts
         rest = {name: wanted[name] for name in tensors}
-        return {**converted, **place(tensors, rest), **made}
+        placed = place(tensors, rest)
+        refuse_nonfinite(checked, what=what)
+        return {**converted, **placed, **made}
 
     def _convert(
         self, values: dict[str, Any], targets: Mapping[str, jax.ShapeDtypeStruct] | None
