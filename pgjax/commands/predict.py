@@ -4,12 +4,15 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.output import write_json
 from pgjax.commands.plan import DEVICE_HELP, JSON_HELP
 from pgjax.errors import UsageError
+
+if TYPE_CHECKING:
+    from pgjax.inference.prediction_records import Task
 
 
 class Predict(DistributedCommand):
@@ -103,7 +106,7 @@ class Predict(DistributedCommand):
         found = records(
             model,
             source,
-            task=task,
+            task=cast("Task", task),
             pictures=pictures,
             max_new_tokens=self._max_new_tokens.value,
             sampler=self._sampler.value,

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pgjax.data import ops_text
 from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.pipeline import Pipeline
 from pgjax.data.sources import Source
@@ -131,10 +130,9 @@ def check_set(
 
 def _text(pipeline: Pipeline, name: str) -> Text:
     for i, step in enumerate(pipeline.steps):
-        if step.function in (ops_text.for_training, ops_text.for_answering):
-            length = step.args[0] if step.args else step.kwargs["text_len"]
-            trains = step.function is ops_text.for_training
-            return Text(Pipeline(pipeline.spec, pipeline.steps[:i]), length, trains)
+        if step.name in ("for_training", "for_answering"):
+            before = Pipeline(pipeline.spec, pipeline.steps[:i])
+            return Text(before, step.arguments["text_len"], step.name == "for_training")
     raise UserError(f"{name}: the pipeline {pipeline.spec!r} has no for_training or for_answering.")
 
 

@@ -98,9 +98,9 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
     else:
         file = MANIFEST_FILE
         manifest = read_json(path / file, f"{missing} {file}")
-    if manifest.get("format") != _FORMAT:
+    if manifest.get("format", _FORMAT) != _FORMAT:
         raise UserError(
-            f"{path / file}: 'format' is {manifest.get('format')!r}, expected {_FORMAT}; a newer "
+            f"{path / file}: 'format' is {manifest['format']!r}, expected {_FORMAT}; a newer "
             "version of pgjax may have written it."
         )
     found = parse_file(_Manifest, manifest, path / file)
