@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgjax.checkpoints import huggingface, npz, peft, released
-from pgjax.checkpoints.base import BaseRecord, find_base
+from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base
 from pgjax.checkpoints.hf_tokenizer import find_tokenizer
 from pgjax.checkpoints.locate import TOKENIZER, find_checkpoint, is_repository
 from pgjax.checkpoints.tensors import Tensor

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from pgjax.checkpoints.base import BaseRecord
+from pgjax.checkpoints.base_checkpoint import BaseRecord
 from pgjax.checkpoints.tensors import Converted, Tensor, empty_aligned
 from pgjax.errors import UserError
 

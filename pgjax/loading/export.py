@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pgjax.checkpoints import released
-from pgjax.checkpoints.base import record_base
+from pgjax.checkpoints.base_checkpoint import record_base
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES, write_folder
 from pgjax.checkpoints.npz import write_delta, write_npz

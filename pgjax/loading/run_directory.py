@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pgjax.checkpoints.base import BaseRecord, find_base, record_base
+from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base, record_base
 from pgjax.checkpoints.resume import FOLDER
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError

@@ -11,10 +11,10 @@ import pytest
 from conftest import GOLDEN, PHOTOS, ROOT
 from hub_server import Hub
 
-from pgjax.checkpoints.base import BaseRecord
+from pgjax.checkpoints.base_checkpoint import BaseRecord
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES
-from pgjax.checkpoints.npz import base_of, open_npz, read_npz
+from pgjax.checkpoints.npz import base_of, open_npz, read_npz, write_npz
 from pgjax.errors import UserError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from pgjax.checkpoints.base import BaseRecord, checksum, find_base, record_base
+from pgjax.checkpoints.base_checkpoint import BaseRecord, checksum, find_base, record_base
 from pgjax.checkpoints.finite import count_nonfinite
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.locate import FOLDER_VARIABLE, find_checkpoint
