@@ -44,17 +44,18 @@ class Box(NamedTuple):
     codes: tuple[int, ...] = ()
 
 
-def parse_boxes(text: str) -> list[Box]:
+def parse_boxes(text: str, *, mend: bool = True) -> list[Box]:
     """Reads the boxes in a model's answer.
 
     An object reaches from its location tokens to ` ; ` or to the next object, so that objects are
-    also found where the ` ; ` between them is missing. Edges may come in either order (supervision
-    keeps such objects as well), and a box without width or height is one bin wide or high. Objects
-    without exactly four location tokens in range, or with a `<` or `>` in the label, are skipped.
-    Segmentation tokens that are not exactly 16 in range are ignored.
+    also found where the ` ; ` between them is missing. Objects without exactly four location tokens
+    in range, or with a `<` or `>` in the label, are skipped. Segmentation tokens that are not
+    exactly 16 in range are ignored.
 
     Args:
       text: the decoded answer.
+      mend: whether edges may come in either order (supervision keeps such objects as well), and a
+        box without width or height counts as one bin wide or high; False skips both.
 
     Returns:
       The boxes in the order of the text, with coordinates in 0..1023/1024.
@@ -68,6 +69,8 @@ def parse_boxes(text: str) -> list[Box]:
         assert mask is not None  # it also matches the empty text
         label = text[mask.end() : end].split(" ; ", 1)[0].strip().removesuffix(";").strip()
         if len(edges) != 4 or max(edges) >= BINS or "<" in label or ">" in label:
+            continue
+        if not mend and (edges[0] >= edges[2] or edges[1] >= edges[3]):
             continue
         codes = tuple(map(int, _NUMBER.findall(mask[0])))
         if len(codes) != CODES or max(codes) >= CODEBOOK:

@@ -1,7 +1,6 @@
-import time
-
 import numpy as np
 import pytest
+from growth import growth
 
 from pgjax.errors import DataError
 from pgjax.text.locations import Box, clean_label, format_boxes, parse_boxes, to_bins
@@ -117,6 +116,13 @@ def test_other_separators_and_edges(text, found):
     assert got == [(boxes.get(box, box), label) for box, label in found]
 
 
+def test_published_scores_want_edges_in_order():
+    text = "<loc0003><loc0002><loc0001><loc0004> a ; <loc0001><loc0002><loc0001><loc0004> b ; "
+    text += "<loc0001><loc0002><loc0003><loc0004> c"
+    assert [box.label for box in parse_boxes(text, mend=False)] == ["c"]
+    assert [box.label for box in parse_boxes(text)] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "bins"),
     [
@@ -179,18 +185,6 @@ def test_round_trip_of_any_objects():
         for box, wanted in zip(found, boxes, strict=True):
             wanted = np.minimum(np.array(wanted) * 1024, 1023)
             assert abs(np.array(box[:4]) * 1024 - wanted).max() <= 1 + 1e-9
-
-
-def growth(function, make, size):
-    """How many times longer a text of twice the length takes; the best of several tries."""
-    def seconds(text):
-        start = time.perf_counter()
-        function(text)
-        return time.perf_counter() - start
-
-    return min(seconds(make(2 * size)) for _ in range(3)) / min(
-        seconds(make(size)) for _ in range(3)
-    )
 
 
 @pytest.mark.parametrize(
