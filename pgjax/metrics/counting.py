@@ -29,9 +29,9 @@ def counting(prediction: str, meta: dict) -> dict[str, float]:
       meta: holds the references: `answers` (a match with any of them counts), or `suffix`.
 
     Returns:
-      `acc`, 0.0 or 1.0; the same value as `acc/count_<reference>` if the reference is a number of at
-      most 9 digits; and `valid`, which is 1.0 if the answer is a number. The dict is empty for an example without
-      references.
+      `acc`, 0.0 or 1.0; the same value as `acc/count_<reference>` if the reference is a number of
+      at most 9 digits; and `valid`, which is 1.0 if the answer is a number. The dict is empty for
+      an example without references.
     """
     answers = [in_digits(answer) for answer in references(meta)]
     if not answers:
