@@ -99,7 +99,8 @@ def decompressed(text: str | bytes) -> list[int]:
     """Reads the run lengths in COCO's compressed text.
 
     Each number comes as groups of five bits, lowest first, to each of which 48 is added; a sixth
-    bit says that more follow. From the fourth on, a number is the difference from the one two before.
+    bit says that more follow. From the fourth on, a number is the difference from the one two
+    before.
 
     Raises:
       DataError: the text holds other characters, or ends within a number.

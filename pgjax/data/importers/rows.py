@@ -216,11 +216,12 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> Names:
 
 
 def _names_within(feature: Any) -> list[str]:
-    if isinstance(feature, dict):
-        if feature.get("_type") == "ClassLabel":
-            return feature.get("names", [])
-        return next((found for v in feature.values() if (found := _names_within(v))), [])
-    return []
+    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+        return feature.get("names", [])
+    inner = feature.values() if isinstance(feature, dict) else feature
+    if not isinstance(feature, dict | list):
+        return []
+    return next((found for v in inner if (found := _names_within(v))), [])
 
 
 def _named(value: Any, names: Sequence[str] | None) -> Any:

@@ -43,7 +43,8 @@ def voc_files(folder: pathlib.Path) -> list[pathlib.Path]:
 def read_voc(given: Import) -> Iterator[AnnotatedImage]:
     """Yields the images of a folder in Pascal VOC's form, or of one of its XML files.
 
-    VOC counts pixels from 1 and includes the last one, so that near edges are one less here. Parts of objects (`part`), which have boxes of their own, are not read.
+    VOC counts pixels from 1 and includes the last one, so that near edges are one less here.
+    Parts of objects (`part`), which have boxes of their own, are not read.
     """
     files = voc_files(given.source) if given.source.is_dir() else [given.source]
     for file in files:

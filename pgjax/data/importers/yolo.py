@@ -1,8 +1,8 @@
 """YOLO's format: `data.yaml`, and a text file of boxes or polygons for each image.
 
 A line is `class x y width height` with the middle of the box, or `class x1 y1 x2 y2 x3 y3 …` with
-the points of a polygon, all as fractions of the image. A file of boxes that a model has found has their
-scores as a sixth number. An image without a file, or with an empty one, shows no object.
+the points of a polygon, all as fractions of the image. A file of boxes that a model has found has
+their scores as a sixth number. An image without a file, or with an empty one, shows no object.
 """
 
 import pathlib
