@@ -12,10 +12,11 @@ import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import numpy as np
 
+from pgjax.data.arguments import problem
 from pgjax.data.example import Example
 from pgjax.errors import DataError, UserError
 from pgjax.registry import OPS
@@ -101,8 +102,13 @@ class Pipeline:
           UserError: a syntax error, an unknown op, wrong or non-literal arguments, or an op that
             needs a tokenizer where none is given; the message names the op and its position.
         """
-        calls = _split(spec) if spec.strip() else []
-        steps = [_bind(call, i, spec, tokenizer) for i, call in enumerate(calls, 1)]
+        try:
+            calls = _split(spec) if spec.strip() else []
+            steps = [_bind(call, i, spec, tokenizer) for i, call in enumerate(calls, 1)]
+        except (RecursionError, MemoryError):  # Python's parser raises either
+            raise UserError(
+                f"The pipeline {spec[:60]!r}… is too long or nested too deeply to be parsed."
+            ) from None
         return cls(spec, tuple(steps))
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
@@ -167,9 +173,11 @@ def _bind(node: ast.expr, position: int, spec: str, tokenizer: Tokenizer | None)
     except TypeError as error:
         raise UserError(f"{of}: {error}; expected {_usage(name, function)}.") from error
     for parameter, value in bound.arguments.items():
-        kind = signature.parameters[parameter].annotation
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise UserError(f"{of}: {parameter} is {value!r}, expected one of {get_args(kind)}.")
+        declared = signature.parameters[parameter]
+        each = {declared.VAR_POSITIONAL: tuple, declared.VAR_KEYWORD: dict.values}
+        for one in each.get(declared.kind, lambda v: (v,))(value):
+            if expected := problem(declared.annotation, one):
+                raise UserError(f"{of}: {parameter} is {one!r:.100}, expected {expected}.")
 
     parameters = inspect.signature(function).parameters
     if "tokenizer" in parameters:
