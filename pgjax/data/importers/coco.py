@@ -1,6 +1,8 @@
 """COCO's boxes, polygons and run lengths, in a file or in a folder that Roboflow exported."""
 
 import collections
+import contextlib
+import gc
 import pathlib
 from array import array
 from collections.abc import Hashable, Iterator
@@ -44,7 +46,8 @@ def read_coco(given: Import) -> Iterator[AnnotatedImage]:
       UserError: the file is not in COCO's format.
     """
     path = given.source / ROBOFLOW_FILE if given.source.is_dir() else given.source
-    images, names, annotations = _tables(path, given)
+    with _without_collections():
+        images, names, annotations = _tables(path, given)
     entries: dict[str, list[dict[str, Any]]] = {}
     for image in images.values():
         name = image.get("file_name")
@@ -68,6 +71,18 @@ def read_coco(given: Import) -> Iterator[AnnotatedImage]:
                 found = annotations.get(image["id"], ())
                 _add_objects(merged, found, names, given)
         yield merged
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pauses garbage collection, which would look at every annotation read so far again and again."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
 
 
 def _tables(
