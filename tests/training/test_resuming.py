@@ -15,7 +15,6 @@ from pgjax.errors import UserError
 from pgjax.training.resuming import resume
 from pgjax.training.state import TrainState, resumable_state
 
-
 # orbax leaves coroutines and files behind when one of several reads fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
