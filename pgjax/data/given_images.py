@@ -25,6 +25,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 # Pillow reads a file when pixels are first asked for; threads must not do that at the same time.
 _READING = threading.Lock()
+_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Mapping)
 
 
 class Tensor(Protocol):
@@ -52,10 +53,7 @@ ImageLike = (
 def is_image_like(value: Any) -> bool:
     """Whether a value has a type that `read_given` takes; its content is not looked at."""
     return (
-        isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
-        or isinstance(value, np.ndarray | Mapping)
-        or hasattr(value, "read")
-        or hasattr(value, "__dlpack_device__")
+        isinstance(value, _TYPES) or hasattr(value, "read") or hasattr(value, "__dlpack_device__")
     )
 
 

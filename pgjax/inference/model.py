@@ -19,6 +19,7 @@ from pgjax.console import gib
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.masks import paste_mask
 from pgjax.data.sources import Source
+from pgjax.decoding.generate import Generated
 from pgjax.errors import UserError, note
 from pgjax.inference.answer import Answer, held_back, read_answer
 from pgjax.inference.batch_size import largest_batch_size
@@ -30,7 +31,7 @@ from pgjax.inference.decoding_options import (
     read_options,
 )
 from pgjax.inference.detections import DetectedObject, Detections, scored_boxes
-from pgjax.inference.generation import INPUTS, StreamFn, make_generate_fn, make_stream_fn
+from pgjax.inference.generation import INPUTS, make_generate_fn, make_stream_fn
 from pgjax.inference.images import ImageLike, PromptedImages, as_list
 from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
@@ -278,17 +279,17 @@ class Model:
             raise UserError("stream() takes one image and one prompt; generate() takes lists.")
         source, _ = _paired(image, prompt, chosen)
         self._check_prompts(source.prompts)
-        length = chosen.longest(source.prompts[0])
-        program = self._stream_fn(chosen.program(compiled_length(length)))
-        return self._pieces(source, program, chosen, length)
-
-    def _pieces(
-        self, source: Source, program: StreamFn, chosen: DecodingOptions, length: int
-    ) -> Iterator[str]:
         part = Part(source, self._preprocessor(False, chosen.orient), name="stream")
-        inputs = self._inputs(next(iter(EvalLoader(part, self._rows(1, 1, 1)))))
+        batch = next(iter(EvalLoader(part, self._rows(1, 1, 1))))
+        length = chosen.longest(batch["meta"][0].get("prefix"))
+        program = self._stream_fn(chosen.program(compiled_length(length)))
+        return self._pieces(
+            program(self.params, self._inputs(batch), chosen.seed, limit=length), chosen
+        )
+
+    def _pieces(self, outputs: Iterator[Generated], chosen: DecodingOptions) -> Iterator[str]:
         told, answer = "", None
-        for out in program(self.params, inputs, chosen.seed, limit=length):
+        for out in outputs:
             tokens, logprobs = (np.asarray(x[0]) for x in out)
             answer = read_answer(self.context.tokenizer, tokens, logprobs, chosen.stop)
             if answer.ended:

@@ -9,7 +9,6 @@ from pgjax.data.given_images import orientation
 from pgjax.errors import UserError, note
 from pgjax.loading.model_context import ModelContext
 
-
 _DECODE = re.compile(r"^(\s*decode)(?:\(\s*(\)?)|(?=\s*(?:\||$)))")
 
 
@@ -52,13 +51,13 @@ class PromptPreprocessor:
 
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Makes an example with the model's inputs out of one with `image` and maybe `prefix`."""
-        if self._tells and isinstance(example["image"], bytes):
-            if orientation(example["image"]) != 1:
-                self._tells = False
-                note(
-                    "an image has an EXIF orientation and is read as it is stored, not turned, as "
-                    "in training; orient=True turns such images."
-                )
+        image = example.get("image")
+        if self._tells and isinstance(image, bytes) and orientation(image) != 1:
+            self._tells = False
+            note(
+                "an image has an EXIF orientation and is read as it is stored, not turned, as in "
+                "training; orient=True (--orient) turns such images."
+            )
         for step in self.image.steps:
             example = step(example, rng)
             if self.keep_picture and "picture" not in example:  # the first operation decodes
