@@ -33,7 +33,15 @@ ALLOWED = {
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
-    "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
+    "finetuning": {
+        "commands",
+        "config",
+        "data",
+        "errors",
+        "inference",
+        "loading",
+        "training",
+    },  # what `pgjax.finetune` calls
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
     # Commands import what does the work.

@@ -165,6 +165,7 @@ class Predict(DistributedCommand):
         flags += ("max_new_tokens", "sampler", "seed", "pictures")
         identity = {"checkpoint": checkpoint, "examples": len(source)}
         identity |= {name: self.flags[name].value for name in flags}
+        identity["files"] = _changed_at(self._jsonl.value, checkpoint)
         writes = True
         if self.joined:
             import jax
@@ -222,6 +223,13 @@ class Predict(DistributedCommand):
             prompt = with_verb(task, prompt)
         files = image_files(self._image.value)
         return PromptedImages(files, [prompt] * len(files))
+
+
+def _changed_at(*paths: str | None) -> list[int]:
+    """When the files among the paths were changed, and the checkpoints of run directories."""
+    files = [pathlib.Path(path).expanduser() for path in paths if path is not None]
+    files += [path / "checkpoints" for path in files]
+    return [path.stat().st_mtime_ns for path in files if path.exists()]
 
 
 def _timed(records: Iterable[dict], total: int) -> Iterator[dict]:

@@ -22,7 +22,7 @@ from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
 from pgjax.evaluation.store import Record
 from pgjax.training.live_line import LiveLine
-from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter
+from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter, OnMetrics
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.setup import TrainingRun, resumable_state, set_up
@@ -44,6 +44,7 @@ def train(
     workdir: pathlib.Path,
     profile: str = "",
     watch: Watch | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains to the last step, from the newest checkpoint in the run directory if there is one.
 
@@ -53,6 +54,7 @@ def train(
       workdir: the run directory, which is created if it does not exist.
       profile: the steps to trace, such as `10-12`; "" traces none.
       watch: called with a picture of some answers after each evaluation that decodes answers.
+      on_metrics: called with a step and its metrics whenever some are written.
 
     Returns:
       The final scores by the name of the evaluation.
@@ -65,6 +67,7 @@ def train(
     run = set_up(parse_config(config), workdir)
     start = int(run.state.step)
     metrics = MetricsWriter(workdir, start)
+    metrics.on_write = on_metrics
     first: dict[str, Result] = {}
     try:
         if run.config.eval_first and start == 0:

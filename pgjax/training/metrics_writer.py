@@ -2,16 +2,24 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
 
+OnMetrics = Callable[[int, Mapping[str, float]], object]
+
 
 class MetricsWriter:
-    """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only."""
+    """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only.
+
+    Attributes:
+      on_write: called with each step and its values, on process 0; None calls nothing.
+    """
+
+    on_write: OnMetrics | None = None
 
     def __init__(self, workdir: pathlib.Path, start_step: int) -> None:
         """Opens the files, and removes the rows of steps after `start_step`.
@@ -42,6 +50,8 @@ class MetricsWriter:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        if self.on_write is not None:
+            self.on_write(step, values)
 
     def close(self) -> None:
         """Closes both files."""
