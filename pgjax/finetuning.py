@@ -98,7 +98,7 @@ def finetune(
         config = read_config(config)
     if not isinstance(config, ConfigDict | RunConfig | Mapping):
         raise UserError(
-            f"config is a {type(config).__name__}, expected the name of a config such as 'forkme', "
+            f"config is {config!r:.60}, expected the name of a config such as 'forkme', "
             "a config from pgjax.read_config, or a dict."
         )
     if not isinstance(workdir, str | os.PathLike) or not os.fspath(workdir):

@@ -28,22 +28,15 @@ class Table(Sequence[Mapping[str, Any]]):
         if hasattr(data, "iloc") and hasattr(data, "columns"):
             self._rows: Any = data.iloc
             self._count = len(data)
-        elif isinstance(data, Sequence) and not isinstance(data, str | bytes):
+        elif isinstance(data, str | bytes | Mapping):
+            raise _no_table(data)
+        elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
             self._rows, self._count = data, len(data)
-        elif (
-            hasattr(data, "__getitem__")
-            and hasattr(data, "__len__")
-            and not isinstance(data, Mapping)
-        ):
-            self._rows, self._count = data, len(data)  # a dataset of `datasets` or PyTorch
-        elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        elif isinstance(data, Iterable):
             self._rows = list(data)
             self._count = len(self._rows)
         else:
-            raise UserError(
-                f"data is a {type(data).__name__}, expected a list of rows "
-                '{"image": …, "prefix": …, "suffix": …}, a DataFrame, or one split of a dataset.'
-            )
+            raise _no_table(data)
         if not self._count:
             raise UserError("data has no row, expected at least one.")
         try:
@@ -71,6 +64,13 @@ class Table(Sequence[Mapping[str, Any]]):
                 "'suffix'."
             )
         return {str(key): value for key, value in row.items() if value is not None}
+
+
+def _no_table(data: Any) -> UserError:
+    return UserError(
+        f"data is a {type(data).__name__}, expected a list of rows "
+        '{"image": …, "prefix": …, "suffix": …}, a DataFrame, or one split of a dataset.'
+    )
 
 
 def hold(data: Any) -> str:

@@ -412,7 +412,7 @@ class Model:
         source, many = _paired(images, prompts, chosen)
         if None in source.prompts:
             raise UserError(f"prompts is missing, expected what to {verb}, such as 'bee ; flower'.")
-        source.prompts = [with_verb(verb, p) for p in source.prompts if p is not None]
+        source.prompts = [p and with_verb(verb, p) for p in source.prompts]
         turns = self._preprocessor(False, chosen.orient).turns
         found = []
         for meta, answer in self._examples(source, True, (), "raise", chosen):
