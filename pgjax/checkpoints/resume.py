@@ -188,8 +188,10 @@ class Checkpoints:
             wanted |= _shapes(tree, item)
             try:
                 self._quiet.start()
-                found = ocp.StandardCheckpointer().metadata(self._path(step) / item)
-                saved |= _shapes(found.item_metadata.tree, item)
+                found = ocp.StandardCheckpointer().metadata(self._path(step) / item).item_metadata
+                if found is None:
+                    raise ValueError("it has no metadata")
+                saved |= _shapes(found.tree, item)
             except Exception as e:
                 raise self._unreadable(step, e) from e
             finally:

@@ -250,10 +250,8 @@ def join(address: str = "", relay: Relay | None = None) -> None:
     """Makes this process one of several that jax has brought together; see `Peers`."""
     global _peers
     state = distributed.global_state  # jax has no public name for its client
-    _peers = Peers(
-        state.client, state.process_id, state.num_processes, address or state.coordinator_address,
-        relay,
-    )  # fmt: skip
+    address = address or state.coordinator_address or ""
+    _peers = Peers(state.client, state.process_id, state.num_processes, address, relay)
 
 
 def get_peers() -> Peers | None:

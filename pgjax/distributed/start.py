@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax._src.clusters import ClusterEnv
@@ -45,7 +46,7 @@ def start(
         coordinator, num_processes, process_id, local_devices = _ask_cluster(
             coordinator, num_processes, process_id, int(timeout)
         )
-    _check(coordinator, num_processes, process_id)
+    coordinator, num_processes, process_id = _checked(coordinator, num_processes, process_id)
     relay = Relay(coordinator) if process_id else None
     # The relay keeps a client from aborting its process; SIGTERM is not jax's to take either.
     jax.config.update("jax_enable_preemption_service", False)
@@ -90,7 +91,9 @@ def leave(status: int, sentence: str) -> None:
     os._exit(status)
 
 
-def _ask_cluster(coordinator, num_processes, process_id, timeout):
+def _ask_cluster(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int
+) -> tuple[Any, Any, Any, Any]:
     try:
         return ClusterEnv.auto_detect_unset_distributed_params(
             coordinator, num_processes, process_id, None, None, timeout
@@ -102,7 +105,9 @@ def _ask_cluster(coordinator, num_processes, process_id, timeout):
         ) from None
 
 
-def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def _checked(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> tuple[str, int, int]:
     if coordinator is None or num_processes is None or process_id is None:
         raise UserError(
             f"Of --coordinator {coordinator}, --num_processes {num_processes} and --process_id "
@@ -113,6 +118,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f"--coordinator is {coordinator!r}, expected HOST:PORT.")
+    return coordinator, num_processes, process_id
 
 
 def _port(address: str) -> str:

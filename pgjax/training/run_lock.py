@@ -91,12 +91,13 @@ class RunLock:
                     file.flush()
                     os.fsync(file.fileno())
                     return
-            if dead is None and not waited:
+            if found and dead is None and not waited:
                 waited = self._silent(found)
                 continue
             raise UserError(
-                f"--workdir {self._path.parent} is in use by another run ({_name(found)}); wait "
-                "for its end, or take another directory."
+                f"--workdir {self._path.parent} is in use by another run "
+                f"({_name(found) if found else 'unknown'}); wait for its end, or take another "
+                "directory."
             )
 
     def _silent(self, holder: Holder) -> bool:

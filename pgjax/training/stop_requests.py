@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
+from typing import Any
 
 from pgjax import distributed
 from pgjax.errors import Stopped
@@ -31,7 +32,7 @@ class StopRequests:
         self._saved = time.monotonic()
         self._received = ""
         self._told: set[str] = set()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self.interruptible = True  # whether nothing is lost by stopping at once
 
     def __enter__(self) -> "StopRequests":
@@ -48,7 +49,7 @@ class StopRequests:
     ) -> None:
         """Gives them back."""
         for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
+            signal.signal(number, before)
 
     def saved(self) -> None:
         """Says that the run has saved now."""
