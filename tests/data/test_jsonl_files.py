@@ -9,7 +9,6 @@ from PIL import Image
 from pgjax.data.jsonl import JsonlSource
 from pgjax.errors import DataError, UserError
 
-
 PINNED = [32, 50, 11, 5, 77, 9, 95, 73, 74, 27]  # the last tenth of 100 lines with seed 0
 
 
