@@ -7,7 +7,6 @@ them, names from the registries, and the Python reference from signatures and do
 import contextlib
 import io
 import pathlib
-import types
 from collections.abc import Callable, Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -55,7 +54,8 @@ def _page_of(package: str) -> str:
 
 def _of_the_root(name: str) -> str:
     """A file of the top folder, whose links are relative to that folder."""
-    return (ROOT / name).read_text().replace("](docs/", "](")
+    text = (ROOT / name).read_text().replace("](docs/", "](")
+    return text.replace("](CHANGELOG.md)", "](changelog.md)")
 
 
 def _commands() -> str:
@@ -92,11 +92,10 @@ def _printed(*args: str) -> str:
 
 def _python() -> str:
     parts = ["# Python", "What `import pgjax` offers."]
-    for name in sorted(dir(pgjax)):
+    for name in pgjax.__all__:
         thing = getattr(pgjax, name)
-        if not name.startswith("_") and not isinstance(thing, types.ModuleType):
-            where = f"{thing.__module__}.{thing.__qualname__}"
-            parts.append(f"::: {where}\n    options: {{heading: pgjax.{name}}}\n")
+        where = f"{thing.__module__}.{thing.__qualname__}"
+        parts.append(f"::: {where}\n    options: {{heading: pgjax.{name}}}\n")
     return "\n\n".join(parts)
 
 

@@ -14,14 +14,14 @@ from pgjax.data.draw import SheetItem, contact_sheet, draw_masks
 from pgjax.data.jsonl import JsonlSource
 from pgjax.data.sources import make_source
 from pgjax.errors import UserError
-from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.main_score import main_score
 from pgjax.inference.answer import Answer
 from pgjax.inference.detections import DetectedObject
 from pgjax.inference.images import ImageLike, as_list, read_image
 from pgjax.loading.run_directory import read_run
 from pgjax.training.loop import PREDICTIONS
-from pgjax.training.report import METRICS_FILE
+from pgjax.training.metrics_writer import METRICS_FILE
 
 Shown = str | Answer | Sequence[DetectedObject]  # what can be shown beneath or on an image
 
@@ -94,7 +94,7 @@ def show_examples(fname: str, *, count: int = 8, columns: int = 4) -> Image.Imag
     records = [{**source[i], "index": i, "scores": {}} for i in range(min(count, len(source)))]
     if not records:
         raise UserError(f"{fname} holds no example.")
-    return make_sheet(source, records, columns)
+    return draw_records(source, records, columns)
 
 
 def show_run(
@@ -127,7 +127,7 @@ def show_run(
     source = make_source(spec.data)
     main = main_score(spec.kind, spec.metric)
     by_example = [record for records in zip(*rows, strict=True) for record in records]
-    return make_sheet(source, by_example, len(rows), main)
+    return draw_records(source, by_example, len(rows), main)
 
 
 def curves(workdir: str | os.PathLike[str], *keys: str) -> Image.Image:

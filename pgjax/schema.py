@@ -24,7 +24,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from pgjax.errors import ConfigError, UserError
 
@@ -82,6 +82,13 @@ class Rule:
 
 
 _NO_RULE = Rule()
+
+
+def is_section(kind: Any) -> TypeGuard[type]:
+    """Whether a type is a dataclass, whose fields are keys of a section."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
 _SEVERAL = (
     tuple,
     list,
@@ -277,21 +284,12 @@ def parse_value(kind: Any, value: Any, key: str, rule: Rule = _NO_RULE) -> Any:
         raise wrong(key, given, expectation(kind, rule))
     if not rule.empty and isinstance(value, Sequence | Mapping) and not len(value):
         raise wrong(key, value, expectation(kind, rule))
-    if rule.regex:
+    if rule.regex and isinstance(value, str):
         try:
             re.compile(value)
         except (re.error, RecursionError, OverflowError) as e:
             raise wrong(key, value, f"a regular expression ({e})") from None
     return rule.check(value, key) if rule.check else value
-
-
-_SEVERAL = (
-    tuple,
-    list,
-    collections.abc.Sequence,
-    collections.abc.Collection,
-    collections.abc.Iterable,
-)
 
 
 def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
@@ -303,7 +301,7 @@ def _typed(kind: Any, value: Any, key: str, rule: Rule) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-    elif dataclasses.is_dataclass(kind):
+    elif is_section(kind):
         return parse(kind, value, key)
     elif origin in (dict, collections.abc.Mapping):
         if isinstance(value, Mapping):

@@ -114,7 +114,7 @@ def cases(tmp):
         "loss not finite": (train, [photos, "--config.optimizer.lr=1e30",
                                     "--config.schedule.warmup_percent=0.0",
                                     "--config.total_steps=6"],
-                            r"at step \d+; stopped\. Last good checkpoint"),
+                            r"stopped at step \d+, because .*Last good checkpoint"),
         "no space left": (train, [photos], r"checkpoint.*could not be saved", 300_000),
         "not a run": ("pgjax.predict", [f"--run={tmp}", f"--image={PHOTOS}"],
                       r"neither a run directory nor"),

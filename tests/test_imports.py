@@ -1,6 +1,7 @@
 """The layers of the design, and what must never enter a process."""
 
 import ast
+import collections
 
 import pytest
 from conftest import PHOTOS, ROOT
@@ -20,7 +21,8 @@ ALLOWED = {
     "models": BASE,
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
-    "checkpoints": BASE | {"published"},
+    "distributed": {"errors"},
+    "checkpoints": BASE | {"published", "text"},  # a folder's tokenizer is checked with it
     "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
     # What a config names is imported where it is looked up, so that parsing stays fast.
@@ -30,7 +32,9 @@ ALLOWED = {
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
-    "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
+    "training": BASE
+    | PARTS
+    | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
@@ -38,13 +42,14 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "evaluation"}
+    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},
     "__main__": {"commands"},
 }
+DOORS = ("evaluate", "predict", "train")
 HOST_ONLY = ("text", "metrics")  # numpy, Pillow and plain Python
 MODULES = sorted((ROOT / "pgjax").rglob("*.py"))
 
@@ -79,6 +84,16 @@ def test_imports_point_down(path):
         if name.startswith("pgjax."):
             target = part_of(name)
             assert target == own or target in ALLOWED[own], f"{path} imports {name}"
+
+
+def test_no_two_files_share_a_name():
+    """But for the doors of `python -m pgjax.train` and its like, which open the command."""
+    paths = collections.defaultdict(set)
+    for path in MODULES:
+        if path.stem != "__init__":
+            paths[path.stem].add(str(path.relative_to(ROOT / "pgjax")))
+    doors = {name: {f"{name}.py", f"commands/{name}.py"} for name in DOORS}
+    assert {name: found for name, found in paths.items() if len(found) > 1} == doors
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -47,7 +47,7 @@ def test_overrides_win_over_the_mode():
     config = pgjax.read_config(path, {"optimizer.lr": 0.5, "input.data.fname": "a.jsonl"})
     assert config.optimizer.lr == 0.5 and config.optimizer.name == "sgd"
     assert config.evals.val.data.fname == "a.jsonl"
-    with pytest.raises(UserError, match=r"config\.input\.batchsize does not exist"):
+    with pytest.raises(UserError, match=r"config\.input\.batchsize is not a known key"):
         pgjax.read_config(path, {"input.batchsize": 8})
 
 

@@ -60,7 +60,7 @@ class PlanFlags:
         found = plan(config.to_dict(), device, frames=frames, largest=largest)
         print(found.text)
         if self.json.value:
-            write_json(self.json.value, found.report)
+            write_json(self.json.value, found.summary)
 
 
 def parse_mesh(text: str) -> dict[str, int]:

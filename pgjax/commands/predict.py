@@ -4,12 +4,15 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.output import write_json
 from pgjax.commands.plan import DEVICE_HELP, JSON_HELP
 from pgjax.errors import UsageError
+
+if TYPE_CHECKING:
+    from pgjax.inference.prediction_records import Task
 
 
 class Predict(DistributedCommand):
@@ -28,7 +31,9 @@ class Predict(DistributedCommand):
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
         self._base = self.text(
-            "base", None, "The checkpoint below an adapter of peft; left out: the one it names."
+            "base",
+            None,
+            "The checkpoint below an adapter of peft or a run; left out: the one that it names.",
         )
         self._list = self.boolean("list", False, "Show the released checkpoints and stop.")
         self._quantize = self.choice(
@@ -101,7 +106,7 @@ class Predict(DistributedCommand):
         found = records(
             model,
             source,
-            task=task,
+            task=cast("Task", task),
             pictures=pictures,
             max_new_tokens=self._max_new_tokens.value,
             sampler=self._sampler.value,

@@ -166,14 +166,14 @@ def check_pipeline(value: str, key: str) -> str:
     return value
 
 
-def parse_pipeline(value: str, key: str) -> Any:
-    """The parsed pipeline, whose ops have no tokenizer.
+def parse_pipeline(value: str, key: str) -> tuple[Any, ...]:
+    """Returns the ops of a pipeline with their arguments, see `pgjax.data.pipeline.Step`.
 
     Raises:
       ConfigError: as `check_pipeline`.
     """
     try:
-        return _pipeline().Pipeline.parse(value, tokenizer=object())
+        return _pipeline().parse_ops(value)
     except UserError as e:
         raise ConfigError(f"{key}: {str(e).rstrip('.')}.") from None
 
@@ -184,7 +184,7 @@ def check_makes(value: str, key: str, what: str, makers: tuple[str, ...]) -> Non
     Raises:
       ConfigError: it has none of them, and no op of an extension, which might do the same.
     """
-    functions = [step.function for step in parse_pipeline(value, key).steps]
+    functions = [step.function for step in parse_pipeline(value, key)]
     own = {OPS[name] for name in makers}
     if not any(f in own or not f.__module__.startswith("pgjax.") for f in functions):
         raise wrong(key, value, f"a pipeline that makes {what}, by one of the ops {makers}")

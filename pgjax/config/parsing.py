@@ -1,6 +1,5 @@
 """A config as `RunConfig`: parsed, with the checks that involve more than one key."""
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from pgjax.config import named
 from pgjax.config.sections import EvalConfig, RunConfig
 from pgjax.errors import ConfigError
 from pgjax.registry import import_extensions
-from pgjax.schema import UnknownKey, dotted, entries, parse, parse_value, wrong
+from pgjax.schema import UnknownKey, dotted, entries, is_section, parse, parse_value, wrong
 
 _IMAGE_OPS, _TEXT_OPS = ("decode", "video"), ("for_answering", "tok")
 
@@ -133,7 +132,7 @@ def _check_answering(config: RunConfig, where: str) -> None:
 def keys(section: type = RunConfig, prefix: str = "") -> Iterator[str]:
     """Dotted keys of all fields, those of nested sections included."""
     for name, entry in (entries(section) or {}).items():
-        if dataclasses.is_dataclass(entry.kind):
+        if is_section(entry.kind):
             yield from keys(entry.kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

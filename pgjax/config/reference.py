@@ -13,7 +13,7 @@ from ml_collections import config_dict
 from pgjax.config import named, options
 from pgjax.config.sections import EvalConfig, MixtureEntry, RunConfig
 from pgjax.errors import ConfigError
-from pgjax.schema import Entry, describe, entries, field
+from pgjax.schema import Entry, describe, entries, field, is_section
 
 _NAME = "NAME"  # stands for the name of an entry, in `evals.NAME.kind`
 _SECTIONS = {"input.mixture": MixtureEntry, "evals": EvalConfig}
@@ -50,7 +50,7 @@ def all_keys() -> list[Key]:
 def _keys(section: type, prefix: str) -> Iterator[Key]:
     for name, entry in (entries(section) or {}).items():
         dotted = f"{prefix}{name}"
-        if dataclasses.is_dataclass(entry.kind):
+        if is_section(entry.kind):
             yield from _keys(entry.kind, f"{dotted}.")
             continue
         yield Key(dotted, "", entry)

@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import functools
-import inspect
 import io
 import pathlib
 import re
@@ -14,7 +13,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pgjax.data import ops_text
 from pgjax.data.draw import SheetItem, contact_sheet
 from pgjax.data.pipeline import Pipeline
 from pgjax.data.sources import Source
@@ -147,13 +145,10 @@ def check_set(
 
 def _text(pipeline: Pipeline, name: str) -> Text:
     for i, step in enumerate(pipeline.steps):
-        if step.function in (ops_text.for_training, ops_text.for_answering):
-            length = step.args[0] if step.args else step.kwargs["text_len"]
-            trains = step.function is ops_text.for_training
-            given = inspect.signature(step.function).bind_partial(None, *step.args, **step.kwargs)
-            given.apply_defaults()
-            strict = given.arguments["on_truncate"] == "error"
-            return Text(Pipeline(pipeline.spec, pipeline.steps[:i]), length, trains, strict)
+        if step.name in ("for_training", "for_answering"):
+            before = Pipeline(pipeline.spec, pipeline.steps[:i])
+            strict = step.arguments.get("on_truncate", "error") == "error"
+            return Text(before, step.arguments["text_len"], step.name == "for_training", strict)
     raise UserError(f"{name}: the pipeline {pipeline.spec!r} has no for_training or for_answering.")
 
 

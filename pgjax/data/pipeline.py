@@ -50,21 +50,34 @@ def describe_ops() -> str:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One op with its arguments: `function(example, *args, **kwargs)`; messages call it `where`."""
+class Step:
+    """One op with its arguments: `function(example, *args, **kwargs)`.
 
+    Attributes:
+      name: the op's name in `OPS`.
+      where: the op and its position in the pipeline, for messages.
+      function: the op.
+      args: the positional arguments that the text gives.
+      kwargs: the keyword arguments that the text gives, and the tokenizer.
+      arguments: all arguments that the text gives, by the name of the parameter.
+      supplied: the parameters that the pipeline supplies: `rng`, `tokenizer`, both or neither.
+    """
+
+    name: str
     where: str
     function: Op
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    random: bool
+    arguments: dict[str, Any]
+    supplied: frozenset[str]
 
     def __call__(self, example: Example, rng: np.random.Generator | None) -> Example:
-        if self.random and rng is None:
+        """Applies the op; errors name it and its position."""
+        if "rng" in self.supplied and rng is None:
             raise UserError(
                 f"{self.where} draws random numbers, but the pipeline was given no rng."
             )
-        supplied = {"rng": rng} if self.random else {}
+        supplied = {"rng": rng} if "rng" in self.supplied else {}
         try:
             result = self.function(example, *self.args, **self.kwargs, **supplied)
         except UserError as error:  # the class is kept: a DropExample stays a DropExample
@@ -88,7 +101,7 @@ class Pipeline:
     """A parsed pipeline, which can be pickled; `spec` is the text that it was parsed from."""
 
     spec: str
-    steps: tuple[_Step, ...]
+    steps: tuple[Step, ...]
 
     @classmethod
     def parse(cls, spec: str, tokenizer: Tokenizer | None = None) -> "Pipeline":
@@ -102,14 +115,16 @@ class Pipeline:
           UserError: a syntax error, an unknown op, wrong or non-literal arguments, or an op that
             needs a tokenizer where none is given; the message names the op and its position.
         """
-        try:
-            calls = _split(spec) if spec.strip() else []
-            steps = [_bind(call, i, spec, tokenizer) for i, call in enumerate(calls, 1)]
-        except (RecursionError, MemoryError):  # Python's parser raises either
-            raise UserError(
-                f"The pipeline {spec[:60]!r}… is too long or nested too deeply to be parsed."
-            ) from None
-        return cls(spec, tuple(steps))
+        steps = parse_ops(spec)
+        for step in steps:
+            if "tokenizer" in step.supplied:
+                if tokenizer is None:
+                    raise UserError(
+                        f"{step.where} of the pipeline {spec!r} needs a tokenizer, but the "
+                        "pipeline was given none."
+                    )
+                step.kwargs["tokenizer"] = tokenizer
+        return cls(spec, steps)
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         """Applies the ops; the given example is left as it was.
@@ -131,6 +146,21 @@ class Pipeline:
         return self.spec
 
 
+def parse_ops(spec: str) -> tuple[Step, ...]:
+    """Parses a pipeline in order to look at its ops, for which no tokenizer is needed.
+
+    Raises:
+      UserError: as `Pipeline.parse`, but for the tokenizer.
+    """
+    try:
+        calls = _split(spec) if spec.strip() else []
+        return tuple(_bind(call, i, spec) for i, call in enumerate(calls, 1))
+    except (RecursionError, MemoryError):  # Python's parser raises either
+        raise UserError(
+            f"The pipeline {spec[:60]!r}… is too long or nested too deeply to be parsed."
+        ) from None
+
+
 def _split(spec: str) -> list[ast.expr]:
     """The operands of `a | b | c`, from left to right."""
     try:
@@ -147,7 +177,7 @@ def _split(spec: str) -> list[ast.expr]:
     return [node, *reversed(operands)]
 
 
-def _bind(node: ast.expr, position: int, spec: str, tokenizer: Tokenizer | None) -> _Step:
+def _bind(node: ast.expr, position: int, spec: str) -> Step:
     """Finds the op that a call names and binds its arguments."""
     where = f"op {position} ({ast.unparse(node)})"
     of = f"{where} of the pipeline {spec!r}"
@@ -179,9 +209,5 @@ def _bind(node: ast.expr, position: int, spec: str, tokenizer: Tokenizer | None)
             if expected := problem(declared.annotation, one):
                 raise UserError(f"{of}: {parameter} is {one!r:.100}, expected {expected}.")
 
-    parameters = inspect.signature(function).parameters
-    if "tokenizer" in parameters:
-        if tokenizer is None:
-            raise UserError(f"{of} needs a tokenizer, but the pipeline was given none.")
-        kwargs["tokenizer"] = tokenizer
-    return _Step(where, function, args, kwargs, "rng" in parameters)
+    supplied = frozenset(_SUPPLIED).intersection(inspect.signature(function).parameters)
+    return Step(name, where, function, args, kwargs, bound.arguments, supplied)

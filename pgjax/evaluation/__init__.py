@@ -1,1 +1,1 @@
-"""One runner: decode, score with a metric, sum over processes, store predictions."""
+"""Evaluation: runs examples through a model, scores and stores its answers, and reports on them."""

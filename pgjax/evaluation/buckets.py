@@ -1,7 +1,7 @@
-"""Batches by prompt length, so that short prompts don't pay for long ones.
+"""Groups examples into batches by prompt length, so that short prompts don't wait for long ones.
 
-A row is always decoded at the compiled length of its own prompt, in a batch of the same number of
-rows: its answer does not depend on what it is batched with, nor on how many processes there are.
+A row is always decoded at the compiled length for its own prompt, in a batch of the same number of
+rows. So its answer depends neither on the other rows of its batch nor on the number of processes.
 """
 
 import collections
@@ -21,14 +21,15 @@ Row = dict[str, Any]
 def by_length(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Sorts the valid rows of batches into batches of one text length each.
 
+    It holds at most one batch of each length in memory, and the batch that was just read.
+
     Args:
-      batches: of an `EvalLoader` with `text`, `mask_ar` and `mask_input`, [B,T] each; every
-        process has as many.
+      batches: batches of an `EvalLoader` with `text`, `mask_ar` and `mask_input`, [B, T] each. All
+        processes have the same number of batches.
 
     Yields:
-      Batches of as many rows, text cut to [B,T'], the same T' in every process at a time. Rows
-      with a false `_mask` fill up those that come last. No more than one batch of each length
-      and the one just read are held.
+      Batches of B rows with texts cut to [B, T'], where T' is the same in all processes. The last
+      batch of each length is filled up with rows whose `_mask` is false.
     """
     queues: dict[int, collections.deque[Row]] = collections.defaultdict(collections.deque)
     rows, text_len = 0, 0
@@ -54,13 +55,13 @@ def by_length(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _row(batch: Batch, r: int) -> Row:
-    """A copy, which does not keep the whole batch in memory."""
+    """Copies a row, so that it does not keep its whole batch in memory."""
     arrays = {k: v[r].copy() for k, v in batch.items() if k != "meta"}
     return {**arrays, "meta": batch["meta"][r]}
 
 
 def _counts(queues: dict[int, collections.deque], widths: list[int]) -> np.ndarray:
-    """How many rows wait, [processes, widths]."""
+    """Returns how many rows wait in each process for each width: int32 [processes, widths]."""
     own = np.array([len(queues[w]) for w in widths], np.int32)
     return own[None].copy() if jax.process_count() == 1 else _gathered(own)
 
@@ -70,7 +71,10 @@ def _gathered(own: np.ndarray) -> np.ndarray:
 
 
 def _next(counts: np.ndarray, rows: int) -> int | None:
-    """Which width is due: one that fills a batch everywhere, or the fullest when many wait."""
+    """Returns the width of the next batch, or None if more rows should be read first.
+
+    It is a width that fills a batch in every process, or the one with the most rows if many wait.
+    """
     if (full := counts.min(axis=0) >= rows).any():
         return int(full.argmax())
     if (counts.sum(axis=1) > counts.shape[1] * rows).any():

@@ -1,11 +1,13 @@
-"""Two runs on the same questions, pair by pair."""
+"""Compares two runs question by question, on the questions that both have answered."""
 
-import collections
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pgjax.errors import UserError
 from pgjax.evaluation.example_selection import same_questions
+from pgjax.evaluation.main_score import MainScore
+from pgjax.evaluation.store import Record
+from pgjax.evaluation.stored_evaluation import StoredEvaluation
 from pgjax.metrics.statistics import Difference, paired_difference
 
 HEADER = (
@@ -14,7 +16,7 @@ HEADER = (
 
 
 class Compared(NamedTuple):
-    """A score of both runs over the questions that both have."""
+    """A score of two runs, each the mean over the questions that both have answered."""
 
     evaluation: str
     score: str
@@ -24,7 +26,7 @@ class Compared(NamedTuple):
     difference: Difference
 
     def cells(self) -> tuple[str, ...]:
-        """As text, in the order of `HEADER`."""
+        """Returns the row as text, in the order of `HEADER`."""
         d = self.difference
         return (
             self.evaluation,
@@ -41,46 +43,69 @@ class Compared(NamedTuple):
 
 
 def compare(
-    a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]
+    a: Mapping[str, StoredEvaluation], b: Mapping[str, StoredEvaluation]
 ) -> tuple[list[Compared], dict[str, list[tuple[int, int]]]]:
-    """Compares what `read_folder` gives of two runs.
+    """Compares the evaluations of two runs.
+
+    Args:
+      a: the evaluations of the first run by name, from `read_evaluations`.
+      b: the evaluations of the second run.
 
     Returns:
-      A row for every score that single questions have, and for every evaluation the numbers of the
-      records on which the runs differ, (in a, in b): those on which a is better by most come first,
-      those on which it is worse last.
+      A row for every score that single questions have. And for every evaluation, the positions (in
+      a, in b) of the records on which the runs differ, from those on which a is better by most to
+      those on which b is better by most.
 
     Raises:
-      UserError: no evaluation or no question in common.
+      UserError: the runs have no evaluation in common, or no question of one.
     """
     common = [name for name in a if name in b]
     if not common:
         raise UserError(f"The runs have no evaluation in common: {[*a]} and {[*b]}.")
-    rows, differing = [], {}
+    rows: list[Compared] = []
+    differing: dict[str, list[tuple[int, int]]] = {}
     for name in common:
-        ours, theirs = list(map(_slim, a[name]["records"])), list(map(_slim, b[name]["records"]))
-        main, pairs = a[name]["main_score"], same_questions(ours, theirs)
+        ours, theirs = list(map(_slim, a[name].records)), list(map(_slim, b[name].records))
+        pairs = same_questions(ours, theirs)
         if not pairs:
-            raise UserError(f"{name}: the runs have no question in common.")
-        values = collections.defaultdict(lambda: ([], []))
-        apart = []
-        for i, j in pairs:
-            x, y = ours[i]["scores"], theirs[j]["scores"]
-            for key in x.keys() & y.keys():
-                values[key][0].append(x[key])
-                values[key][1].append(y[key])
-            gains = main.gain(ours[i]), main.gain(theirs[j])
-            if None not in gains and gains[0] != gains[1]:
-                apart.append((gains[1] - gains[0], i, j))
-        for key in sorted(key for key in values if not key.startswith("_")):
-            xs, ys = values[key]
-            means = sum(xs) / len(xs), sum(ys) / len(ys)
-            rows.append(Compared(name, key, len(xs), *means, paired_difference(xs, ys)))
-        differing[name] = [(i, j) for _, i, j in sorted(apart)]
+            raise UserError(f"The runs have no question of {name} in common.")
+        rows += _compare_scores(name, ours, theirs, pairs)
+        differing[name] = _differing(a[name].main_score, ours, theirs, pairs)
     return rows, differing
 
 
-def _slim(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What pairs and scores need, so that all of a set fit into memory."""
+def _compare_scores(
+    name: str, ours: list[Record], theirs: list[Record], pairs: list[tuple[int, int]]
+) -> list[Compared]:
+    """Compares the scores of an evaluation, over pairs of positions in both runs' records."""
+    values: dict[str, tuple[list[float], list[float]]] = {}
+    for i, j in pairs:
+        x, y = ours[i]["scores"], theirs[j]["scores"]
+        for key in x.keys() & y.keys():
+            xs, ys = values.setdefault(key, ([], []))
+            xs.append(x[key])
+            ys.append(y[key])
+    rows = []
+    for key in sorted(key for key in values if not key.startswith("_")):
+        xs, ys = values[key]
+        means = sum(xs) / len(xs), sum(ys) / len(ys)
+        rows.append(Compared(name, key, len(xs), *means, paired_difference(xs, ys)))
+    return rows
+
+
+def _differing(
+    main: MainScore, ours: list[Record], theirs: list[Record], pairs: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Returns the pairs with different main scores, those on which our gain is largest first."""
+    apart = []
+    for i, j in pairs:
+        a, b = main.gain(ours[i]), main.gain(theirs[j])
+        if a is not None and b is not None and a != b:
+            apart.append((b - a, i, j))
+    return [(i, j) for _, i, j in sorted(apart)]
+
+
+def _slim(record: Record) -> Record:
+    """Returns what a comparison needs of a record, so that all of an evaluation fit into memory."""
     keys = ("question_id", "image_id", "id", "index", "scores")
     return {key: record[key] for key in keys if key in record}

@@ -1,6 +1,6 @@
-"""A picture of evaluated images with their answers and boxes drawn."""
+"""Draws examples of an evaluation: their images, prompts, answers and boxes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,58 +12,62 @@ from pgjax.data.sources import Source
 from pgjax.evaluation.main_score import MainScore
 from pgjax.text.locations import parse_boxes
 
-SIDE = 224  # pixels of a picture's longer side; smaller ones are enlarged by whole numbers
+SIDE = 224  # pixels of the longer side of an image; small images are enlarged by whole numbers
 
 
-def make_sheet(
+def draw_records(
     source: Source,
     records: Iterable[dict[str, Any]],
     columns: int = 4,
     main: MainScore | None = None,
 ) -> Image.Image:
-    """Draws examples of an evaluation.
+    """Draws records of an evaluation as a contact sheet.
 
     Args:
-      source: that the images are read from again.
-      records: at least one, with `index`, `scores`, and what else there is to be shown.
-      columns: of the sheet.
-      main: the score that is written beside the prompt, if records have it; from 0.5 up an answer
-        counts as right.
+      source: the data source, from which the images are read again.
+      records: at least one record, with the `index` of its example, its `scores`, and any of
+        `prefix`, `prediction`, `suffix` and `answers`.
+      columns: the number of columns.
+      main: the main score of the evaluation, which is written beside the prompt; an answer with at
+        least 0.5 counts as right. None leaves it out.
+
+    Returns:
+      An RGB picture, see `pgjax.data.draw.contact_sheet`.
     """
-    items = []
-    for record in records:
-        image = picture_of(source[record["index"]]["image"])
-        height, width = image.shape[:2]
-        answers = dict.fromkeys(map(str, record.get("answers", ())))
-        expected = record.get("suffix") or " | ".join(answers)
-        answered = "prediction" in record
-        answer = record["prediction"] if answered else expected
-        boxes = parse_boxes(answer)
-        score = None if main is None else main.of(record)
-        shown, right = "", None
-        if main is not None and score is not None:
-            shown = f" [{main.key} {score:.2f}]"
-            right = score >= 0.5 if answered and not main.lower_is_better else None
-        items.append(
-            SheetItem(
-                image=image,
-                prompt=record.get("prefix", "") + shown,
-                answer=answer,
-                expected=expected if answered else None,
-                boxes=[(b.y0 * height, b.x0 * width, b.y1 * height, b.x1 * width) for b in boxes],
-                labels=[b.label for b in boxes],
-                right=right,
-            )
-        )
+    items = [_item(source, record, main) for record in records]
     scale = max(1, round(SIDE / max(items[0].image.shape[:2])))
     return contact_sheet(items, columns, scale)
 
 
+def _item(source: Source, record: Mapping[str, Any], main: MainScore | None) -> SheetItem:
+    image = picture_of(source[record["index"]]["image"])
+    height, width = image.shape[:2]
+    answers = dict.fromkeys(map(str, record.get("answers", ())))
+    expected = record.get("suffix") or " | ".join(answers)
+    answered = "prediction" in record
+    answer = record["prediction"] if answered else expected
+    boxes = parse_boxes(answer)
+    score = None if main is None else main.of(record)
+    shown, right = "", None
+    if main is not None and score is not None:
+        shown = f" [{main.key} {score:.2f}]"
+        right = score >= 0.5 if answered and not main.lower_is_better else None
+    return SheetItem(
+        image=image,
+        prompt=record.get("prefix", "") + shown,
+        answer=answer,
+        expected=expected if answered else None,
+        boxes=[(b.y0 * height, b.x0 * width, b.y1 * height, b.x1 * width) for b in boxes],
+        labels=[b.label for b in boxes],
+        right=right,
+    )
+
+
 def picture_of(image: Any) -> np.ndarray:
-    """An example's image, or all of its images or frames side by side, as uint8 [H,W,3].
+    """Returns an example's image as uint8 [H, W, 3]; several images or frames stand side by side.
 
     Args:
-      image: encoded bytes, uint8 [H,W,3] or frames [F,H,W,3], or a list of these.
+      image: encoded bytes, uint8 [H, W, 3], frames [F, H, W, 3], or a list of these.
     """
     if isinstance(image, list | tuple):
         parts = [picture_of(each) for each in image]

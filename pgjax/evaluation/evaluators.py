@@ -1,12 +1,12 @@
-"""Evaluators: given parameters, they return scores and one record per example.
+"""Evaluators: each runs the examples of one evaluation through a model, and scores them.
 
-An evaluation is an entry of `config.evals`, whose keys are those of `pgjax.config.EvalConfig`.
-A kind of one's own is a subclass of `Evaluator` with `@EVALUATORS.register(name)`.
+An evaluation is an entry of `config.evals`, whose keys are those of `pgjax.config.EvalConfig`. A
+new kind of evaluation is a subclass of `Evaluator`, decorated with `@EVALUATORS.register(name)`.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,20 +39,34 @@ from pgjax.registry import EVALUATORS, METRICS, Metric
 
 @dataclasses.dataclass
 class Result:
-    """Scores over all processes, and the records of all examples in order."""
+    """The scores of an evaluation over all processes, and the records of all examples in order."""
 
     scores: dict[str, float]
     records: Sequence[Record]
 
 
 class Evaluator:
-    """Batches of one evaluation set through a compiled function."""
+    """Runs the batches of one evaluation through a compiled function, and scores each example.
 
-    section: type[EvalConfig] = EvalConfig  # the keys that an entry of `config.evals` has
-    of_corpus = False  # whether scores are of all records at once, which then are in memory
+    A subclass defines `launch`, which starts the computation for a batch, and `rows`, which reads
+    its result; `batches` and `finish` have defaults.
+    """
 
-    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
-        """Checks everything that can be checked before any data is read."""
+    section: type[EvalConfig] = EvalConfig  # parses the evaluation's entry of `config.evals`
+    of_corpus: bool = False  # whether `finish` needs all records at once, in memory
+
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext) -> None:
+        """Opens the data source, and checks whatever can be checked before examples are read.
+
+        Args:
+          name: the name of the evaluation, which is its key in `config.evals`.
+          spec: the entry of `config.evals`.
+          context: the model, its mesh and its tokenizer.
+
+        Raises:
+          UserError: the metric, the data source or the pipeline does not exist or does not fit, or
+            the mesh gives some process no rows of a batch.
+        """
         self.name, self.spec, self.context = name, spec, context
         self.main = self.main_score(spec.metric)
         each = context.mesh.shape["data"]
@@ -66,34 +80,62 @@ class Evaluator:
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
-        """The score by which examples are ranked.
+        """Returns the score by which examples are ranked and two runs are compared.
 
         Args:
-          metric: `name` and options, as in the config; only kinds that have a metric look at it.
+          metric: `name` and options of the metric, as in the config. Evaluations without a metric
+            ignore it.
 
         Raises:
-          UserError: an unknown metric.
+          UserError: the metric is unknown.
         """
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples that are evaluated."""
         count, most = len(self.part.source), self.spec.max_examples
         return count if most is None else min(count, most)
 
-    def run(self, params: Flat, store: Store | None = None) -> Result:
+    def run(
+        self,
+        params: Flat,
+        store: Store | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Result:
         """Evaluates every example once.
 
         Args:
-          params: all parameters.
-          store: where records go as they come, and from where it goes on; None keeps them in
-            memory.
+          params: all parameters of the model by name.
+          store: the store to which records are written as they are made. Examples that it already
+            has are not evaluated again. None keeps the records in memory.
+          between: called between two batches, equally often in all processes; it may raise.
 
         Raises:
-          UserError: examples that do not fit, or cannot be used.
+          UserError: an example cannot be used, or the pipeline's output does not fit the model.
         """
-        kept = store or InMemoryStore()
-        loader = EvalLoader(
+        records_store = store or InMemoryStore()
+        loader = self._open_loader(records_store.done)
+        progress = Progress(self.name, len(self), len(records_store.done))
+        for batch, out in self._ahead(params, self.batches(progress.timed(loader))):
+            for record, scores in self.rows(batch, out):
+                records_store.add({**record, "scores": scores})
+                progress.add(scores)
+            records_store.flush()
+            progress.show()
+            if between:
+                between()
+        summary, records = progress.close(), records_store.finish()
+        if self.of_corpus:
+            records = list(records)
+        if store is not None and len(store.done) < len(records):
+            say(summary)
+        scores = self.finish(self._mean_scores(records, loader), records)
+        if self.of_corpus:  # `finish` has added the scores of single examples to the records
+            records_store.replace(records)
+        return Result(scores, records)
+
+    def _open_loader(self, done: Collection[int]) -> EvalLoader:
+        return EvalLoader(
             self.part,
             self.batch_size,
             process_index=jax.process_index(),
@@ -101,20 +143,11 @@ class Evaluator:
             workers=self.spec.workers,
             on_bad_example=self.spec.on_bad_example,
             max_examples=self.spec.max_examples,
-            done=kept.done,
+            done=done,
         )
-        progress = Progress(self.name, len(self), len(kept.done))
-        for batch, out in self._ahead(params, self.batches(progress.timed(loader))):
-            for record, scores in self.rows(batch, out):
-                kept.add({**record, "scores": scores})
-                progress.add(scores)
-            kept.flush()
-            progress.show()
-        summary, records = progress.close(), kept.finish()
-        if self.of_corpus:
-            records = list(records)
-        if store is not None and len(kept.done) < len(records):
-            say(summary)
+
+    def _mean_scores(self, records: Sequence[Record], loader: EvalLoader) -> dict[str, float]:
+        """Returns the means of the records' scores, and how many examples there were."""
         mean = Mean()
         for record in records:
             mean.add(record["scores"])
@@ -122,36 +155,33 @@ class Evaluator:
         for key in ("skipped", "dropped"):
             if count := sum(gather_json(loader.report()[key])):
                 scores[key] = count
-        scores = self.finish(scores, records)
-        if self.of_corpus:
-            kept.replace(records)
-        return Result(scores, records)
+        return scores
 
     def _ahead(self, params: Flat, batches: Iterable[dict]) -> Iterator[tuple[dict, Any]]:
-        """(batch, its outputs); the device has the next batch while these are read."""
-        before = None
+        """Yields (batch, outputs) while the device already works on the batch that follows."""
+        previous = None
         for batch in batches:
             out = self.launch(params, batch)
-            if before:
-                yield before
-            before = batch, out
-        if before:
-            yield before
+            if previous:
+                yield previous
+            previous = batch, out
+        if previous:
+            yield previous
 
     def batches(self, batches: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        """The batches as they are to be worked through."""
+        """Returns the loader's batches, regrouped where a kind of evaluation needs that."""
         return batches
 
     def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
-        """Starts the work on a batch; returns its outputs, which may still be to come."""
+        """Starts the computation for a batch, and returns its outputs without waiting for them."""
         raise NotImplementedError
 
     def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
-        """Yields (record, scores) of this process's valid rows."""
+        """Yields the record and the scores of each example among this process's rows."""
         raise NotImplementedError
 
     def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
-        """Turns the means, and all records, into the final scores."""
+        """Returns the final scores, given the mean scores and all records."""
         return scores
 
     def _on_device(self, batch: dict[str, Any], keys: tuple[str, ...]) -> Flat:
@@ -161,32 +191,34 @@ class Evaluator:
         where, res = f"config.evals.{self.name}.pp yields", self.context.config.model.res
         if missing := [k for k in keys if k not in batch]:
             raise UserError(
-                f"{where} {sorted(k for k in batch if k != 'meta')} without {missing}, which "
-                f"{self.spec.kind!r} needs."
+                f"{where} {sorted(k for k in batch if k != 'meta')}, but an evaluation of kind "
+                f"{self.spec.kind!r} needs {missing} as well."
             )
         if (size := batch["image"].shape[-3:-1]) != (res, res):
-            raise UserError(f"{where} images of {size} pixels, but the model takes {(res, res)}.")
+            raise UserError(
+                f"{where} images of {size} pixels, but the model takes images of {(res, res)}."
+            )
         return batch
 
 
 @functools.lru_cache(maxsize=8)
 def _generate_fn(context: ModelContext, options: ProgramOptions) -> GenerateFn:
-    """One function for evaluations that decode alike, so that it is compiled once."""
+    """Returns one function for all evaluations that decode alike, so that it is compiled once."""
     return make_generate_fn(context, options)
 
 
-# What the evaluator supplies to metrics that need it, by the name of their argument.
+# What `AnswerEvaluator` passes to metrics that declare a need, by the name of the argument.
 _SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
     "draw": lambda context: open_codec(tiny=context.config.tokenizer == "tiny").draw,
 }
 
 
 @EVALUATORS.register("answers")
-class Answers(Evaluator):
-    """Decodes an answer per example and scores it with a metric."""
+class AnswerEvaluator(Evaluator):
+    """Decodes an answer to each example, and scores it with a metric."""
 
-    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
-        """Looks up the metric and the sampler as well."""
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext) -> None:
+        """Opens the data source, the metric and the sampler, see `Evaluator`."""
         super().__init__(name, spec, context)
         declared = _metric(spec.metric)
         supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
@@ -197,35 +229,36 @@ class Answers(Evaluator):
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
-        """That of the metric."""
+        """Returns the main score that the metric declares."""
         declared = _metric(metric)
         return MainScore(declared.main, declared.lower_is_better)
 
     def batches(self, batches: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        """By prompt length."""
+        """Groups the examples by the length of their prompts."""
         return by_length(self._checked(batch, INPUTS) for batch in batches)
 
     def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
-        """Decodes."""
+        """Starts decoding the answers to a batch."""
         return self._fn(params, self._on_device(batch, INPUTS), self.spec.seed)
 
     def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
-        """Yields the meta of each example with its prediction, and the objects in that."""
-        mine = local_rows(self.batch_size)
-        tokens, logprobs = (np.asarray(x)[mine] for x in out)
+        """Yields each example's `meta` with the `prediction` and the `objects` that it names."""
+        own = local_rows(self.batch_size)
+        tokens, logprobs = (np.asarray(x)[own] for x in out)
         tokenizer = self.context.tokenizer
         for row, meta, valid in zip(range(len(tokens)), batch["meta"], batch["_mask"], strict=True):
             if valid:
                 answer = read_answer(tokenizer, tokens[row], logprobs[row])
                 record = {**meta, "prediction": answer.text}
-                if found := scored_boxes(tokenizer, answer.tokens, answer.logprobs):
+                if objects := scored_boxes(tokenizer, answer.tokens, answer.logprobs):
                     record["objects"] = [
-                        {"label": box.label, "box": box[:4], "score": score} for box, score in found
+                        {"label": box.label, "box": box[:4], "score": score}
+                        for box, score in objects
                     ]
                 yield record, {} if self.of_corpus else self.metric(answer.text, meta)
 
     def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
-        """Adds a metric of the corpus, which adds its scores of single records to these."""
+        """Adds the scores of a corpus metric, which also writes the records' own scores."""
         return {**scores, **(self.metric(records) if self.of_corpus else {})}
 
 
@@ -234,15 +267,15 @@ def _metric(spec: Mapping[str, Any]) -> Metric:
 
 
 @EVALUATORS.register("perplexity")
-class Perplexity(Evaluator):
-    """Mean cross-entropy of the targets: per example, and per token for the perplexity."""
+class PerplexityEvaluator(Evaluator):
+    """Measures the cross-entropy of the targets: the mean per example, and the perplexity."""
 
-    def __init__(self, name: str, spec: EvalConfig, context: ModelContext):
-        """Compiles the loss without dropout or smoothing."""
+    def __init__(self, name: str, spec: EvalConfig, context: ModelContext) -> None:
+        """Builds the loss, without dropout and label smoothing, see `Evaluator`."""
         super().__init__(name, spec, context)
         loss = make_loss(context.model, label_smoothing=0.0, chunk=context.config.loss_chunk)
 
-        def token_losses(params, batch):
+        def token_losses(params: Flat, batch: Flat) -> jax.Array:
             weight = jnp.ones(batch["text"].shape[:1], jnp.float32)
             _, tokens = loss(params, {}, batch, weight, None)
             return tokens
@@ -255,17 +288,17 @@ class Perplexity(Evaluator):
 
     @classmethod
     def main_score(cls, metric: Mapping[str, Any]) -> MainScore:
-        """The loss of an example."""
+        """Returns `loss`, of which a lower value is better."""
         return MainScore("loss", lower_is_better=True)
 
     def launch(self, params: Flat, batch: dict[str, Any]) -> Any:
-        """Token losses."""
+        """Starts computing the loss of each target token."""
         keys = ("image", "text", "mask_ar", "mask_loss")
         with self.context.traced():
             return self._fn(params, self._on_device(self._checked(batch, keys), keys))
 
     def rows(self, batch: dict[str, Any], out: Any) -> Iterator[tuple[Record, dict[str, float]]]:
-        """Yields the losses of each example."""
+        """Yields each example's `meta`, with its mean loss per token."""
         losses = np.asarray(out)
         losses = losses[local_rows(len(losses))].sum(axis=1)
         counts = (batch["mask_loss"][:, 1:] > 0).sum(axis=1)
@@ -276,7 +309,7 @@ class Perplexity(Evaluator):
                 yield meta, {"loss": loss / max(count, 1), "_loss": loss, "_tokens": count}
 
     def finish(self, scores: dict[str, float], records: Sequence[Record]) -> dict[str, float]:
-        """Perplexity per token is exp of the summed loss over the summed count."""
+        """Adds the perplexity, exp(summed loss of all tokens / number of tokens)."""
         loss, tokens = scores.pop("_loss", 0.0), scores.pop("_tokens", 0.0)
         return {**scores, "perplexity": float(np.exp(loss / tokens)) if tokens else float("nan")}
 
@@ -284,10 +317,15 @@ class Perplexity(Evaluator):
 def make_evaluator(
     name: str, spec: EvalConfig | Mapping[str, Any], context: ModelContext
 ) -> Evaluator:
-    """Builds one entry of `config.evals`.
+    """Builds the evaluator of an entry of `config.evals`.
+
+    Args:
+      name: the entry's key in `config.evals`.
+      spec: the entry; a plain dict is parsed first.
+      context: the model, its mesh and its tokenizer.
 
     Raises:
-      UserError: an unknown kind or key, or a part that does not build.
+      UserError: the kind or a key is unknown, or a value does not fit.
     """
     spec = parse_evaluation(name, spec)
     return EVALUATORS.find(spec.kind, f"config.evals.{name}.kind")(name, spec, context)

@@ -1,4 +1,4 @@
-"""Which records to look at: the best, the worst, and some at random."""
+"""Selects records to look at, and finds the records of two runs about the same question."""
 
 import heapq
 import random
@@ -11,16 +11,16 @@ from pgjax.evaluation.main_score import MainScore
 def choose(
     records: Iterable[Mapping[str, Any]], main: MainScore, count: int, seed: int = 0
 ) -> dict[str, list[int]]:
-    """Chooses records to look at, in one pass.
+    """Chooses the best, the worst and some random records, in one pass.
 
     Args:
-      records: with `scores`.
-      main: the score by which they are ranked; records without it may be drawn at random only.
-      count: how many of each group.
-      seed: of the random ones, and of the choice among equals.
+      records: records with `scores`.
+      main: the score by which records are ranked; records without it can only be random ones.
+      count: the number of records in each group.
+      seed: the seed of the random records, and of the choice among records with the same score.
 
     Returns:
-      Numbers of records, from 0, in the groups `best`, `worst` and `random`.
+      The positions of the records, from 0, in the groups `best`, `worst` and `random`.
     """
     rng = random.Random(seed)
     ranked, total = [], 0
@@ -38,7 +38,7 @@ def choose(
 def breakdown(
     records: Iterable[Mapping[str, Any]], main: MainScore, key: str
 ) -> dict[str, list[float]]:
-    """Main scores by the value of another key, such as `question_type`, largest group first."""
+    """Groups main scores by the value of a key, such as `question_type`, largest group first."""
     groups: dict[str, list[float]] = {}
     for record in records:
         if key in record and (score := main.of(record)) is not None:
@@ -49,10 +49,10 @@ def breakdown(
 def same_questions(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]
 ) -> list[tuple[int, int]]:
-    """Numbers (in a, in b) of records about the same question, in the order of a.
+    """Returns the positions (in a, in b) of records about the same question, in the order of a.
 
-    Questions are known by `question_id`, `image_id` or `id` where every record has one of its own,
-    else by their place in the source.
+    A question is identified by `question_id`, `image_id` or `id`, whichever comes first that all
+    records have and that no two share, and otherwise by its place in the source.
     """
     for key in ("question_id", "image_id", "id", "index"):
         ids = [[record.get(key) for record in records] for records in (a, b)]

@@ -26,10 +26,10 @@ def main_score(kind: str, metric: Mapping[str, Any]) -> MainScore:
     """Returns the main score of an evaluation.
 
     Args:
-      kind: of the evaluation, a name in `EVALUATORS`.
-      metric: its `name` and options, as a config gives them.
+      kind: the kind of the evaluation, a name in `EVALUATORS`.
+      metric: the metric's `name` and options, as in the config.
 
     Raises:
-      UserError: an unknown kind or metric.
+      UserError: the kind or the metric is unknown.
     """
     return EVALUATORS.find(kind, "kind").main_score(metric)

@@ -1,4 +1,4 @@
-"""A page of headings, tables, plots and pictures, as one HTML file or as Markdown."""
+"""Pages of headings, tables, plots and pictures, which are written as HTML or Markdown."""
 
 import base64
 import html
@@ -21,9 +21,9 @@ _BLUE, _INK, _SOFT, _RED = "#0082c8", "#101828", "#667085", "#b42318"
 
 
 class Page:
-    """Headings, texts, tables, plots and pictures in order, to be written as HTML or Markdown."""
+    """A page to which headings, texts, tables, plots and pictures are added in order."""
 
-    def __init__(self, title: str):
+    def __init__(self, title: str) -> None:
         """Makes an empty page."""
         self.title = title
         self._blocks: list[tuple] = []
@@ -56,7 +56,7 @@ class Page:
         """
         forms = {".html": self._html, ".md": self._markdown}
         if path.suffix not in forms:
-            raise UserError(f"--out {path} ends in neither .html nor .md.")
+            raise UserError(f"--out is {path}, expected a path that ends in .html or .md.")
         path.parent.mkdir(parents=True, exist_ok=True)
         text = forms[path.suffix](path)
         part = path.with_name(path.name + ".part")
@@ -129,14 +129,14 @@ Bar = tuple[str, float | None, Sequence[float] | None, float | None]
 
 
 def bars(items: Sequence[Bar]) -> str:
-    """Draws a bar with its interval for each score, and a diamond at the published one.
+    """Draws a bar with its 95 % interval for each score, and a diamond at the published score.
 
     Args:
-      items: (label, measured score, ends of its interval, published score); all but the label may
-        be None.
+      items: the label, the measured score, the ends of its interval and the published score of each
+        bar; what is None is not drawn.
 
     Returns:
-      The drawing, as SVG.
+      The drawing as SVG.
     """
     numbers = [v for _, m, ends, p in items for v in (m, *(ends or ()), p) if v is not None]
     most = max([*numbers, 1e-9])

@@ -1,4 +1,4 @@
-"""How an evaluation gets on: questions per second, what is left, waiting for input, the score."""
+"""Shows the progress of an evaluation: its rate, the time left, waits for input, and scores."""
 
 import sys
 import time
@@ -11,31 +11,34 @@ from tqdm import tqdm
 from pgjax.console import hms, say
 from pgjax.metrics.aggregate import Mean
 
-_EVERY = 10.0  # seconds between lines, where there is no terminal
+_EVERY = 10.0  # seconds between lines of output that does not go to a terminal
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line now and then. Counts are over all processes."""
+    """Shows a progress bar on a terminal, and elsewhere prints a line every few seconds.
 
-    def __init__(self, name: str, total: int, done: int):
+    The counts of examples are over all processes.
+    """
+
+    def __init__(self, name: str, total: int, done: int) -> None:
         """Starts the clock.
 
         Args:
-          name: of the evaluation.
-          total: number of examples.
-          done: how many of them are known from before.
+          name: the name of the evaluation.
+          total: the number of examples.
+          done: the number of examples whose predictions are stored already.
         """
         self._name, self._total, self._done = name, total, done
         self._new, self._waited, self._mean = 0, 0.0, Mean()
         self._start = self._shown = time.perf_counter()
-        self._before = (0, 0.0)  # questions and waiting when last shown
+        self._before = (0, 0.0)  # examples, and seconds of waiting, when it was shown last
         tty = sys.stderr.isatty() and jax.process_index() == 0
         self._bar = tqdm(total=total, initial=done, desc=name, unit="q", disable=not tty)
         if done:
-            say(f"{name}: {done:,} of {total:,} predictions are stored already")
+            say(f"{name}: {done:,} of {total:,} predictions are stored already.")
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches; the time that each takes to come counts as waiting for input."""
+        """Yields the batches, and counts the time until each arrives as waiting for input."""
         iterator = iter(batches)
         while True:
             start = time.perf_counter()
@@ -51,7 +54,7 @@ class Progress:
         self._mean.add({k: v for k, v in scores.items() if k[0] != "_" and "/" not in k})
 
     def show(self) -> None:
-        """Says how far it is, if that was long ago."""
+        """Shows the progress, unless it was shown a moment ago."""
         now = time.perf_counter()
         seconds = now - self._shown
         if seconds < (0.2 if not self._bar.disable else _EVERY):
@@ -72,11 +75,11 @@ class Progress:
             self._bar.update(at - self._bar.n)
 
     def close(self) -> str:
-        """Ends the bar; the summary of all."""
+        """Ends the progress bar, and returns a sentence that sums up the evaluation."""
         self._bar.close()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         return (
             f"{self._name}: {self._new:,} questions in {seconds:.1f} s "
             f"({self._new / seconds:,.1f}/s, compiling included), "
-            f"input wait {min(self._waited / seconds, 1.0):.1%}"
+            f"input wait {min(self._waited / seconds, 1.0):.1%}."
         )

@@ -1,4 +1,4 @@
-"""Runs evaluations and stores what they found."""
+"""Runs evaluations, and writes their scores, predictions and submissions to a folder."""
 
 import json
 import pathlib
@@ -29,49 +29,53 @@ def evaluate(
     about: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Runs the named evaluations, going on from what `out` holds of them.
+    """Runs the named evaluations, and continues from the predictions that `out` holds of them.
 
     Args:
-      context: of the model.
-      params: its parameters.
-      evals: by name, as in `config.evals`.
-      only: names to run; None for all.
-      out: folder for predictions, submissions and `scores.json`; seen by all processes.
-      about: what else is to be stored with them, such as the checkpoint's name.
-      restart: forgets what `out` holds.
+      context: the model, its mesh and its tokenizer.
+      params: the parameters by name.
+      evals: the evaluations by name, as in `config.evals`.
+      only: the names of the evaluations to run; None runs all.
+      out: the folder for predictions, submissions and `scores.json`, which all processes see.
+      about: further facts that are stored with the predictions, such as the checkpoint's name.
+      restart: whether to drop the predictions that `out` holds.
 
     Returns:
-      `{name: scores}`; with the predictions they are in `out` as well, see `table.folder_rows`.
+      The scores of each evaluation. `stored_evaluation.read_evaluations` reads them from `out`.
 
     Raises:
-      UserError: an unknown name, an evaluation that does not build, or a folder that holds
-        predictions of something else.
+      UserError: a name is unknown, an evaluation does not fit the model or its data, or the folder
+        holds predictions of another evaluation.
     """
     if unknown := sorted(set(only or ()) - evals.keys()):
-        raise UserError(f"--evals {unknown} is unknown; this config has {sorted(evals)}.")
+        raise UserError(
+            f"--evals has the unknown names {unknown}; this config has {sorted(evals)}."
+        )
     chosen = {name: spec for name, spec in evals.items() if not only or name in only}
     if not chosen:
-        raise UserError("This config has no evaluation; add one to config.evals.")
+        raise UserError("This config has no evaluation, expected at least one in config.evals.")
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in chosen.items()}
     scores = {}
     for name, evaluator in evaluators.items():
-        told = {
+        facts = {
             **(about or {}),
             "res": context.config.model.res,
             "published": evaluator.spec.published,
             "main_score": evaluator.main,
         }
-        result = evaluator.run(params, Store(out, name, identity(evaluator, params), told, restart))
+        store = Store(out, name, identity(evaluator, params), facts, restart)
+        result = evaluator.run(params, store)
         scores[name] = result.scores
         if jax.process_index() == 0:
             if form := evaluator.spec.submission:
-                say(f"{name}, to submit: {write_submission(form, result.records, out / name)}")
+                path = write_submission(form, result.records, out / name)
+                say(f"The file to submit for {name} is {path}.")
             _add_scores(out / SCORES_FILE, name, result.scores)
     return scores
 
 
 def _add_scores(path: pathlib.Path, name: str, scores: Mapping[str, float]) -> None:
-    """Beside those of evaluations that ran here before."""
+    """Adds an evaluation's scores to the file, which may hold those of other evaluations."""
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -79,8 +83,8 @@ def _add_scores(path: pathlib.Path, name: str, scores: Mapping[str, float]) -> N
     write_whole(path, [json.dumps({**known, name: scores}, indent=1) + "\n"])
 
 
-def store(path: pathlib.Path, result: Result) -> None:
-    """Writes one line per example, from process 0; the file appears whole or not at all."""
+def write_predictions(path: pathlib.Path, result: Result) -> None:
+    """Writes one line per record, from process 0; the file appears complete or not at all."""
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, map(as_line, result.records))

@@ -1,16 +1,12 @@
-"""Scores as rows: measured with its interval, published, and the difference."""
+"""Tables of scores: the measured one with its interval, the published one, and the difference."""
 
 import collections
-import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pgjax.errors import UserError
-from pgjax.evaluation.main_score import MainScore, main_score
-from pgjax.evaluation.runner import SCORES_FILE
-from pgjax.evaluation.store import Records
+from pgjax.evaluation.stored_evaluation import StoredEvaluation, read_evaluations
 from pgjax.metrics.statistics import Interval, confidence_interval
 
 HEADER = (
@@ -21,7 +17,7 @@ _COUNTS = ("examples", "skipped", "dropped")
 
 
 class Row(NamedTuple):
-    """A score; measured and published in the unit in which it is published."""
+    """A score, measured and published; both are in the unit in which it is published."""
 
     checkpoint: str
     benchmark: str
@@ -34,7 +30,7 @@ class Row(NamedTuple):
     percent: bool
 
     def cells(self) -> tuple[str, ...]:
-        """As text, in the order of `HEADER`."""
+        """Returns the row as text, in the order of `HEADER`."""
         digits = 2 if self.percent else 3
         difference = ""
         if self.measured is not None and self.published is not None:
@@ -50,93 +46,75 @@ class Row(NamedTuple):
         )
 
 
-def read_folder(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Reads a folder of `evaluate`.
-
-    Returns:
-      By evaluation, a dict with `scores`, `identity`, `about`, `records` and `main_score`.
-
-    Raises:
-      UserError: it is not such a folder.
-    """
-    try:
-        scores = json.loads((folder / SCORES_FILE).read_text())
-        found = {}
-        for name in scores:
-            what = json.loads((folder / f"{name}.json").read_text())
-            if stored := what["about"].get("main_score"):
-                main = MainScore(str(stored[0]), bool(stored[1]))
-            else:  # a folder of pgjax before 0.2
-                main = main_score(what["identity"]["kind"], what["identity"]["metric"])
-            records = Records(folder / f"{name}.jsonl")
-            found[name] = {
-                **what, "scores": scores[name], "records": records, "main_score": main,
-            }  # fmt: skip
-        return found
-    except (OSError, ValueError) as e:
-        raise UserError(f"{folder} holds no finished evaluation ({e}).") from None
-
-
 def folder_rows(
     folder: pathlib.Path,
     published: Mapping[str, Mapping[str, Any]],
     plain: Sequence[str],
     only: Sequence[str] | None = None,
 ) -> list[Row]:
-    """A row for each score in a folder of `evaluate`, and for each published one.
+    """Returns a row for each score in a folder of `pgjax evaluate`, and for each published one.
 
     Args:
-      folder: with `scores.json`.
+      folder: the folder.
       published: `{name: {split, scores}}`, as in `pgjax.benchmarks.published`.
-      plain: scores that are not published in percent.
-      only: evaluations; None for all.
+      plain: the names of scores that are not published in percent.
+      only: the names of the evaluations; None takes all.
 
     Raises:
-      UserError: it is not such a folder.
+      UserError: the folder holds no finished evaluation.
     """
     rows = []
-    for name, found in read_folder(folder).items():
+    for name, found in read_evaluations(folder).items():
         if only and name not in only:
             continue
-        about = found["about"]
-        checkpoint, benchmark = about.get("checkpoint", ""), about.get("benchmark", "")
-        theirs = published.get(about["published"], {"split": "", "scores": {}})
-        scores = found["scores"]
-        values = _values(found["records"], found["identity"]["metric"].get("key", ""))
+        theirs = published.get(found.about["published"], {"split": "", "scores": {}})
+        values = _values(found.records, found.identity["metric"].get("key", ""))
         percent = {_base(key) for key in theirs["scores"]} - set(plain)
-        for key in dict.fromkeys([*scores, *theirs["scores"]]):
+        for key in dict.fromkeys([*found.scores, *theirs["scores"]]):
             if key in _COUNTS or key.startswith("_"):
                 continue
-            ours, its = scores.get(key), theirs["scores"].get(key, {}).get(about["res"])
+            its = theirs["scores"].get(key, {}).get(found.about["res"])
+            split = "" if its is None else _split(theirs["split"], found.identity["data"])
             scale = 100.0 if _base(key) in percent else 1.0
-            interval = None
-            if ours is not None and key in values:
-                interval = confidence_interval(values[key])
-                if not math.isclose(interval.mean, ours, rel_tol=1e-6, abs_tol=1e-9):
-                    interval = None  # a score that is no mean over questions, but over types
-            rows.append(
-                Row(
-                    checkpoint,
-                    benchmark,
-                    name,
-                    key,
-                    None if ours is None else ours * scale,
-                    interval and Interval(*(v * scale for v in interval)),
-                    its,
-                    "" if its is None else _split(theirs["split"], found["identity"]["data"]),
-                    scale != 1,
-                )
-            )
+            rows.append(_row(name, found, key, values.get(key), scale, its, split))
     return rows
 
 
+def _row(
+    name: str,
+    found: StoredEvaluation,
+    key: str,
+    values: Sequence[float] | None,
+    scale: float,
+    published: float | None,
+    split: str,
+) -> Row:
+    """Returns the row of a score, given its values for single questions."""
+    measured, interval = found.scores.get(key), None
+    if measured is not None and values is not None:
+        interval = confidence_interval(values)
+        if not math.isclose(interval.mean, measured, rel_tol=1e-6, abs_tol=1e-9):
+            interval = None  # the score is not the mean over questions, but over their types
+    return Row(
+        checkpoint=found.about.get("checkpoint", ""),
+        benchmark=found.about.get("benchmark", ""),
+        evaluation=name,
+        score=key,
+        measured=None if measured is None else measured * scale,
+        interval=interval and Interval(*(v * scale for v in interval)),
+        published=published,
+        split=split,
+        percent=scale != 1,
+    )
+
+
 def _base(key: str) -> str:
-    """A breakdown `acc/number` has the unit of `acc`."""
+    """Returns the score that a breakdown belongs to, such as `acc` for `acc/number`."""
     return key.partition("/")[0]
 
 
 def _values(records: Iterable[Mapping[str, Any]], category: str) -> dict[str, list[float]]:
-    """Scores of single records by key, and by `KEY/category` where the metric takes them apart."""
+    """Returns the scores of single records by key, and by `KEY/category` for records with one."""
     values = collections.defaultdict(list)
     for record in records:
         for key, value in record["scores"].items():
@@ -147,7 +125,7 @@ def _values(records: Iterable[Mapping[str, Any]], category: str) -> dict[str, li
 
 
 def _split(published: str, data: Mapping[str, Any]) -> str:
-    """On what the published score was taken, and on what this one, where that may be another."""
+    """Returns the split of the published score, and the split used here if it may be another."""
     here = data.get("split", "all")
     same = {published, published.partition(",")[0], published.replace("val", "validation")}
     return published if here in same else f"{published} (here: {here})"

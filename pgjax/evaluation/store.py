@@ -1,11 +1,11 @@
-"""Predictions on disk: appended as they come, one ordered file in the end.
+"""Stores predictions: each process appends its own, and in the end one file has all in order.
 
-    NAME.json             what was evaluated: everything that predictions depend on
-    NAME.parts/K.jsonl    what process K has so far; gone once all is done
+    NAME.json             the identity of the evaluation, which is all that predictions depend on
+    NAME.parts/K.jsonl    the predictions of process K so far; removed when all are done
     NAME.jsonl            all predictions in order
 
-A run that stops at any moment goes on from the parts, on any number of processes that see the
-folder; a line that was cut is dropped.
+An evaluation that stops at any moment can be continued from the parts, with any number of processes
+that see the folder. A last line that is incomplete is dropped.
 """
 
 import array
@@ -13,8 +13,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -25,10 +25,10 @@ from pgjax.errors import UserError
 Record = dict[str, Any]
 
 
-class Records(Sequence):
-    """The lines of a JSONL file; only their places are in memory."""
+class Records(Sequence[Record]):
+    """The lines of a JSONL file, of which only the places are in memory."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path) -> None:
         """Reads the file once to find its lines."""
         self.path = path
         self._starts = array.array("q", [0])
@@ -37,11 +37,15 @@ class Records(Sequence):
                 self._starts.append(self._starts[-1] + len(line))
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records."""
         return len(self._starts) - 1
 
-    def __getitem__(self, index: int | slice) -> Any:
-        """A record, or a list of them."""
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        """Returns a record, or a list of records."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
@@ -50,13 +54,18 @@ class Records(Sequence):
             return json.loads(f.readline())
 
     def __iter__(self) -> Iterator[Record]:
-        """All of them, one at a time."""
+        """Reads all records, one at a time."""
         with self.path.open("rb") as f:
             yield from map(json.loads, f)
 
 
 class Store:
-    """Where an evaluation keeps its records, and what it finds there from before."""
+    """Stores the records of an evaluation in a folder.
+
+    Attributes:
+      path: the file of all records in order, which `finish` writes.
+      done: the indices of the examples whose records were stored when the store was opened.
+    """
 
     def __init__(
         self,
@@ -65,21 +74,22 @@ class Store:
         identity: Mapping[str, Any],
         about: Mapping[str, Any] | None = None,
         restart: bool = False,
-    ):
-        """Opens the folder; every process does.
+    ) -> None:
+        """Opens the store; every process has to.
 
         Args:
-          folder: seen by all processes.
-          name: of the evaluation.
-          identity: what predictions depend on, JSON-able.
-          about: further things to be known about them, which may change.
-          restart: drops what is stored.
+          folder: the folder, which all processes see.
+          name: the name of the evaluation.
+          identity: what predictions depend on, as values that JSON can hold.
+          about: further facts about the predictions, which may change between runs.
+          restart: whether to drop the predictions that are stored.
 
         Raises:
-          UserError: the folder has predictions of something else, or lines that are no records.
+          UserError: the folder holds predictions of another evaluation or lines that are not
+            records, or it cannot be written.
         """
         self.path = folder / f"{name}.jsonl"
-        self._what, self._parts = folder / f"{name}.json", folder / f"{name}.parts"
+        self._about, self._parts = folder / f"{name}.json", folder / f"{name}.parts"
         first = jax.process_index() == 0
         if restart:
             if first:
@@ -90,30 +100,30 @@ class Store:
         if self._files():
             self._check(identity)
         self.done = {index for file in self._files() for index, _, _ in _lines(file)}
-        _wait("read")  # before anybody writes
+        _wait("read")  # all processes have read before one writes
         self._new: list[str] = []
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
             if first:
                 content = {"identity": identity, "about": dict(about or {})}
-                write_whole(self._what, [json.dumps(content, indent=1, default=plain) + "\n"])
+                write_whole(self._about, [json.dumps(content, indent=1, default=plain) + "\n"])
             self._own = self._parts / f"{jax.process_index()}.jsonl"
             _drop_cut_line(self._own)
         except OSError as e:
             raise UserError(f"{folder} cannot be written ({e}).") from None
 
     def add(self, record: Record) -> None:
-        """Takes a record with its `index`."""
+        """Adds a record, which has the `index` of its example."""
         self._new.append(as_line(record))
 
     def flush(self) -> None:
-        """Appends what was added; from here on it survives the death of the process."""
+        """Writes the added records to the disk, where they survive the end of the process."""
         with self._own.open("ab") as f:
             f.write("".join(self._new).encode())
         self._new.clear()
 
     def finish(self) -> Records:
-        """Brings the records of all processes into order, in one file."""
+        """Writes the records of all processes to one file, in order, and returns them."""
         self.flush()
         _wait("written")
         if jax.process_index() == 0:
@@ -123,7 +133,7 @@ class Store:
         return Records(self.path)
 
     def replace(self, records: Sequence[Record]) -> None:
-        """Writes the ordered file anew, after something was added to the records."""
+        """Writes the file of all records again, after scores were added to the records."""
         if jax.process_index() == 0:
             write_whole(self.path, map(as_line, records))
         _wait("replaced")
@@ -134,11 +144,11 @@ class Store:
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(self._what.read_text())["identity"]
+            before = json.loads(self._about.read_text())["identity"]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{self.path.parent} has predictions, but no {self._what.name} that says of what; "
-                "choose another folder, or start over with --restart."
+                f"{self.path.parent} has predictions, but no {self._about.name} that says what was "
+                "evaluated; choose another folder, or start over with --restart."
             ) from None
         for key in sorted(before.keys() | identity.keys()):
             if before.get(key) != identity.get(key):
@@ -150,32 +160,32 @@ class Store:
 
 
 class InMemoryStore:
-    """The same in memory, for what is small and not to be continued."""
+    """Keeps the records of an evaluation in memory, for evaluations that are not continued."""
 
     done: frozenset[int] = frozenset()
 
-    def __init__(self):
-        """Empty."""
+    def __init__(self) -> None:
+        """Opens an empty store."""
         self._records: list[Record] = []
 
     def add(self, record: Record) -> None:
-        """Keeps a record."""
+        """Adds a record, which has the `index` of its example."""
         self._records.append(record)
 
     def flush(self) -> None:
-        """Nothing to be done."""
+        """Does nothing, because there is no file."""
 
     def finish(self) -> list[Record]:
-        """The records of all processes in order."""
+        """Returns the records of all processes, in order."""
         parts = gather_json(self._records)
         return sorted((r for part in parts for r in part), key=lambda r: r["index"])
 
     def replace(self, records: Sequence[Record]) -> None:
-        """Nothing to be done."""
+        """Does nothing, because there is no file."""
 
 
 def gather_json(value: Any) -> list[Any]:
-    """Every process's JSON-able value, in the order of the processes."""
+    """Gathers a value that JSON can hold from every process, in the order of the processes."""
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(json.dumps(value, default=plain).encode(), np.uint8)
@@ -187,17 +197,17 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def as_line(record: Record) -> str:
-    """One line of JSON; what JSON cannot hold is written as its repr."""
+    """Formats a record as one line of JSON, see `plain` for values that JSON cannot hold."""
     return json.dumps(record, ensure_ascii=False, default=plain) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """Arrays as lists."""
+    """Returns an array as a list, and any other value that JSON cannot hold as its repr."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
 
 
-def write_whole(path: pathlib.Path, lines: Any) -> None:
-    """Writes strings or bytes; the file appears whole or not at all."""
+def write_whole(path: pathlib.Path, lines: Iterable[str | bytes]) -> None:
+    """Writes lines to a file, which appears complete or not at all."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as f:
         f.writelines(line if isinstance(line, bytes) else line.encode() for line in lines)
@@ -205,7 +215,7 @@ def write_whole(path: pathlib.Path, lines: Any) -> None:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:
-    """(index of the record, where its line starts, its length); not of a line that was cut."""
+    """Yields (index of the record, start of its line, length of its line) for complete lines."""
     start = 0
     with path.open("rb") as f:
         for number, line in enumerate(f, 1):
@@ -222,7 +232,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:
 
 
 def _merged(files: list[pathlib.Path]) -> Iterator[bytes]:
-    """The lines of files, by index; of several with one index, the first."""
+    """Yields the lines of all files by index; of lines with the same index, only the first."""
     columns = [array.array("q") for _ in range(4)]
     for n, file in enumerate(files):
         for place in _lines(file):
@@ -242,6 +252,7 @@ def _merged(files: list[pathlib.Path]) -> Iterator[bytes]:
 
 
 def _drop_cut_line(path: pathlib.Path) -> None:
+    """Cuts off a last line that is incomplete."""
     if not path.exists():
         return
     whole = 0
@@ -252,7 +263,7 @@ def _drop_cut_line(path: pathlib.Path) -> None:
 
 
 def _wait(what: str) -> None:
-    """Until every process is here."""
+    """Waits until every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"predictions {what}")
 

@@ -1,7 +1,7 @@
-"""Predictions in the format that a benchmark's evaluation server takes.
+"""Writes predictions in the formats that the evaluation servers of benchmarks take.
 
-Each format is a function from a record, with the ids of the official files, to an entry of the
-submitted file. A new one is such a function and a line of `FORMATS`.
+Each format is a function that turns a record, with the ids of the official files, into an entry of
+the submitted file. To add one, write such a function and add a line to `FORMATS`.
 """
 
 import dataclasses
@@ -19,9 +19,12 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """Entries of a JSON list; or of an object, where `entry` gives (key, value).
+    """A format for submissions.
 
-    `inside` is the name that the file must have inside a zip, "" where it is sent as it is.
+    Attributes:
+      entry: turns a record into an entry of the JSON list, or into (key, value) of the object.
+      is_object: whether the file is a JSON object instead of a list.
+      inside: the name of the file in the zip archive that is submitted; "" for a plain file.
     """
 
     entry: Callable[[Record], Any]
@@ -30,53 +33,53 @@ class Format:
 
 
 def _number(value: Any) -> Any:
-    """Ids that are numbers in the official files, but may have become text on the way."""
+    """Turns an id back into the number that it is in the official files."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 def vqa(record: Record) -> dict:
-    """EvalAI: VQA v2, OK-VQA, TextVQA."""
+    """Makes an entry for EvalAI, for VQA v2, OK-VQA and TextVQA."""
     return {"question_id": _number(record["question_id"]), "answer": record["prediction"]}
 
 
 def rrc(record: Record) -> dict:
-    """Robust Reading Competition: DocVQA and InfographicVQA."""
+    """Makes an entry for the Robust Reading Competition, for DocVQA and InfographicVQA."""
     return {"questionId": _number(record["question_id"]), "answer": record["prediction"]}
 
 
 def vizwiz(record: Record) -> dict:
-    """EvalAI: VizWiz names images."""
+    """Makes an entry for EvalAI, for VizWiz, which identifies questions by their images."""
     name = record["image_id"] if "image_id" in record else record["question_id"]
     return {"image": name, "answer": record["prediction"]}
 
 
 def gqa(record: Record) -> dict:
-    """EvalAI: GQA's ids are text."""
+    """Makes an entry for EvalAI, for GQA, whose ids are text."""
     return {"questionId": str(record["question_id"]), "prediction": record["prediction"]}
 
 
 def caption(record: Record) -> dict:
-    """COCO's and NoCaps' servers, and EvalAI for TextCaps, whose ids are text."""
+    """Makes an entry for EvalAI, for TextCaps, whose ids are text."""
     return {"image_id": record["image_id"], "caption": record["prediction"]}
 
 
 def coco_caption(record: Record) -> dict:
-    """COCO and NoCaps: ids are numbers."""
+    """Makes an entry for the servers of COCO and NoCaps, whose ids are numbers."""
     return {**caption(record), "image_id": _number(record["image_id"])}
 
 
 def aokvqa_mc(record: Record) -> tuple[str, dict]:
-    """A-OKVQA's leaderboard, multiple choice."""
+    """Makes an entry for A-OKVQA's leaderboard, for multiple choice."""
     return str(record["question_id"]), {"multiple_choice": record["prediction"]}
 
 
 def aokvqa_da(record: Record) -> tuple[str, dict]:
-    """A-OKVQA's leaderboard, direct answers."""
+    """Makes an entry for A-OKVQA's leaderboard, for direct answers."""
     return str(record["question_id"]), {"direct_answer": record["prediction"]}
 
 
 def vatex(record: Record) -> tuple[str, str]:
-    """VATEX's server: captions by video."""
+    """Makes an entry for VATEX's server, which takes captions by video."""
     return str(record["video_id"]), record["prediction"]
 
 
@@ -90,7 +93,7 @@ FORMATS: dict[str, Format] = {
     "infovqa": Format(rrc),
     "nocaps": Format(coco_caption),
     "okvqa": Format(vqa),
-    "stvqa": Format(vqa),  # RRC as well, with another name of the id
+    "stvqa": Format(vqa),  # at the Robust Reading Competition as well
     "textcaps": Format(caption),
     "textvqa": Format(vqa),
     "vatex_cap": Format(vatex, is_object=True, inside="submission.json"),
@@ -100,18 +103,18 @@ FORMATS: dict[str, Format] = {
 
 
 def write_submission(name: str, records: Iterable[Record], stem: pathlib.Path) -> pathlib.Path:
-    """Writes `STEM.submission.json`, or `.zip` where the server wants one.
+    """Writes `STEM.submission.json`, or `STEM.submission.zip` if the server takes zip archives.
 
     Args:
-      name: of a format.
-      records: with `prediction` and the ids of the official files.
-      stem: path without suffix.
+      name: the name of a format in `FORMATS`.
+      records: records with `prediction` and the ids of the official files.
+      stem: the path of the file without its suffix.
 
     Returns:
-      The file, which appears whole or not at all.
+      The path of the file, which appears complete or not at all.
 
     Raises:
-      DataError: a record without the id that the format needs.
+      DataError: a record lacks the id that the format needs.
     """
     form = FORMATS[name]
     path = stem.with_name(f"{stem.name}.submission.{'zip' if form.inside else 'json'}")
@@ -131,15 +134,15 @@ def write_submission(name: str, records: Iterable[Record], stem: pathlib.Path) -
 
 
 def _json(name: str, form: Format, records: Iterable[Record]) -> Iterator[str]:
-    """The text of the file, an entry a line."""
+    """Yields the text of the file, with one entry on each line."""
     yield "{" if form.is_object else "["
     for record, comma in zip(records, itertools.chain([""], itertools.repeat(",")), strict=False):
         try:
             entry = form.entry(record)
         except KeyError as e:
             raise DataError(
-                f"submission {name!r} needs {e} of every example; record {record.get('index')} has "
-                f"{sorted(record)}."
+                f"The submission format {name!r} needs {e} of every example, but record "
+                f"{record.get('index')} has only {sorted(record)}."
             ) from None
         if form.is_object:
             key, value = entry

@@ -13,6 +13,8 @@ from pgjax.inference.model import Model
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
+Task = Literal["answer", "detect", "segment"]  # what is read from the generated text
+
 
 def image_files(pattern: str) -> list[pathlib.Path]:
     """Lists an image file, all images below a folder, or the files that a glob matches, sorted.
@@ -39,7 +41,7 @@ def records(
     model: Model,
     source: Source,
     *,
-    task: Literal["answer", "detect", "segment"] = "answer",
+    task: Task = "answer",
     pictures: pathlib.Path | None = None,
     **options: Unpack[GenerateKwargs],
 ) -> Iterator[dict[str, Any]]:

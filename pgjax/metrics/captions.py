@@ -115,7 +115,7 @@ def _score(records: list[dict], tokenize: CaptionTokenizer, bleu: bool) -> dict[
 def tokenized(
     records: Sequence[dict], tokenize: CaptionTokenizer
 ) -> tuple[list[str], list[list[str]]]:
-    """Returns the predictions [N] and the references [N][…] of records, tokenized."""
+    """Returns the predictions of N records, and the references of each of them, tokenized."""
     groups = [references(record) for record in records]
     flat = iter(tokenize([text for group in groups for text in group]))
     return (

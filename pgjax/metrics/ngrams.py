@@ -31,7 +31,7 @@ def cider_d(
 
     Args:
       candidates: [n], the tokens of each candidate.
-      references: [n][≥ 1], the tokens of each candidate's references.
+      references: [n], the tokens of each candidate's references, of which it has at least one.
       sigma: the standard deviation of the Gaussian penalty on a difference in length, in bigrams.
 
     Returns:
@@ -76,7 +76,7 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
 
     Args:
       candidates: [n], the tokens of each candidate.
-      references: [n][≥ 1], the tokens of each candidate's references.
+      references: [n], the tokens of each candidate's references, of which it has at least one.
 
     Returns:
       [4] scores in 0..1.

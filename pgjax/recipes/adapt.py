@@ -77,7 +77,7 @@ def adapted(config: ConfigDict, overrides: Mapping[str, Any] | None = None) -> C
     for key, value in changes.items():
         if not any(key == k or k.startswith(f"{key}.") for k in overrides):
             *path, last = key.split(".")
-            node = config
+            node: Any = config
             for part in path:
                 node = node[part]
             node[last] = ConfigDict(value) if isinstance(value, dict) else value

@@ -1,1 +1,1 @@
-"""Optimizer, state, step and loop."""
+"""Training: the optimizer, the training step and its plan, and the loop."""

@@ -1,9 +1,9 @@
 """Adam with its moments in 8 bits (Dettmers et al., arXiv:2110.02861).
 
-Blocks of the last axis share a scale, their largest magnitude. A value relative to it is stored in
-the paper's dynamic format: some bits give its power of ten, the more of them the further it is from
-1, and the remaining bits divide that decade evenly. Codes have the shape of their parameter, so
-that both are sharded alike.
+The values of a block of the last axis share a scale, which is their largest magnitude. A value
+divided by its scale is stored in the paper's dynamic format: some bits give its power of ten, and
+the remaining bits divide that decade evenly. Smaller values leave fewer bits for the division. The
+codes of a moment have the shape of their parameter, so that both are sharded alike.
 """
 
 import math
@@ -14,22 +14,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-BLOCK = 256  # size of a block, if it divides the last axis; otherwise the whole axis is one block
+BLOCK = 256  # values in a block; an axis that it does not divide is a single block
 SMALL = 4096  # parameters with fewer values have float32 moments, as in the paper
 
 
 class Packed(NamedTuple):
     """A moment in 8 bits."""
 
-    codes: jax.Array  # uint8 [...,D]; the highest bit of a signed code is its sign
-    scales: jax.Array  # float32 [...,D/block], largest magnitudes
+    codes: jax.Array  # uint8 [..., D]; the highest bit of a signed code is its sign
+    scales: jax.Array  # float32 [..., D/block], the largest magnitude of each block
 
 
 Moment = Packed | jax.Array
 
 
 class Adam8bitState(NamedTuple):
-    """Number of updates, and moments by parameter name; those of small parameters are float32."""
+    """Number of updates, and both moments by parameter name; small parameters have float32 ones."""
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride] # optax calls it so too
     mu: dict[str, Moment]
@@ -37,12 +37,12 @@ class Adam8bitState(NamedTuple):
 
 
 def pack(x: jax.Array, *, signed: bool) -> Packed:
-    """Quantizes float32 [...,D] to 8 bits; only 0 becomes 0."""
+    """Quantizes float32 [..., D] to 8 bits; no value but 0 becomes 0."""
     blocks = _blocks(x)
     scales = jnp.max(jnp.abs(blocks), axis=-1)
     y = jnp.abs(blocks) / jnp.where(scales == 0, 1.0, scales)[..., None]
     decades = 7 if signed else 8
-    # Decade i, of magnitudes from 10^(i-decades) to ten times that, has 2^i codes from 2^i on.
+    # Decade i holds the magnitudes from 10^(i-decades) to ten times that, in 2^i codes from 2^i on.
     i = jnp.clip(jnp.floor(jnp.log10(jnp.maximum(y, 1e-30))) + decades, 0, decades - 1)
     within = (y * 10.0 ** (decades - 1 - i) - 0.1) / 0.9
     count = 2.0**i
@@ -54,7 +54,7 @@ def pack(x: jax.Array, *, signed: bool) -> Packed:
 
 
 def unpack(packed: Packed, *, signed: bool) -> jax.Array:
-    """Returns the middles of the codes' intervals, float32 [...,D]."""
+    """Returns the values that codes stand for, the middles of their intervals: float32 [..., D]."""
     blocks = _blocks(packed.codes)
     code = (blocks & 127 if signed else blocks).astype(jnp.float32)
     decades = 7 if signed else 8
@@ -78,9 +78,9 @@ def scale_by_adam8bit(
     """Returns `optax.scale_by_adam` with moments in 8 bits, for a flat dict of parameters.
 
     Args:
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-      eps: added to the root of the second moment.
+      b1: the decay of the first moment.
+      b2: the decay of the second moment.
+      eps: the number that is added to the root of the second moment.
     """
 
     def init(params: optax.Params) -> Adam8bitState:
@@ -100,15 +100,14 @@ def scale_by_adam8bit(
         count = state.count + 1
         corrections = [1 - b ** count.astype(jnp.float32) for b in (b1, b2)]
 
-        def one(grad, mu, nu):
-            packed = isinstance(mu, Packed)
+        def one(grad: jax.Array, mu: Moment, nu: Moment) -> tuple[jax.Array, Moment, Moment]:
             g = grad.astype(jnp.float32)
-            m = b1 * (unpack(mu, signed=True) if packed else mu) + (1 - b1) * g
-            v = b2 * (unpack(nu, signed=False) if packed else nu) + (1 - b2) * g * g
-            step = (m / corrections[0]) / (jnp.sqrt(v / corrections[1]) + eps)
-            if packed:
-                m, v = pack(m, signed=True), pack(v, signed=False)
-            return step.astype(grad.dtype), m, v
+            m = b1 * (unpack(mu, signed=True) if isinstance(mu, Packed) else mu) + (1 - b1) * g
+            v = b2 * (unpack(nu, signed=False) if isinstance(nu, Packed) else nu) + (1 - b2) * g * g
+            step = ((m / corrections[0]) / (jnp.sqrt(v / corrections[1]) + eps)).astype(grad.dtype)
+            if isinstance(mu, Packed):
+                return step, pack(m, signed=True), pack(v, signed=False)
+            return step, m, v
 
         done = {n: _in_slices(one, g, state.mu[n], state.nu[n]) for n, g in grads.items()}
         steps, mu, nu = ({n: x[k] for n, x in done.items()} for k in range(3))
@@ -118,10 +117,19 @@ def scale_by_adam8bit(
 
 
 def _in_slices(one: Callable[..., tuple], grad: jax.Array, mu: Moment, nu: Moment) -> Any:
-    """Updates in place one slice at a time, so that float32 moments exist for one slice only.
+    """Updates a parameter in slices and in place, so that float32 moments exist for one slice only.
 
-    A stack of layers is cut into its layers. A matrix is cut into sixteenths, which different
-    devices may hold, and each of these into slices of its rows.
+    A stack of layers is cut into its layers. A matrix is cut into sixteenths, which may lie on
+    different devices, and each of these into slices of its rows.
+
+    Args:
+      one: computes the step and both moments of a slice.
+      grad: the gradient.
+      mu: the first moment.
+      nu: the second moment.
+
+    Returns:
+      The step and both moments.
     """
     if not isinstance(mu, Packed) or grad.ndim == 1:
         return one(grad, mu, nu)
@@ -133,7 +141,7 @@ def _in_slices(one: Callable[..., tuple], grad: jax.Array, mu: Moment, nu: Momen
         slices = math.gcd(grad.shape[0] // parts, 8)
         values = jax.tree.map(lambda x: x.reshape(parts, slices, -1, *x.shape[1:]), values)
 
-    def body(i, values):
+    def body(i: jax.Array, values: Any) -> Any:
         part = jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, i, axis, keepdims=False), values
         )

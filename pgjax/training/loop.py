@@ -1,11 +1,11 @@
-"""The loop: step, report, evaluate, save."""
+"""The training loop, which takes steps, logs their metrics, evaluates and saves checkpoints."""
 
 import functools
 import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,25 +14,33 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import sharding
-from pgjax.config import RunConfig
+from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, say, table
+from pgjax.distributed import doing, exchange
 from pgjax.errors import UserError
-from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
-from pgjax.evaluation.runner import store
+from pgjax.evaluation.runner import write_predictions
+from pgjax.evaluation.store import Record, Records
+from pgjax.training.live_line import LiveLine
+from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
-from pgjax.training.report import LiveLine, Metrics
-from pgjax.training.setup import Run, resumable_state, set_up
+from pgjax.training.run_lock import RunLock
+from pgjax.training.saver import Saver
+from pgjax.training.setup import TrainingRun, set_up
+from pgjax.training.step import StepMetrics
+from pgjax.training.stop_requests import StopRequests
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
-MOST_SKIPPED = 20  # updates in a row, after which a smaller loss scale will not help either
+MOST_SKIPPED = 20  # updates skipped in a row after which halving the loss scale further is futile
 WATCHED_IMAGES = 4
 
 Watch = Callable[[Image.Image], object]
+_Pending = list[tuple[int, StepMetrics]]  # numbers of steps with their metrics on the device
 
 
 def train(
@@ -40,91 +48,115 @@ def train(
     workdir: pathlib.Path,
     profile: str = "",
     watch: Watch | None = None,
+    resume_from: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Trains to the end, from where the workdir stands.
+    """Trains to the last step, from the newest checkpoint in the run directory if there is one.
 
     Args:
-      config: what a config file gives, or the same as a plain dict; `pgjax.config.RunConfig` has
-        its keys.
-      workdir: run directory; created if it does not exist.
-      profile: steps to trace, such as `10-12`; "" for none.
-      watch: called with a picture of some answers after each evaluation that has any.
+      config: the config that a config file returns, or a plain dict with the keys of
+        `pgjax.config.RunConfig`.
+      workdir: the run directory, which is created if it does not exist.
+      profile: the steps to trace, such as `10-12`; "" traces none.
+      watch: called with a picture of some answers after each evaluation that decodes answers.
+      resume_from: the step of the checkpoint to continue from; None for the newest that is whole.
 
     Returns:
-      The final scores by evaluation.
+      The final scores by the name of the evaluation.
 
     Raises:
-      UserError: one sentence about what went wrong; the workdir stays resumable.
+      UserError: the config does not fit together or into memory, the data cannot be used, or the
+        loss is no longer finite. The run can be resumed from its last checkpoint.
+      Stopped: SIGTERM or SIGHUP came; what was done is saved.
     """
-    trace = Profile(profile, workdir / "tb")
-    run = set_up(config, workdir)
-    start = int(run.state.step)
-    metrics = Metrics(workdir, start)
-    first: dict[str, Result] = {}
+    config = parse_config(config)
+    lock = RunLock(workdir) if jax.process_index() == 0 else None
     try:
-        if run.config.eval_first and start == 0:
-            first = _evaluate(run, metrics, 0, list(run.evaluators), watch)
-        last = _fit(run, metrics, start, trace, watch)
+        with StopRequests(config.checkpoint_minutes) as stops:
+            run = set_up(config, workdir, lock.holder.token if lock else "", resume_from)
+            return _train(run, stops, profile, watch)
+    finally:
+        if lock:
+            lock.release()
+
+
+def _train(
+    run: TrainingRun, stops: StopRequests, profile: str, watch: Watch | None
+) -> dict[str, dict[str, float]]:
+    start, workdir = int(run.state.step), run.workdir
+    trace = Profile(profile, workdir / "tb")
+    # Scores from before the first step are those of the config that they were taken with.
+    metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
+    saver = Saver(run, stops, start)
+    stops.interruptible = False
+    try:
+        known = exchange("scores", metrics.last_scores())[0]
+        last = _evaluate(run, metrics, start, _due_evaluations(run, start), saver, watch, known)
+        first = last if start == 0 else {}
+        if start == run.total_steps:
+            say(f"{workdir} is already at its last step, {start}.")
+        else:
+            last = _fit(run, metrics, saver, trace, watch)
     finally:
         metrics.close()
         run.checkpoints.close()
     _say_skipped(run)
     _say_scores(workdir, first, last)
     if (name := run.config.sample_sheet) and jax.process_index() == 0:
-        path, evaluator = workdir / SHEET_FILE, run.evaluators[name]
-        shown = last[name].records[:SHEET_IMAGES]
-        make_sheet(evaluator.part.source, shown, main=evaluator.main).save(path)
-        say(f"Images with their answers: {path}")
+        path = workdir / SHEET_FILE
+        _sheet(run, name, last[name].records[:SHEET_IMAGES]).save(path)
+        say(f"Pictures of images with their answers are in {path}.")
     return {name: result.scores for name, result in last.items()}
 
 
 def _fit(
-    run: Run, metrics: Metrics, start: int, trace: Profile, watch: Watch | None
+    run: TrainingRun, metrics: MetricsWriter, saver: Saver, trace: Profile, watch: Watch | None
 ) -> dict[str, Result]:
-    config, total = run.config, run.total_steps
+    """Takes the steps that are left; returns the last result of each evaluation."""
+    config, start, total = run.config, saver.step, run.total_steps
     results: dict[str, Result] = {}
-    if start == total:
-        say(f"{run.workdir} is at its last step, {total}.")
-        return _evaluate(run, metrics, total, list(run.evaluators), watch)
     batches = iter(run.loader)
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
     batch = _to_device(run, host)
-    with Phase("compiling the training step"):
-        step_fn = run.builder.lower(run.state, run.frozen, batch).compile()
-    if figures := step_line(run.builder, step_fn, batch["text"].shape[1]):
-        say(figures)
+    step_fn = _compile_step(run, batch)
 
     line = LiveLine(start, total)
-    pending: list[tuple[int, dict[str, jax.Array]]] = []
-    state = run.state
+    pending: _Pending = []
     for step in range(start + 1, total + 1):
         trace.before(step)
-        state, values = step_fn(state, run.frozen, batch)
+        run.state, values = step_fn(run.state, run.frozen, batch)
         trace.after(step, values)
-        run.state = state
-        done = position
+        doing(f"step {step} of {total}")
+        saver.step, saver.position = step, position
         pending.append((step, values))
         if step < total:
-            # The device works on this step while the next batch is fetched and put there.
+            # The next batch is fetched and put on the device while the device computes this step.
             waiting = time.perf_counter()
             host, position = next(batches), run.loader.state()
             line.waited += time.perf_counter() - waiting
             batch = _to_device(run, host)
-        last = step == total
-        due = [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
-        save = last or _due(config.checkpoint_every, step)
+        due = _due_evaluations(run, step)
+        save = step == total or _due(config.checkpoint_every, step)
         if due or save or step % config.log_every == 0:
             _flush(run, metrics, line, pending)
+        saver.heed(lambda: _flush(run, metrics, line, pending, whole=False))
         if save:
-            run.checkpoints.save(step, state.params, resumable_state(state), done)
+            saver.save()
         if due:
-            results.update(_evaluate(run, metrics, step, due, watch))
+            results.update(_evaluate(run, metrics, step, due, saver, watch))
     line.close()
     return results
 
 
-def _to_device(run: Run, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+def _compile_step(run: TrainingRun, batch: dict[str, jax.Array]) -> jax.stages.Compiled:
+    with Phase("compiling the training step"):
+        step_fn = run.builder.lower(run.state, run.frozen, batch).compile()
+    if line := step_line(run.builder, step_fn, batch["text"].shape[1]):
+        say(line)
+    return step_fn
+
+
+def _to_device(run: TrainingRun, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS})
 
 
@@ -132,61 +164,120 @@ def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _flush(run: Run, metrics: Metrics, line: LiveLine, pending: list) -> None:
-    """Reads the values of the steps since the last flush; the only wait for the device."""
-    values = jax.device_get([v for _, v in pending])
-    for (step, _), row in zip(pending, values, strict=True):
-        finite = math.isfinite(row["loss"]) and math.isfinite(row["l2_grads"])
-        if row.get("skipped", 0 if finite else MOST_SKIPPED) >= MOST_SKIPPED:
-            run.checkpoints.wait()
-            good = run.checkpoints.latest()
-            where = "there is none" if good is None else f"{run.checkpoints.folder}/step_{good}"
-            raise UserError(
-                f"The loss is {row['loss']} and the gradient norm {row['l2_grads']} at step "
-                f"{step}; stopped. Last good checkpoint: {where}. Try a lower "
-                "config.optimizer.lr, or float32 instead of float16."
-            )
-    # Of an update that the loss scale skipped, what is not finite is not written.
-    values = [{k: v for k, v in row.items() if math.isfinite(v)} for row in values]
-    step, row = pending[-1][0], {k: float(v) for k, v in values[-1].items()}
+def _due_evaluations(run: TrainingRun, step: int) -> list[str]:
+    """Returns the names of the evaluations after a step, or before the first one."""
+    if step == 0:
+        return list(run.evaluators) if run.config.eval_first else []
+    last = step == run.total_steps
+    return [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
+
+
+def _flush(
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    line: LiveLine,
+    pending: _Pending,
+    *,
+    whole: bool = True,
+) -> None:
+    """Writes the metrics of the steps since the last flush.
+
+    Only here does the loop wait for the device. The last row has only the loss where it is not
+    `whole`, so that a save outside the intervals of the config leaves no other rows than none.
+    """
+    if not pending:
+        return
+    steps = [step for step, _ in pending]
+    fetched = jax.device_get([values for _, values in pending])
+    for step, row in zip(steps, fetched, strict=True):
+        _check_finite(run, step, row)
+    # An update that the loss scale skipped has values that are not finite; they are left out.
+    rows = [{k: float(v) for k, v in row.items() if math.isfinite(v)} for row in fetched]
+    row = rows[-1]
     row["lr"] = run.config.optimizer.lr * row.pop("lr_factor")
-    rates = line.update(step, row.get("loss", math.nan), run.config.input.batch_size)
-    for (s, _), v in zip(pending[:-1], values[:-1], strict=True):
-        metrics.write(s, {"loss": float(v["loss"])} if "loss" in v else {})
-    metrics.write(step, {**row, **rates})
+    rates = line.update(steps[-1], row.get("loss", math.nan), run.config.input.batch_size)
+    for step, earlier in zip(steps[:-1], rows[:-1], strict=True):
+        metrics.write(step, _loss_only(earlier))
+    metrics.write(steps[-1], {**row, **rates} if whole else _loss_only(row))
     pending.clear()
 
 
+def _loss_only(row: Mapping[str, float]) -> dict[str, float]:
+    return {"loss": row["loss"]} if "loss" in row else {}
+
+
+def _check_finite(run: TrainingRun, step: int, row: Mapping[str, np.ndarray]) -> None:
+    """Checks a step's loss and gradient norm; a loss scale may skip some updates in a row.
+
+    Raises:
+      UserError: they are not finite, or too many updates were skipped.
+    """
+    finite = math.isfinite(row["loss"]) and math.isfinite(row["l2_grads"])
+    if row.get("skipped", 0 if finite else MOST_SKIPPED) < MOST_SKIPPED:
+        return
+    run.checkpoints.wait()
+    raise UserError(
+        f"Training stopped at step {step}, because the loss is {row['loss']} and the gradient norm "
+        f"is {row['l2_grads']}. Last good checkpoint: {run.checkpoints.name_of_latest()}. Try a "
+        "lower config.optimizer.lr, or float32 instead of float16."
+    )
+
+
 def _evaluate(
-    run: Run, metrics: Metrics, step: int, names: list[str], watch: Watch | None
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    step: int,
+    names: list[str],
+    saver: Saver,
+    watch: Watch | None,
+    known: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Result]:
+    """Runs the named evaluations, and writes their scores and predictions.
+
+    Those whose scores are `known` were finished before an interruption, and are not repeated.
+    """
     results = {}
     for name in names:
+        file = run.workdir / PREDICTIONS / f"{name}_{step}.jsonl"
+        if known and name in known and file.exists():
+            results[name] = Result(known[name], Records(file))
+            continue
+        doing(f"evaluating {name} at step {step}")
         with Phase(f"evaluating {name} at step {step}"):
-            results[name] = result = run.evaluators[name].run(run.params())
+            results[name] = result = run.evaluators[name].run(run.params(), between=saver.heed)
+        # The row comes last: an evaluation that has one is finished.
+        write_predictions(file, result)
         metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
-        store(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
         some = result.records[:WATCHED_IMAGES]
         if watch and jax.process_index() == 0 and some and "prediction" in some[0]:
-            evaluator = run.evaluators[name]
-            watch(make_sheet(evaluator.part.source, some, main=evaluator.main))
+            watch(_sheet(run, name, some))
     return results
 
 
-def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
-    """Shows the first example as the model gets it, so that prompt mistakes are seen."""
+def _sheet(run: TrainingRun, name: str, records: Sequence[Record]) -> Image.Image:
+    """Draws some records of an evaluation."""
+    evaluator = run.evaluators[name]
+    return draw_records(evaluator.part.source, records, main=evaluator.main)
+
+
+def _say_first_batch(run: TrainingRun, batch: dict[str, np.ndarray]) -> None:
+    """Prints the first example as the model sees it, so that mistakes in prompts are noticed.
+
+    Raises:
+      UserError: the pipeline's output is not what the training step takes.
+    """
     if missing := [k for k in INPUTS if k not in batch]:
         raise UserError(
-            f"config.input.pp yields {sorted(batch)} without {missing}; end it with "
-            "|for_training(…)|keep('image', 'text', 'mask_ar', 'mask_loss')."
+            f"config.input.pp yields {sorted(batch)}, but training needs {missing} as well; end it "
+            "with |for_training(…)|keep('image', 'text', 'mask_ar', 'mask_loss')."
         )
     image, text, supervised = batch["image"][0], batch["text"][0], batch["mask_loss"][0] > 0
     res = run.config.model.res
     if image.shape[-3:] != (res, res, 3) or image.dtype != np.float32:
         raise UserError(
-            f"config.input.pp yields images of shape {image.shape}, dtype {image.dtype}; "
-            f"config.model.res {res} needs float32 ({res}, {res}, 3)."
+            f"config.input.pp yields {image.dtype} images of shape {image.shape}, but with "
+            f"config.model.res {res} the model takes float32 images of shape ({res}, {res}, 3)."
         )
     show = functools.partial(run.context.tokenizer.decode, stop_at_eos=False)
     target = text[supervised].tolist()
@@ -199,14 +290,16 @@ def _say_first_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
     )
 
 
-def _say_skipped(run: Run) -> None:
+def _say_skipped(run: TrainingRun) -> None:
     report = run.loader.report()
     for key in ("skipped", "dropped", "truncated"):
         if report[key]:
-            say(f"NOTE: {report[key]} training examples were {key}, e.g. {report['examples'][:3]}")
+            some = report["examples"][:3]
+            say(f"NOTE: {report[key]} training examples were {key}, such as {some}.")
 
 
 def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]) -> None:
+    """Prints the scores after training beside those before it, where they are known."""
     rows = []
     for name, result in last.items():
         for key, after in result.scores.items():
@@ -218,8 +311,8 @@ def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str,
 
 
 def _first_score(workdir: pathlib.Path, key: str) -> float | None:
-    """A score that an earlier part of this run took before step 1."""
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+    """Returns a score from before the first step, if the run logged it before it was resumed."""
+    for line in (workdir / METRICS_FILE).read_text().splitlines():
         row = json.loads(line)
         if row["step"] == 0 and key in row:
             return row[key]

@@ -1,4 +1,4 @@
-"""The optimizer as a chain over the flat dict of trainable parameters."""
+"""Optimizers, as optax chains over the flat dict of trainable parameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +18,13 @@ Flat = Mapping[str, jax.Array]
 
 
 @OPTIMIZERS.register("adafactor")
-def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=1.0, momentum=None):
+def _adafactor(
+    *,
+    min_dim_size_to_factor: int = 32,
+    decay_rate: float = 0.8,
+    clipping_threshold: float = 1.0,
+    momentum: float | None = None,
+) -> optax.GradientTransformation:
     """Adafactor (arXiv:1804.04235) with factored second moments and update clipping."""
     return optax.chain(
         optax.scale_by_factored_rms(
@@ -30,19 +36,22 @@ def _adafactor(*, min_dim_size_to_factor=32, decay_rate=0.8, clipping_threshold=
 
 
 @OPTIMIZERS.register("momentum")
-def _momentum(*, momentum=0.9, nesterov=False, mu_dtype=None):
+def _momentum(
+    *, momentum: float = 0.9, nesterov: bool = False, mu_dtype: jnp.dtype | None = None
+) -> optax.GradientTransformation:
+    """Gradient descent with momentum, which is stored in `mu_dtype`."""
     return optax.trace(momentum, nesterov=nesterov, accumulator_dtype=mu_dtype)
 
 
 @OPTIMIZERS.register("adam")
 @OPTIMIZERS.register("adamw")
-def _adam(*, nu_dtype=None, **args):
-    """Adam (arXiv:1412.6980), whose moments are stored in `mu_dtype` and `nu_dtype`."""
+def _adam(*, nu_dtype: jnp.dtype | None = None, **args: Any) -> optax.GradientTransformation:
+    """Adam (arXiv:1412.6980) with moments in `mu_dtype` and `nu_dtype`, else as the parameters."""
     adam = optax.scale_by_adam(**args)
     if nu_dtype is None:
         return adam
     if nu_dtype != jnp.bfloat16:
-        raise UserError(f"optimizer.args.nu_dtype is {nu_dtype}, expected bfloat16.")
+        raise UserError(f"config.optimizer.args.nu_dtype is {nu_dtype}, expected bfloat16.")
 
     def with_nu(state: optax.ScaleByAdamState, nu: Flat) -> optax.ScaleByAdamState:
         return state._replace(nu=cast(optax.Updates, nu))
@@ -73,10 +82,10 @@ def _adam(*, nu_dtype=None, **args):
 
 
 def _round_randomly(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Rounds float32 to bfloat16 stochastically, so that the result is right in the mean.
+    """Rounds float32 to bfloat16 stochastically, so that rounding errors have mean 0.
 
-    Rounded to the nearest value, the second moment would never fall: a step takes away 0.1 % of it,
-    and neighbouring bfloat16 values are 0.4 % apart.
+    If it were rounded to the nearest value, the second moment could never fall: a step makes it at
+    most 0.1 % smaller, and neighbouring bfloat16 values are 0.4 % apart.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     bits += jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
@@ -94,9 +103,9 @@ def split_trainable(
     """Returns the learning-rate multiplier of each trainable parameter; frozen ones are left out.
 
     Args:
-      rules: `[(regex, value), ...]`, of which the first match counts: False or 0 freezes a
-        parameter, True is a multiplier of 1, a number multiplies the learning rate.
-      names: all parameter names.
+      rules: `[(regex, value), ...]`. The first rule that matches a name counts: False or 0 freezes
+        the parameter, True trains it, and a number also multiplies its learning rate.
+      names: the names of all parameters.
 
     Raises:
       UserError: no rule matches a name, a rule matches no name, a value is not a multiplier, or
@@ -105,12 +114,12 @@ def split_trainable(
     values = trees.first_match(rules, names, what="config.trainable")
     if bad := {repr(v) for v in values.values() if not _is_multiplier(v)}:
         raise UserError(
-            f"config.trainable: {sorted(bad)} is neither a truth value nor a "
-            "learning-rate multiplier of at least 0."
+            f"config.trainable has the values {sorted(bad)}, expected True, False or learning-rate "
+            "multipliers of at least 0."
         )
     multipliers = {name: float(v) for name, v in values.items() if v}
     if not multipliers:
-        raise UserError("config.trainable freezes every parameter; nothing would be trained.")
+        raise UserError("config.trainable freezes every parameter, so nothing would be trained.")
     return multipliers
 
 
@@ -137,28 +146,28 @@ def make_optimizer(
 
     Args:
       name: the optimizer's name in `OPTIMIZERS`.
-      lr: base learning rate.
-      schedule: factor on everything, by the count of updates so far.
-      lr_multipliers: by trainable name, from `split_trainable`.
-      names: all parameter names, frozen ones too, that `decay_rules` are written for.
-      weight_decay: base decay.
-      decay_rules: `[(regex, multiplier), ...]` on `weight_decay`.
-      grad_clip_norm: largest global norm of the gradient; None for no clipping.
+      lr: the base learning rate.
+      schedule: the factor of both learning rate and weight decay, by the number of updates so far.
+      lr_multipliers: the multiplier of each trainable parameter, from `split_trainable`.
+      names: the names of all parameters, frozen ones too, for which `decay_rules` are written.
+      weight_decay: the base weight decay.
+      decay_rules: `[(regex, multiplier), ...]`, by which `weight_decay` is multiplied.
+      grad_clip_norm: the global norm to which gradients are clipped; None does not clip them.
       args: further arguments of the optimizer, such as `b2`.
 
     Raises:
-      UserError: unknown optimizer or argument, or decay rules that match no name.
+      UserError: the optimizer or an argument is unknown, or a decay rule matches no name.
     """
     optimizer = OPTIMIZERS.find(name, "config.optimizer.name")
     args = dict(args or {})
     for key in ("mu_dtype", "nu_dtype"):
         if args.get(key):
-            args[key] = float_dtype(args[key], f"optimizer.args.{key}")
+            args[key] = float_dtype(args[key], f"config.optimizer.args.{key}")
     try:
         core = optimizer(**args)
     except TypeError as e:
         raise UserError(f"config.optimizer.args {args} do not fit {name!r}: {e}.") from None
-    decay = trees.first_match(decay_rules, names, what="optimizer.decay_rules")
+    decay = trees.first_match(decay_rules, names, what="config.optimizer.decay_rules")
     decayed = {n: weight_decay * decay[n] for n in lr_multipliers if weight_decay * decay[n]}
     chain = [core]
     if grad_clip_norm is not None:
@@ -173,7 +182,7 @@ def make_optimizer(
 
 
 def _clip(most: float) -> optax.GradientTransformation:
-    """Clips by global norm with one factor, a product that compilers fuse with what follows it."""
+    """Clips by the global norm, as a product that compilers fuse with the following operations."""
 
     def clip(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
         factor = most / jnp.maximum(optax.global_norm(updates), most)
@@ -207,15 +216,15 @@ def apply_optimizer(
     """Applies one update of the optimizer.
 
     Args:
-      tx: from `make_optimizer`.
-      grads: gradients by parameter name.
-      opt_state: state of the optimizer.
-      params: trainable parameters by name.
+      tx: the optimizer, from `make_optimizer`.
+      grads: the gradients, by parameter name.
+      opt_state: the optimizer's state.
+      params: the trainable parameters, by name.
 
     Returns:
-      (new parameters, new optimizer state, the updates that were added).
+      The new parameters, the new state of the optimizer, and the updates that were added.
     """
-    # optax promotes dtypes implicitly, which strict numerics forbid elsewhere.
+    # optax promotes dtypes implicitly, which is an error elsewhere where promotion is strict.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = tx.update(cast(optax.Updates, grads), opt_state, params)
         updated = optax.apply_updates(cast(optax.Params, params), updates)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, as multiples of the base rate."""
+"""Learning-rate schedules, as factors of the base learning rate."""
 
 import math
 from collections.abc import Callable
@@ -24,37 +24,39 @@ def make_schedule(
     timescale: float = 10_000.0,
     first_step: int = 0,
 ) -> Schedule:
-    """Builds a schedule: warm-up from 0, a decay, and an optional linear cool-down to 0.
+    """Builds a schedule: a warm-up from 0, a decay, and an optional linear cool-down to 0.
 
     Args:
-      total_steps: optimizer updates in the whole run.
-      decay: `constant`; `cosine` to 0; `linear` to `linear_end`; `rsqrt`, which falls as the
+      total_steps: the number of updates in the whole run.
+      decay: `constant`; `cosine` to 0; `linear` to `linear_end`; or `rsqrt`, which falls as the
         inverse square root of the step with the given timescale.
       base: the value after warm-up.
-      warmup_steps: length of the warm-up in steps; not together with `warmup_percent`.
-      warmup_percent: length of the warm-up as a share of `total_steps`, in 0..1, rounded down.
-      cooldown_steps: length of the linear cool-down at the end.
-      linear_end: the value that `linear` ends at.
-      timescale: steps after which `rsqrt` has fallen to base/√2.
-      first_step: the schedule's position at the first update; the reference counts from 0 in
-        its trainer and from 1 in its notebook.
+      warmup_steps: the length of the warm-up in steps; excludes `warmup_percent`.
+      warmup_percent: the length of the warm-up as a share of `total_steps`, in 0..1, rounded down.
+      cooldown_steps: the length of the linear cool-down at the end.
+      linear_end: the value at which `linear` ends.
+      timescale: the number of steps after which `rsqrt` has fallen to base/√2.
+      first_step: the schedule's position at the first update. The reference counts from 0 in its
+        trainer, and from 1 in its notebook.
 
     Returns:
-      A function from the int32 count of updates so far to the float32 value.
+      A function from the number of updates so far, an int32 scalar, to the float32 value.
 
     Raises:
       UserError: the decay is unknown, both forms of warm-up are given, or warm-up and cool-down are
         longer than the run.
     """
     if decay not in DECAYS:
-        raise UserError(f"schedule.decay {decay!r} is unknown; choose from {DECAYS}.")
+        raise UserError(f"config.schedule.decay is {decay!r}, expected one of {DECAYS}.")
     if warmup_steps is not None and warmup_percent is not None:
-        raise UserError("schedule: give warmup_steps or warmup_percent, not both.")
+        raise UserError(
+            "config.schedule has both warmup_steps and warmup_percent, expected one of them."
+        )
     warmup = warmup_steps or int(total_steps * (warmup_percent or 0.0))
     if min(warmup, cooldown_steps) < 0 or warmup + cooldown_steps > total_steps:
         raise UserError(
-            f"schedule: warm-up ({warmup}) and cool-down ({cooldown_steps}) steps must fit into "
-            f"total_steps {total_steps}."
+            f"config.schedule has {warmup} steps of warm-up and {cooldown_steps} of cool-down, "
+            f"expected no more than the {total_steps} steps of the run."
         )
 
     def schedule(count: jax.Array) -> jax.Array:

@@ -1,20 +1,20 @@
-"""Everything a training run consists of, built from its config before the first step."""
+"""Builds from a config all that a training run needs before its first step."""
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
 from pgjax import sharding
-from pgjax.checkpoints.resume import Checkpoints, abstract_like
-from pgjax.config import MixtureEntry, RunConfig, check_training, parse_config
+from pgjax.checkpoints.resume import Checkpoints
+from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
-from pgjax.data.sources import make_source
+from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
@@ -25,8 +25,9 @@ from pgjax.loading.run_directory import (
     read_run,
     write_run,
 )
-from pgjax.training.plan_text import attention_line, precision_line
-from pgjax.training.report import parameter_table
+from pgjax.training.plan_text import attention_line, parameter_table, precision_line
+from pgjax.training.resuming import resume
+from pgjax.training.same_everywhere import check_same, check_shared, data_identity, versions
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -34,8 +35,8 @@ from pgjax.training.training_plan import check_fits
 
 
 @dataclasses.dataclass
-class Run:
-    """A run ready to step."""
+class TrainingRun:
+    """The parts of a training run; the loop replaces `state` at each step."""
 
     config: RunConfig
     workdir: pathlib.Path
@@ -47,30 +48,41 @@ class Run:
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
+    changed: str  # how the config differs from the one that the run was started with
 
     def params(self) -> Flat:
-        """All parameters, frozen and trainable."""
+        """Returns all parameters by name, frozen and trainable."""
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
-    """Builds a run; cheap checks come first, parameters last.
+def set_up(
+    config: RunConfig, workdir: pathlib.Path, token: str, resume_from: int | None = None
+) -> TrainingRun:
+    """Builds a training run: what can be checked cheaply comes first, parameters come last.
 
-    Resumes from the newest whole checkpoint in `workdir`, if there is one.
+    Args:
+      config: the run's config.
+      workdir: the run directory, whose lock this run holds.
+      token: the token of that lock, in process 0.
+      resume_from: the step of the checkpoint to continue from; None for the newest that is whole,
+        if there is one.
 
     Raises:
-      UserError: whatever does not fit together; the workdir is as it was.
+      UserError: the config does not fit together, into memory, to the data or to the run directory,
+        which is not changed in that case.
     """
-    config = parse_config(config)
     check_training(config)
+    check_same("config", {"config": to_dict(config), "versions": versions()})
+    check_shared(workdir, token)
     _check_split(config)
     context = open_model_context(config)
-    loader = _open_loader(config, context)
+    loader, sources = _open_loader(config, context)
+    _check_same_data(context, sources)
     total_steps = _total_steps(config, loader)
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
-    with contextlib.suppress(UserError):  # operations of the user's own, whose texts nobody knows
+    with contextlib.suppress(UserError):  # custom ops may leave the length of texts unknown
         say(attention_line(builder))
     say(parameter_table(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
@@ -84,14 +96,20 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
         jax.block_until_ready(state)
 
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last, keep_every=config.keep_every)
-    if (step := checkpoints.latest()) is not None:
-        with Phase(f"restoring {checkpoints.folder}/step_{step}"):
-            state, position = _restore(checkpoints, step, state)
-            loader.restore(position)
-        if step > total_steps:
-            raise UserError(f"{workdir} is at step {step}, past config.total_steps {total_steps}.")
-    _write_files(config, workdir, context, sorted(builder.multipliers))
-    return Run(
+    changed = _changed(config, workdir)
+    if found := resume(checkpoints, state, changed, resume_from):
+        state, position = found
+        loader.restore(position)
+        if (step := int(state.step)) > total_steps:
+            raise UserError(
+                f"{workdir} is at step {step}, which is past the last step of this config, "
+                f"{total_steps}."
+            )
+    if changed:
+        say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
+    if jax.process_index() == 0:
+        write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
+    return TrainingRun(
         config=config,
         workdir=workdir,
         context=context,
@@ -102,27 +120,31 @@ def set_up(config: RunConfig | Mapping[str, Any], workdir: pathlib.Path) -> Run:
         frozen=params,
         state=state,
         checkpoints=checkpoints,
+        changed=changed,
     )
 
 
 def _check_split(config: RunConfig) -> None:
+    """Checks that every device gets the same number of rows in each part of a batch."""
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
     batch, accumulate = config.input.batch_size, config.grad_accum_steps
     parts = mesh.shape["data"] * accumulate
     if batch % parts:
         raise UserError(
-            f"config.input.batch_size is {batch}; expected a multiple of {parts} (data axis of "
-            f"{mesh.shape['data']} devices × grad_accum_steps {accumulate})."
+            f"config.input.batch_size is {batch}; expected a multiple of {parts}, the product of "
+            f"{mesh.shape['data']} devices on the mesh's data axis and "
+            f"config.grad_accum_steps {accumulate}."
         )
 
 
-def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
+def _open_loader(config: RunConfig, context: ModelContext) -> tuple[TrainLoader, dict[str, Source]]:
+    """Opens the training data; returns its sources by name as well."""
     spec = config.input
     parts = [
         Part(make_source(part.data), context.pipeline(part.pp or spec.pp), part.weight, name)
         for name, part in (spec.mixture or {"train": MixtureEntry(spec.data)}).items()
     ]
-    return TrainLoader(
+    loader = TrainLoader(
         parts,
         spec.batch_size,
         seed=config.seed,
@@ -134,6 +156,7 @@ def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
         shuffle=spec.shuffle,
         on_bad_example=spec.on_bad_example,
     )
+    return loader, {part.name: part.source for part in parts}
 
 
 def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
@@ -143,27 +166,13 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
     return max(1, math.ceil(examples / config.input.batch_size))
 
 
-def _write_files(
-    config: RunConfig, workdir: pathlib.Path, context: ModelContext, trained: list[str]
-) -> None:
-    """The run directory's own files, after a word about a config that has changed."""
+def _changed(config: RunConfig, workdir: pathlib.Path) -> str:
+    """Returns how a config differs from the one that the run was started with, or ""."""
     known = (workdir / CONFIG_FILE).exists()
-    if known and (changed := differences(read_run(workdir).config, config)):
-        say(f"NOTE: the config differs from the one this workdir was started with: {changed}")
-    if jax.process_index() == 0:
-        write_run(workdir, config, trained, context.tokenizer.model_bytes)
+    return differences(read_run(workdir).config, config) if known else ""
 
 
-def _restore(
-    checkpoints: Checkpoints, step: int, state: TrainState
-) -> tuple[TrainState, dict[str, Any]]:
-    params, train, data = checkpoints.restore(
-        step, abstract_like(state.params), abstract_like(resumable_state(state))
-    )
-    return TrainState(params, **train), data
-
-
-def resumable_state(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the parameters."""
-    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
-    return train if state.scale is None else train | {"scale": state.scale}
+def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> None:
+    if jax.process_count() > 1:
+        tokenizer = hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16]
+        check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})

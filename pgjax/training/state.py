@@ -1,4 +1,4 @@
-"""The state that training steps pass on, which does not include frozen parameters."""
+"""The state that training steps pass on; frozen parameters are not part of it."""
 
 import functools
 from collections.abc import Mapping
@@ -15,22 +15,36 @@ from pgjax import sharding
 
 @flax.struct.dataclass
 class LossScale:
-    """The factor of the loss that keeps float16 gradients from vanishing or overflowing."""
+    """The factor of the loss that keeps float16 gradients from vanishing and from overflowing."""
 
     value: jax.Array  # float32 scalar
-    good: jax.Array  # int32 scalar, finite updates since the value last changed
-    skipped: jax.Array  # int32 scalar, updates skipped in a row
+    good: jax.Array  # int32 scalar, number of finite updates since the value last changed
+    skipped: jax.Array  # int32 scalar, number of updates skipped in a row
 
 
 @flax.struct.dataclass
 class TrainState:
-    """The part of a run that changes; frozen parameters are a separate argument of the step."""
+    """What changes while a run trains; frozen parameters are a separate argument of the step.
 
-    params: dict[str, jax.Array]  # flat, trainable only
+    Attributes:
+      params: the trainable parameters by name.
+      opt_state: the optimizer's state.
+      step: int32 scalar, the number of updates so far.
+      key: uint32 key data of the random key, into which each step folds its number.
+      scale: the loss scale; None unless gradients pass through float16.
+    """
+
+    params: dict[str, jax.Array]
     opt_state: Any
-    step: jax.Array  # int32 scalar, updates done
-    key: jax.Array  # uint32 key data; dropout at a step folds the step into it
-    scale: LossScale | None = None  # present if gradients pass through float16
+    step: jax.Array
+    key: jax.Array
+    scale: LossScale | None = None
+
+
+def resumable_state(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the parameters."""
+    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
+    return train if state.scale is None else train | {"scale": state.scale}
 
 
 def abstract_state(
@@ -43,9 +57,9 @@ def abstract_state(
     """Returns shapes, dtypes and shardings of a state; moments are sharded like their parameters.
 
     Args:
-      params: trainable arrays by name, or their shapes with shardings.
+      params: the trainable parameters by name, or their shapes with shardings.
       tx: the optimizer.
-      mesh: the mesh over which everything else is replicated.
+      mesh: the mesh, over which the rest of the state is replicated.
       scaled: whether the state has a loss scale.
     """
     opt_state = jax.tree_util.tree_map_with_path(
@@ -70,10 +84,10 @@ def create_state(
     """Creates the state of step 0, with the shardings of `abstract_state`.
 
     Args:
-      params: trainable arrays by name.
+      params: the trainable parameters by name.
       tx: the optimizer.
-      mesh: the mesh that the arrays lie on.
-      seed: of the key from which dropout is drawn.
+      mesh: the mesh on which the parameters lie.
+      seed: the seed of the random key, which dropout draws from.
       scaled: whether the state has a loss scale.
     """
     abstract = abstract_state(params, tx, mesh, scaled=scaled)
@@ -84,6 +98,7 @@ def create_state(
 
 
 def _rest(seed: int, scaled: bool) -> tuple[jax.Array, jax.Array, LossScale | None]:
+    """Returns the state's step, key and loss scale at step 0."""
     key = jax.random.key_data(jax.random.key(seed))
     scale = LossScale(jnp.float32(2**15), jnp.int32(0), jnp.int32(0)) if scaled else None
     return jnp.int32(0), key, scale
@@ -93,8 +108,20 @@ def _placed(x: Any, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
 
 
-def _moment_sharding(path, moment, params, mesh) -> jax.sharding.Sharding:
-    """Returns the sharding of the parameter that the path names, where the moment has its axes."""
+def _moment_sharding(
+    path: tuple[Any, ...],
+    moment: jax.ShapeDtypeStruct,
+    params: Mapping[str, Any],
+    mesh: jax.sharding.Mesh,
+) -> jax.sharding.Sharding:
+    """Returns a moment's sharding: that of its parameter along the axes that both have.
+
+    Args:
+      path: where the moment is in the optimizer's state, with the parameter's name as a key.
+      moment: the moment's shape.
+      params: the trainable parameters by name.
+      mesh: the mesh, over which anything else is replicated.
+    """
     keys = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
     name = next((k for k in keys if k in params), None)
     if name is None or moment.ndim != params[name].ndim:

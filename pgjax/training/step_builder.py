@@ -1,6 +1,7 @@
-"""The training step that a config describes, before there is a parameter or an example."""
+"""Builds the training step that a config describes; neither parameters nor data need exist."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,17 +23,25 @@ from pgjax.training.step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class TrainStepBuilder:
-    """What trains and how, on a mesh."""
+    """Builds the training step of a config, its state, and the shapes of both.
+
+    Attributes:
+      sharded: the model and its mesh.
+      storage: by parameter name, how it is stored: a dtype, or int8, int4 or nf4.
+      multipliers: the learning-rate multiplier of each trainable parameter, by name.
+      schedule: the factor of the learning rate by step.
+      tx: the optimizer.
+    """
 
     sharded: ShardedModel
-    storage: dict[str, str]  # how each parameter is stored: a dtype, or int8, int4, nf4
-    multipliers: dict[str, float]  # of the learning rate, by trainable name
+    storage: dict[str, str]
+    multipliers: dict[str, float]
     schedule: Schedule
     tx: optax.GradientTransformation
 
     @property
     def scaled(self) -> bool:
-        """Whether a gradient passes through float16, so that the loss is scaled."""
+        """Whether the loss is scaled, because gradients pass through float16."""
         model, names = self.sharded.model, self.multipliers
         return (
             model.llm_dtype == jnp.float16
@@ -41,13 +50,13 @@ class TrainStepBuilder:
         )
 
     def state(self, trainable: Flat) -> TrainState:
-        """The state at step 0."""
+        """Creates the state of step 0, given the trainable parameters by name."""
         sharded = self.sharded
         seed = sharded.config.seed
         return create_state(trainable, self.tx, sharded.mesh, seed, scaled=self.scaled)
 
     def abstract(self) -> tuple[TrainState, dict[str, Any]]:
-        """Shapes, dtypes and shardings of the state and of the frozen parameters."""
+        """Returns shapes, dtypes and shardings of the state and of the frozen parameters."""
         sharded = self.sharded
         params = {
             name: abstract_param(name, shape, self.storage[name], sharded.shardings[name])
@@ -56,8 +65,19 @@ class TrainStepBuilder:
         trainable = {name: params.pop(name) for name in self.multipliers}
         return abstract_state(trainable, self.tx, sharded.mesh, scaled=self.scaled), params
 
-    def lower(self, state: TrainState, frozen: Flat, batch: Flat) -> jax.stages.Lowered:
-        """The step for these arguments, or for their shapes; the state is donated."""
+    def lower(
+        self,
+        state: TrainState,
+        frozen: Flat,
+        batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct],
+    ) -> jax.stages.Lowered:
+        """Traces the step for arguments, or for their shapes with shardings; it donates the state.
+
+        Args:
+          state: the state, see `state` and `abstract`.
+          frozen: the frozen parameters by name.
+          batch: a batch of `config.input.batch_size` examples over all processes.
+        """
         config, model, mesh = self.sharded.config, self.sharded.model, self.sharded.mesh
         loss = make_loss(model, label_smoothing=config.label_smoothing, chunk=config.loss_chunk)
         step = make_train_step(
@@ -75,10 +95,11 @@ class TrainStepBuilder:
 
 
 def make_step_builder(sharded: ShardedModel, total_steps: int) -> TrainStepBuilder:
-    """The program of a config for a run of `total_steps` updates.
+    """Opens the builder of a config's training step, for a run of `total_steps` updates.
 
     Raises:
-      UserError: rules that match nothing, an unknown optimizer, …
+      UserError: a rule of `trainable` or of the optimizer matches no parameter, every parameter is
+        frozen, the optimizer is unknown, or `quantize` finds nothing to quantize.
     """
     config, names = sharded.config, list(sharded.shapes)
     multipliers = split_trainable(config.trainable, names)
@@ -95,13 +116,13 @@ def make_step_builder(sharded: ShardedModel, total_steps: int) -> TrainStepBuild
         grad_clip_norm=optimizer.grad_clip_norm or None,
         args=optimizer.args,
     )
-    kept = storage_dtypes(sharded, multipliers)
-    if config.quantize and config.quantize not in kept.values():
+    storage = storage_dtypes(sharded, multipliers)
+    if config.quantize and config.quantize not in storage.values():
         raise UserError(
-            f"config.quantize is {config.quantize!r}, but it quantizes nothing: every matrix that "
-            "it would take trains, or is too small; expected frozen matrices, or ''."
+            f"config.quantize is {config.quantize!r}, but there is nothing to quantize, because "
+            "every matrix is trainable or too small; expected frozen matrices, or ''."
         )
-    return TrainStepBuilder(sharded, kept, multipliers, schedule, tx)
+    return TrainStepBuilder(sharded, storage, multipliers, schedule, tx)
 
 
 def _schedule(config: ScheduleConfig, total_steps: int) -> Schedule:

@@ -1,14 +1,17 @@
-"""The plan of a run: what a step needs, whether that fits, how long it takes, what to change."""
+"""Plans a training run: the memory and the least time of a step, and what to change.
+
+The training step is compiled without weights, data or tokenizer, also for devices that are absent.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, gib, table
-from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.data_sheets import Device, this_device
 from pgjax.devices.precision import resolved
 from pgjax.devices.targets import compiler_of, target_devices
@@ -18,109 +21,118 @@ from pgjax.recipes import memory_savers
 from pgjax.training.largest import largest_batch
 from pgjax.training.plan_text import describe
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
-from pgjax.training.step_memory import Needs, needs
+from pgjax.training.step_memory import CompiledStepMemory, compile_memory, estimate_memory
 
-CLOSE = 0.5  # share of a device's memory from which the exact figure is worth a compilation
-_STEPS = 1000  # of a run whose length the data decides; nothing in memory depends on it
+CLOSE = 0.5  # an estimate above this share of a device's memory is checked by a compilation
+_STEPS = 1000  # stands for the length of a run that the data decides; memory does not depend on it
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run needs: for people, whether it fits, and for programs."""
+    """The plan of a training run.
+
+    Attributes:
+      text: the plan for people to read, as tables and sentences.
+      fits: whether a step fits into the memory of its devices.
+      summary: the plan for programs to read, see `summarize`, with the largest batch that fits:
+        `largest_batch`, `largest_batch_peak_bytes`, `largest_batch_seconds_at_least` and
+        `largest_batch_examples_per_second_at_most`.
+    """
 
     text: str
     fits: bool
-    report: dict[str, Any]
+    summary: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class LargestBatch:
+    """The largest batch size that fits, and what its step needs; 0 and None where none fits."""
+
+    size: int
+    memory: CompiledStepMemory | None
 
 
 def plan(
-    config: RunConfig | Mapping[str, Any],
+    config: RunConfig | ConfigDict | Mapping[str, Any],
     device: Device,
     *,
     frames: int = 0,
     largest: bool = True,
 ) -> Plan:
-    """Plans a run, without weights, data or tokenizer.
+    """Plans a training run, without weights, data or tokenizer.
 
-    The step is compiled by the device's own compiler where that is installed, else by that of
-    the devices that are there.
+    The step is compiled by the compiler of the device if that is installed, and otherwise by the
+    compiler of this machine's devices.
 
     Args:
-      config: as for `train`.
-      device: what each device of the mesh is.
-      frames: images per example; 0 for what the config's operations say.
-      largest: whether to look for the largest batch that fits, which takes two or three more
-        compilations, by the device's own compiler only.
+      config: the run's config, as `pgjax.training.loop.train` takes it.
+      device: the kind of device of which the mesh consists.
+      frames: number of images in an example; 0 takes it from the config's pipelines.
+      largest: whether to search for the largest batch that fits, which takes two or three more
+        compilations. Only the device's own compiler can tell.
 
     Raises:
-      UserError: a config that does not fit together.
+      UserError: the config does not fit together.
     """
     config = parse_config(config)
     builder = open_step_builder(config, device)
     with Phase(f"compiling the step {_by(builder)}"):
-        found = needs(builder, frames=frames)
-    fits = found.peak <= device.usable_bytes
-    most, full = _largest(config, builder, found, device, frames) if largest else (None, None)
-    text = describe(builder, found, device, frames, most)
+        memory = compile_memory(builder, frames)
+    fits = memory.peak <= device.usable_bytes
+    most = _largest(config, builder, memory, device, frames) if largest else None
+    text = describe(builder, memory, device, frames, most and most.size)
     if not fits:
         text += "\n\n" + _changes(config, device, frames)
-    figures = report(builder, found, device)
-    least = full and _bounds(full, device)
-    figures |= {
-        "largest_batch": most,
-        "largest_batch_peak_bytes": full and full.peak,
-        "largest_batch_seconds_at_least": least and least.seconds,
-        "largest_batch_examples_per_second_at_most": least and most / least.seconds,
-    }
-    return Plan(text, fits, figures)
+    return Plan(text, fits, summarize(builder, memory, device) | _summarize_largest(most, device))
 
 
 def check_fits(builder: TrainStepBuilder, config: RunConfig) -> None:
     """Stops a run that cannot fit into this machine's memory, before anything is loaded.
 
     Args:
-      builder: of the run's step.
-      config: of the run, in which `auto` is still there.
+      builder: the builder of the run's step.
+      config: the run's config, as the user gave it.
 
     Raises:
-      UserError: the plan, and what to change.
+      UserError: the run does not fit; the message holds the plan, and what to change.
     """
     device = this_device()
     try:
-        found = needs(builder, compiled=False)
-    except UserError:  # operations of the user's own, whose text length nobody can know
+        memory = estimate_memory(builder)
+    except UserError:  # custom ops may leave the length of texts unknown
         return
-    if found.peak > CLOSE * device.usable_bytes and found.peak <= device.usable_bytes:
+    if CLOSE * device.usable_bytes < memory.peak <= device.usable_bytes:
         with Phase("compiling the step, to see whether it fits"):
-            found = needs(builder)
-    if found.peak > device.usable_bytes:
+            memory = compile_memory(builder)
+    if memory.peak > device.usable_bytes:
         raise UserError(
-            f"this run does not fit into memory.\n\n{describe(builder, found, device)}\n\n"
+            f"This run does not fit into memory.\n\n{describe(builder, memory, device)}\n\n"
             + _changes(config, device, 0)
         )
 
 
-def report(builder: TrainStepBuilder, found: Needs, device: Device) -> dict[str, Any]:
-    """The plan for programs, in bytes, FLOPs and seconds, per device and step.
+def summarize(
+    builder: TrainStepBuilder, memory: CompiledStepMemory, device: Device
+) -> dict[str, Any]:
+    """Returns the plan for programs to read, in bytes, FLOPs and seconds per device and step.
 
-    What is not known is None: times without a data sheet, and all that a compiler which gave up
-    for lack of memory did not say.
+    Values that are not known are None: times without a data sheet of the device, and most values
+    if the compiler gave up for lack of memory.
     """
     config, mesh = builder.sharded.config, builder.sharded.mesh
-    made, batch = found.compiled, config.input.batch_size
-    cost = made.cost
-    least = _bounds(found, device)
+    cost, batch = memory.compiled.cost, config.input.batch_size
+    least = memory.bounds(device)
     steps = config.total_steps or None
     return {
-        "compiler": made.compiler,
+        "compiler": memory.compiled.compiler,
         "device": device.name,
         "mesh": dict(mesh.shape),
         "batch_size": batch,
-        "fits": found.peak <= device.usable_bytes,
+        "fits": memory.peak <= device.usable_bytes,
         "usable_bytes": device.usable_bytes,
-        "peak_bytes": found.peak,
-        "arguments_bytes": found.arguments,
-        "temporaries_bytes": found.temporaries,
+        "peak_bytes": memory.peak,
+        "arguments_bytes": memory.arguments,
+        "temporaries_bytes": memory.temporaries,
         "flops": cost and cost.flops,
         "flops_by_bits": cost and {str(k): v for k, v in cost.flops_of_bits.items()},
         "memory_bytes": cost and cost.memory_bytes,
@@ -136,74 +148,98 @@ def report(builder: TrainStepBuilder, found: Needs, device: Device) -> dict[str,
     }
 
 
+def _summarize_largest(largest: LargestBatch | None, device: Device) -> dict[str, Any]:
+    memory = largest.memory if largest else None
+    least = memory.bounds(device) if memory else None
+    return {
+        "largest_batch": largest.size if largest else None,
+        "largest_batch_peak_bytes": memory.peak if memory else None,
+        "largest_batch_seconds_at_least": least.seconds if least else None,
+        "largest_batch_examples_per_second_at_most": (
+            largest.size / least.seconds if largest and least else None
+        ),
+    }
+
+
 def _by(builder: TrainStepBuilder) -> str:
+    """Returns what compiles the step, for a message."""
     compiler = compiler_of(builder.sharded.mesh.devices)
     return {"cuda": "by CUDA's compiler", "tpu": "by the TPU's compiler"}.get(compiler, "for a CPU")
 
 
-def _bounds(found: Needs, device: Device) -> Bounds | None:
-    cost = found.compiled.cost
-    return bounds(cost, device.rates) if cost and device.rates else None
-
-
 def _largest(
-    config: RunConfig, builder: TrainStepBuilder, found: Needs, device: Device, frames: int
-) -> tuple[int | None, Needs | None]:
-    """The largest batch that fits, of those that devices and parts divide, and what it needs.
+    config: RunConfig,
+    builder: TrainStepBuilder,
+    memory: CompiledStepMemory,
+    device: Device,
+    frames: int,
+) -> LargestBatch | None:
+    """Searches for the largest batch that fits, which devices and gradient accumulation divide.
 
-    (None, None) where a CPU's compiler stands for the device's, (0, None) where no batch fits.
+    Returns None if a CPU's compiler stands for the device's, because its figures are too far off.
     """
-    if found.compiled.compiler == "cpu":
-        return None, None
+    if memory.compiled.compiler == "cpu":
+        return None
     each = builder.sharded.mesh.shape["data"] * config.grad_accum_steps
-    tried = {config.input.batch_size: found}
+    tried = {config.input.batch_size: memory}
 
     def peak(batch: int) -> int:
         changed = dataclasses.replace(
             config, input=dataclasses.replace(config.input, batch_size=batch)
         )
         with Phase(f"compiling with a batch of {batch}"):
-            tried[batch] = needs(open_step_builder(changed, device), frames=frames)
+            tried[batch] = compile_memory(open_step_builder(changed, device), frames)
         return tried[batch].peak
 
-    known = {batch: needed.peak for batch, needed in tried.items()}
-    largest = largest_batch(peak, known, each, device.usable_bytes)
-    return largest, tried.get(largest)
+    known = {config.input.batch_size: memory.peak}
+    size = largest_batch(peak, known, each, device.usable_bytes)
+    return LargestBatch(size, tried.get(size))
 
 
 def open_step_builder(config: RunConfig | Mapping[str, Any], device: Device) -> TrainStepBuilder:
-    """The step of a config, on devices of the target's compiler.
+    """Opens the training step of a config for devices of another kind, which may be absent.
 
-    Where that is not installed, on as many of the devices that are there as the mesh takes.
+    If the compiler of the device is not installed, this machine's devices stand for them.
+
+    Args:
+      config: the run's config; a plain dict is parsed first.
+      device: the kind of device of which the mesh consists.
 
     Raises:
-      UserError: there are too few, or a config that does not fit together.
+      UserError: the config does not fit together, or the mesh needs more devices than can stand for
+        it on this machine.
     """
     config = resolved(parse_config(config), device.precision)
     mesh = config.mesh
     wanted = mesh.data * mesh.model if min(mesh.data, mesh.model) > 0 else jax.device_count()
     devices = target_devices(device, wanted)
     if devices is None and wanted > jax.device_count():
-        raise UserError(f"{wanted} devices are needed, and there are {jax.device_count()}.")
+        raise UserError(
+            f"The mesh needs {wanted} devices, but this machine has {jax.device_count()}, and the "
+            f"compiler of {device.name} is not installed."
+        )
     sharded = open_sharded_model(config, devices or jax.devices()[:wanted])
     return make_step_builder(sharded, config.total_steps or _STEPS)
 
 
 def _changes(config: RunConfig, device: Device, frames: int) -> str:
-    """What each change of the config would give; only what could fit is compiled."""
+    """Returns a table of changes to the config that save memory, with the peak that each gives.
+
+    Only changes whose estimate fits are compiled.
+    """
     rows = []
     for flags, changed in memory_savers(config).items():
         try:
             builder = open_step_builder(changed, device)
-            found = needs(builder, frames=frames, compiled=False)
-            if found.peak <= device.usable_bytes:
+            memory = estimate_memory(builder, frames)
+            if may_fit := memory.peak <= device.usable_bytes:
                 with Phase(f"compiling with {flags}"):
-                    found = needs(builder, frames=frames)
-        except UserError:  # a batch that does not split so, or more devices than there are
+                    memory = compile_memory(builder, frames)
+        except UserError:  # the batch cannot be split like that, or the mesh is too large
             continue
-        least = "" if found.compiled else "at least "
-        verdict = "fits" if found.peak <= device.usable_bytes else "does not fit"
-        rows.append((flags, f"{least}{gib(found.peak)}", verdict))
+        least = "" if may_fit else "at least "
+        verdict = "fits" if memory.peak <= device.usable_bytes else "does not fit"
+        rows.append((flags, f"{least}{gib(memory.peak)}", verdict))
     if not rows:
-        return "Nothing that could be changed alone makes it smaller."
+        return "No single change of the config makes the run smaller."
     return table(("what to change", "peak", ""), rows)

@@ -95,7 +95,7 @@ def test_markdown(tmp_path):
     assert len(files) == 5 and all((tmp_path / file).stat().st_size > 200 for file in files)
     for file in files[:2]:
         ElementTree.parse(tmp_path / file)
-    with pytest.raises(UserError, match=r"ends in neither \.html nor \.md"):
+    with pytest.raises(UserError, match=r"expected a path that ends in \.html or \.md"):
         page.write(tmp_path / "report.pdf")
 
 
@@ -132,7 +132,8 @@ def test_data_that_is_gone_leaves_the_numbers(tmp_path):
     page = overview([folder], [], 2)
     page.write(tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    assert "No pictures: jsonl: /gone.jsonl cannot be read" in text and "<img" not in text
+    assert "the data cannot be opened: jsonl: /gone.jsonl cannot be read" in text
+    assert "<img" not in text
 
 
 def test_the_command(tmp_path, program):
@@ -143,4 +144,4 @@ def test_the_command(tmp_path, program):
     said = program("report", folder, "--compare", status=2)
     assert said.err == "error: --compare takes two folders, got 1.\n"
     said = program("report", tmp_path / "nowhere", status=1)
-    assert "nowhere holds no scores.json, nor does a folder below it" in said.err
+    assert "nowhere nor a folder below it holds a scores.json" in said.err

@@ -12,7 +12,7 @@ from conftest import PHOTOS
 from pgjax import trees
 from pgjax.config import to_dict
 from pgjax.errors import UserError
-from pgjax.evaluation.contact_sheet import make_sheet
+from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import make_evaluator
 from pgjax.evaluation.runner import evaluate
 from pgjax.evaluation.store import gather_json
@@ -150,7 +150,7 @@ def test_runner_stores_predictions_and_scores(context, params, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == list(range(12))
     evaluator = make_evaluator("answers", context.config.evals["answers"], context)
-    sheet = make_sheet(evaluator.part.source, lines[:4])
+    sheet = draw_records(evaluator.part.source, lines[:4])
     assert min(sheet.size) > 200 and len(sheet.getcolors(1 << 20)) > 1000
     with pytest.raises(UserError, match="'nope'.* has .*'answers', 'val'"):
         evaluate(context, params, context.config.evals, ["nope"], tmp_path)

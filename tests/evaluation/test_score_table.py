@@ -8,8 +8,9 @@ import pytest
 from pgjax.benchmarks.published import FINE_TUNED, PLAIN, PUBLISHED
 from pgjax.checkpoints import released
 from pgjax.errors import UserError
-from pgjax.evaluation.score_table import HEADER, folder_rows, read_folder
+from pgjax.evaluation.score_table import HEADER, folder_rows
 from pgjax.evaluation.store import Store
+from pgjax.evaluation.stored_evaluation import read_evaluations
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
@@ -62,7 +63,7 @@ def test_without_a_published_score(tmp_path):
     rows = finished(tmp_path / "c", records, {"anls": 0.5}, "vqav2")  # nor measured
     assert rows["acc"].cells()[4:6] == ("", "") and rows["acc"].cells()[6] == "85.64"
     with pytest.raises(UserError, match="holds no finished evaluation"):
-        read_folder(tmp_path)
+        read_evaluations(tmp_path)
 
 
 def test_means_over_types_have_intervals_by_type_only(tmp_path):
@@ -124,4 +125,4 @@ def test_a_folder_that_does_not_name_its_main_score(tmp_path):
     ):
         stored["identity"] |= {"kind": kind, "metric": metric}
         (tmp_path / "val.json").write_text(json.dumps(stored))
-        assert read_folder(tmp_path)["val"]["main_score"] == main
+        assert read_evaluations(tmp_path)["val"].main_score == main

@@ -77,7 +77,7 @@ def test_predictions_of_something_else_are_never_continued(tmp_path):
     (tmp_path / "val.json").unlink()
     fill(tmp_path, [0], parameters="xyz")  # nothing was stored
     (tmp_path / "val.json").unlink()
-    with pytest.raises(UserError, match=r"no val\.json that says of what"):
+    with pytest.raises(UserError, match=r"no val\.json that says what was evaluated"):
         fill(tmp_path, [0], parameters="xyz")
 
 

@@ -101,6 +101,8 @@ def test_all_formats_are_tested():
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(DataError, match="'vqav2' needs 'question_id' of every example; record 0"):
+    with pytest.raises(
+        DataError, match="'vqav2' needs 'question_id' of every example, but record 0"
+    ):
         write_submission("vqav2", [{"index": 0, "prediction": "x"}], tmp_path / "a")
     assert not (tmp_path / "a.submission.json").exists()

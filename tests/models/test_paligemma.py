@@ -218,7 +218,7 @@ def test_patches_must_tile_the_image():
 
 
 def test_unknown_compute_dtype():
-    with pytest.raises(UserError, match=r"model.llm_dtype 'float8'.*bfloat16"):
+    with pytest.raises(UserError, match=r"model.llm_dtype is 'float8'.*bfloat16"):
         make(llm_dtype="float8")
-    with pytest.raises(UserError, match=r"model.img_dtype 'int8'"):
+    with pytest.raises(UserError, match=r"model.img_dtype is 'int8'"):
         make(img_dtype="int8")

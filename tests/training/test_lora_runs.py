@@ -84,5 +84,5 @@ def test_goes_on_to_the_same_bits(run, tmp_path):
 def test_adapters_are_never_dropped(run, tmp_path):
     with pytest.raises(UserError, match="holds LoRA adapters.*merge them"):
         train(config("projector", init=str(run)), tmp_path / "next")
-    with pytest.raises(UserError, match="quantizes nothing"):
+    with pytest.raises(UserError, match="nothing to quantize"):
         train(config("full", quantize="nf4"), tmp_path / "next")

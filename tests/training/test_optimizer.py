@@ -73,11 +73,11 @@ def test_first_match_decides():
         ([(".*", False)], r"freezes every parameter"),
         ([("img/.*", 0.0), ("llm/.*", 0)], r"freezes every parameter"),
         ([("img/(", True), (".*", True)], r"'img/\(' is not a regular expression"),
-        ([(".*", -0.5)], r"-0.5.*neither"),
-        ([(".*", "yes")], r"yes.*neither"),
-        ([(".*", None)], r"None.*neither"),
-        ([(".*", [1])], r"\[1\].*neither"),
-        ([(".*", float("nan"))], r"nan.*neither"),
+        ([(".*", -0.5)], r"-0.5.*expected True, False or"),
+        ([(".*", "yes")], r"yes.*expected True, False or"),
+        ([(".*", None)], r"None.*expected True, False or"),
+        ([(".*", [1])], r"\[1\].*expected True, False or"),
+        ([(".*", float("nan"))], r"nan.*expected True, False or"),
     ],
 )
 def test_rule_errors(rules, message):

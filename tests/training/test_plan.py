@@ -20,8 +20,15 @@ from pgjax.recipes import adapted, transfer
 from pgjax.training.largest import largest_batch
 from pgjax.training.plan_text import describe, step_line
 from pgjax.training.step_builder import make_step_builder
-from pgjax.training.step_memory import abstract_batch, host_bytes, moments, nbytes, needs
-from pgjax.training.training_plan import check_fits, plan, report
+from pgjax.training.step_memory import (
+    abstract_batch,
+    compile_memory,
+    estimate_memory,
+    host_bytes,
+    moments,
+    nbytes,
+)
+from pgjax.training.training_plan import check_fits, plan, summarize
 
 GIB = 2**30
 
@@ -61,12 +68,12 @@ def test_the_t4_recipe_at_full_size():
 def test_the_t4_recipe_fits_into_nine_gib(res, batch):
     p = builder("attention", batch_size=batch, **{"model.res": res})
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
-        assert needs(p).peak <= 9 * GIB
+        assert compile_memory(p).peak <= 9 * GIB
 
 
 def test_parts_of_full_tuning():
     p = builder(**{"optimizer.name": "adam"})
-    n = needs(p, compiled=False)
+    n = estimate_memory(p)
     parameters = 4 * 2_923_335_408
     assert (n.trainable, n.optimizer, n.gradients) == (parameters, 2 * parameters, parameters)
     assert n.batch == 8 * (224 * 224 * 3 + 3 * 128) * 4
@@ -81,17 +88,17 @@ def test_what_a_plan_says():
     assert "--config.grad_accum_steps=2" in found.text
     assert "--config.adapt=attention" in found.text
     assert "Computes in float32" in found.text  # what the variant asks for wins over the device
-    assert found.report["compiler"] == "cpu" and found.report["largest_batch"] is None
-    assert found.report["seconds_at_least"] is None  # there is no data sheet
+    assert found.summary["compiler"] == "cpu" and found.summary["largest_batch"] is None
+    assert found.summary["seconds_at_least"] is None  # there is no data sheet
 
 
 def test_what_a_plan_counts():
     """Of a step of the tiny model, with the rates of a T4."""
     p, t4 = builder("full", "tiny", 16), get_device("t4")
-    n = needs(p)
+    n = compile_memory(p)
     assert n.temporaries > n.gradients and n.peak == n.arguments + n.temporaries
-    text, r = describe(p, n, t4), report(p, n, t4)
-    assert "It fits" in text and "Compiled for a CPU" in text and "cuda12" in text
+    text, r = describe(p, n, t4), summarize(p, n, t4)
+    assert "It fits" in text and "compiled for a CPU" in text and "cuda12" in text
     # A product forward is two backward, and remat makes the layers a second time.
     model, tokens = p.sharded.model, 64 + 127
     layers = sum(math.prod(s) for k, s in p.sharded.shapes.items() if k.startswith("llm/layers"))
@@ -125,7 +132,7 @@ def test_one_line_about_the_step_of_a_run(monkeypatch):
     monkeypatch.setattr("pgjax.training.plan_text.compiler_of", lambda devices: "cuda")
     monkeypatch.setattr("pgjax.training.plan_text.this_device", lambda: get_device("t4"))
     line = step_line(p, step, 128)
-    assert line.startswith("Each device needs ") and "TFLOP" not in line and "GFLOP" in line
+    assert line.startswith("A step takes ") and "TFLOP" not in line and "GFLOP" in line
     assert line.endswith(" at least.") and "sends 0 B" in line
 
 
@@ -137,11 +144,11 @@ def test_a_plan_for_a_gpu_is_that_of_its_compiler():
     small = dataclasses.replace(t4, usable_bytes=2**27)
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
         found = plan(config("full", "tiny", 4), small)
-    assert found.report["compiler"] == "cuda" and "the compiler of CUDA" in found.text
-    most = found.report["largest_batch"]
-    assert most > 4 and found.report["largest_batch_peak_bytes"] <= small.usable_bytes
-    assert found.report["largest_batch_examples_per_second_at_most"] > 0
-    assert f"largest batch that fits is {found.report['largest_batch']}" in found.text
+    assert found.summary["compiler"] == "cuda" and "the compiler of CUDA" in found.text
+    most = found.summary["largest_batch"]
+    assert most > 4 and found.summary["largest_batch_peak_bytes"] <= small.usable_bytes
+    assert found.summary["largest_batch_examples_per_second_at_most"] > 0
+    assert f"largest batch that fits is {found.summary['largest_batch']}" in found.text
 
 
 @pytest.mark.parametrize(
@@ -217,7 +224,7 @@ def test_quantized_parameters_count_as_their_codes():
 
 def test_the_length_of_texts_must_be_known():
     with pytest.raises(UserError, match=r"texts of unknown tokens.*for_training"):
-        needs(builder(variant="tiny", **{"input.pp": "decode"}), compiled=False)
+        estimate_memory(builder(variant="tiny", **{"input.pp": "decode"}))
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     """Returns the plan's figures; nothing is compiled if even one row needs too much."""
     from pgjax.devices.data_sheets import get_device
     from pgjax.devices.targets import target_devices, use_cpu
-    from pgjax.training.step_memory import needs
+    from pgjax.training.step_memory import estimate_memory
     from pgjax.training.training_plan import open_step_builder, plan
 
     use_cpu()
@@ -44,11 +44,11 @@ def case(device: str, model: str, mode: str, res: int) -> dict[str, Any]:
     if target_devices(table, count) is None:
         raise SystemExit(f"the compiler of {name} is not installed (extra cuda12 or tpu)")
     least = config_of(model, mode, res, count, count)
-    at_least = needs(open_step_builder(least, table), compiled=False).peak
+    at_least = estimate_memory(open_step_builder(least, table)).peak
     if at_least > table.usable_bytes:
         return {"largest_batch": 0, "peak_bytes_at_least": at_least}
     config = config_of(model, mode, res, count * START[res], count)
-    return plan(config, table).report
+    return plan(config, table).summary
 
 
 def cell(result: dict[str, Any] | None) -> str:

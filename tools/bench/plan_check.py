@@ -22,7 +22,7 @@ from pgjax.devices.data_sheets import Device, get_device
 from pgjax.loading.model_context import open_sharded_model
 from pgjax.recipes import adapted, parse_arg, transfer
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
-from pgjax.training.step_memory import abstract_batch, needs
+from pgjax.training.step_memory import abstract_batch, compile_memory
 from pgjax.training.training_plan import open_step_builder
 
 
@@ -99,10 +99,10 @@ def main(argv: list[str] | None = None) -> float:
     described = ""
     if args.device:
         parts = (args.size, args.res, args.adapt, args.optimizer, args.batch)
-        made = needs(program_of(*parts, get_device(args.device)))
+        made = compile_memory(program_of(*parts, get_device(args.device)))
         described = f"{args.device} described ({made.compiled.compiler}) {gib(made.peak)}, "
     builder = program_of(args.size, args.res, args.adapt, args.optimizer, args.batch)
-    planned, found = needs(builder).peak, measured(builder, args.steps)
+    planned, found = compile_memory(builder).peak, measured(builder, args.steps)
     print(
         f"{jax.local_devices()[0].device_kind}, {args.size}, mode {args.adapt or 'full'}, "
         f"{args.res} px, batch {args.batch}: "

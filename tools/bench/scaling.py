@@ -39,7 +39,7 @@ def case(device: str, model: str, mode: str, res: int, rows: int, count: int) ->
     builder = open_step_builder(config, table)
     sizes = {name: math.prod(shape) for name, shape in builder.sharded.shapes.items()}
     return {
-        **plan(config, table, largest=False).report,
+        **plan(config, table, largest=False).summary,
         "parameters": sum(sizes.values()),
         "trainable": sum(sizes[name] for name in builder.multipliers),
     }

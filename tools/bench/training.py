@@ -80,14 +80,14 @@ class Step:
     seconds: tuple[float, float]  # the times of tracing and of compiling
 
     def planned(self) -> Any:
-        """The memory that the step needs, as `pgjax.training.step_memory.Needs` in bytes."""
+        """The memory that the step needs, as `pgjax.training.step_memory.StepMemory` in bytes."""
         from pgjax.devices.compiled import figures_of
         from pgjax.devices.targets import compiler_of
-        from pgjax.training.step_memory import needs
+        from pgjax.training.step_memory import CompiledStepMemory, estimate_memory
 
-        found = needs(self.builder, compiled=False)
+        estimate = estimate_memory(self.builder)
         made = figures_of(self.compiled, compiler_of(self.builder.sharded.mesh.devices))
-        return dataclasses.replace(found, compiled=made)
+        return CompiledStepMemory(**vars(estimate), compiled=made)
 
 
 def compile_step(args: argparse.Namespace, mode: str) -> Step:

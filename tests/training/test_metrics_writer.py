@@ -1,9 +1,13 @@
+import io
 import json
 
 import pytest
 
 from pgjax.console import Phase, table
-from pgjax.training.report import LiveLine, Metrics, parameter_table
+from pgjax.errors import UserError
+from pgjax.training.live_line import LiveLine
+from pgjax.training.metrics_writer import MetricsWriter
+from pgjax.training.plan_text import parameter_table
 
 
 def rows(workdir):
@@ -11,7 +15,7 @@ def rows(workdir):
 
 
 def test_metrics_are_rows_of_a_file(tmp_path):
-    metrics = Metrics(tmp_path, 0)
+    metrics = MetricsWriter(tmp_path, 0)
     metrics.write(1, {"loss": 2.5})
     metrics.write(2, {"loss": 1.5, "val/loss": 3.0})
     assert len(rows(tmp_path)) == 2  # to be read while the run goes on
@@ -24,7 +28,7 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": i, "loss": float(i)}) for i in range(1, 6)]
     path.write_text("\n".join([*lines, '{"step": 6, "lo']))  # killed while it wrote
-    metrics = Metrics(tmp_path, 3)
+    metrics = MetricsWriter(tmp_path, 3)
     metrics.write(4, {"loss": 40.0})
     metrics.close()
     assert [(r["step"], r["loss"]) for r in rows(tmp_path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
@@ -35,7 +39,7 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path):
 def test_lines_that_are_no_rows_are_dropped(tmp_path, line):
     good = '{"step": 1, "loss": 2.0}'
     (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n")
-    Metrics(tmp_path, 5).close()
+    MetricsWriter(tmp_path, 5).close()
     assert (tmp_path / "metrics.jsonl").read_text() == good + "\n"
 
 
@@ -72,7 +76,7 @@ def test_phase_says_begin_and_end(capsys):
 
 def test_live_line(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("pgjax.training.report.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("pgjax.training.live_line.time.perf_counter", lambda: now[0])
     line = LiveLine(10, 4000)
     now[0] += 5.0
     line.waited = 2.0
@@ -90,3 +94,27 @@ def test_live_line(capsys, monkeypatch):
         "step 20/4000", "loss 1.2500", "2.00 steps/s", "ETA 0:33:10", "input wait 40%",
     ]  # fmt: skip
     assert "ETA 0:06:37" in second
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(1, {"loss": 1.0})
+    metrics._file.close()
+    metrics._file = io.FileIO("/dev/full", "wb")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be written \(No space left on dev"):
+        metrics.write(2, {"loss": 1.0})
+    metrics.close()
+
+
+def test_scores_of_the_last_step_are_known_again(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(4, {"val/loss": 9.0})
+    metrics.write(5, {"loss": 2.5})
+    metrics.write(5, {"val/loss": 3.0, "val/examples": 2})
+    metrics.write(5, {"answers/acc": 0.5})
+    metrics.write(6, {"later/acc": 0.5})
+    metrics.close()
+    again = MetricsWriter(tmp_path, 5)
+    again.close()
+    assert again.last_scores() == {"val": {"loss": 3.0, "examples": 2}, "answers": {"acc": 0.5}}
+    assert [row["step"] for row in rows(tmp_path)] == [4, 5, 5, 5]

@@ -11,6 +11,7 @@ from pgjax.evaluation.compare import compare
 from pgjax.evaluation.example_selection import breakdown, choose, same_questions
 from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.evaluation.score_table import Row
+from pgjax.evaluation.stored_evaluation import StoredEvaluation
 
 
 def scored(*scores, **more):
@@ -62,14 +63,17 @@ def test_same_questions_by_what_identifies_them():
     assert same_questions(a, b[1:]) == [(1, 0), (2, 1)]
 
 
+def stored(records):
+    return StoredEvaluation({}, {}, {}, records, ACC)
+
+
 def test_two_runs():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 2, 60).astype(float)
     y = np.where(rng.random(60) < 0.3, 1 - x, x)
     a = [{"question_id": i, "scores": {"acc": v, "only_a": 1.0}} for i, v in enumerate(x)]
     b = [{"question_id": i, "scores": {"acc": v}} for i, v in enumerate(y)][::-1]
-    e = {"main_score": ACC}
-    rows, differing = compare({"e": e | {"records": a}, "f": {}}, {"e": e | {"records": b[:-10]}})
+    rows, differing = compare({"e": stored(a), "f": stored([])}, {"e": stored(b[:-10])})
     [row] = rows  # of the 50 questions that both have
     x, y = x[10:], y[10:]
     assert (row.evaluation, row.score, row.questions) == ("e", "acc", 50)
@@ -86,9 +90,9 @@ def test_two_runs():
     assert signs == sorted(signs, reverse=True)
     assert all(a[i]["question_id"] == b[j]["question_id"] for i, j in differing["e"])
     with pytest.raises(UserError, match=r"no evaluation in common: \['e'\] and \['g'\]"):
-        compare({"e": {}}, {"g": {}})
-    with pytest.raises(UserError, match="e: the runs have no question in common"):
-        compare({"e": e | {"records": a[:5]}}, {"e": e | {"records": b[:5]}})
+        compare({"e": stored([])}, {"g": stored([])})
+    with pytest.raises(UserError, match="no question of e in common"):
+        compare({"e": stored(a[:5])}, {"e": stored(b[:5])})
 
 
 def test_cells_of_a_score_that_is_missing():
