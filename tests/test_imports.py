@@ -36,7 +36,8 @@ ALLOWED = {
     | PARTS
     | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
-    "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
+    # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
+    "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
     # Commands import what does the work.

@@ -75,7 +75,7 @@ def read_coco(given: Import) -> Iterator[AnnotatedImage]:
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """Pauses garbage collection, which would look at every annotation read so far again and again."""
+    """Pauses garbage collection, which would visit every annotation again and again."""
     paused = gc.isenabled()
     gc.disable()
     try:
