@@ -179,10 +179,10 @@ def _written(
 def _draw(out: pathlib.Path, root: pathlib.Path, sheet: pathlib.Path) -> None:
     """Draws some lines of a JSONL file, evenly spread, with their boxes."""
     from pgjax.data.jsonl import JsonlSource
-    from pgjax.evaluation.contact_sheet import make_sheet
+    from pgjax.evaluation.contact_sheet import draw_records
 
     source = JsonlSource(str(out), root=str(root))
     indices = range(0, len(source), max(1, len(source) // SHEET_LINES))[:SHEET_LINES]
     records = [{**source[i], "index": i, "scores": {}} for i in indices]
-    make_sheet(source, records, SHEET_COLUMNS).save(sheet)
+    draw_records(source, records, SHEET_COLUMNS).save(sheet)
     print(f"{sheet}: {len(records)} of {len(source):,} lines drawn")

@@ -87,7 +87,7 @@ def test_the_program_itself(program):
         (["prepare", "vqav2"], "--source is missing"),
         (["prepare", "vqav2", "--frames=3"], "--frames is not a flag"),
         (["list", "config"], "did you mean 'configs'?"),
-        (["make-jsonl", "x.json"], "--images and --out are needed"),
+        (["make-jsonl", "x.json"], "--out is needed"),
     ],
 )  # fmt: skip
 def test_wrong_usage(args, message, program):

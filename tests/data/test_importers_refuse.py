@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -315,6 +316,20 @@ def test_a_long_value_is_not_scanned_too_often(tmp_path, monkeypatch):
     (tmp_path / "x.json").write_text(json.dumps({"a": [numbers]}))
     assert list(elements(tmp_path / "x.json")) == [("a", numbers)]
     assert len(fills) <= 8
+
+
+def test_a_large_file_is_never_in_memory(tmp_path):
+    """20 MB of polygons, of which a reader that keeps none needs a few."""
+    with (tmp_path / "x.json").open("w") as f:
+        f.write('{"images": [], "annotations": [')
+        f.write(",".join(json.dumps({"id": i, "outline": [i / 7] * 50}) for i in range(20_000)))
+        f.write("]}")
+    assert (tmp_path / "x.json").stat().st_size > 15e6
+    tracemalloc.start()
+    count = sum(1 for _ in elements(tmp_path / "x.json"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 20_000 and peak < 8e6
 
 
 @pytest.mark.parametrize(

@@ -157,16 +157,14 @@ def pixel_box(y0: float, x0: float, y1: float, x1: float, size: tuple[int, int])
       DataError: it has no area inside the image.
     """
     height, width = size
-    box = tuple(
-        min(max(v / side, 0.0), 1.0)
-        for v, side in ((y0, height), (x0, width), (y1, height), (x1, width))
-    )
-    if not (box[0] < box[2] and box[1] < box[3]):
+    top, bottom = (min(max(v / height, 0.0), 1.0) for v in (y0, y1))
+    left, right = (min(max(v / width, 0.0), 1.0) for v in (x0, x1))
+    if not (top < bottom and left < right):
         raise DataError(
             f"the box x {x0:g}…{x1:g}, y {y0:g}…{y1:g} has no area inside the image of "
             f"{width}x{height}."
         )
-    return box
+    return top, left, bottom, right
 
 
 def outline_box(points: Sequence[Sequence[float]], size: tuple[int, int]) -> Box:

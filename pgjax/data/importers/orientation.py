@@ -43,7 +43,7 @@ class Header(NamedTuple):
     @property
     def shown(self) -> tuple[int, int]:
         """Height and width after turning."""
-        return self.stored[::-1] if _STEPS[self.orientation][0] else self.stored
+        return (self.width, self.height) if _STEPS[self.orientation][0] else self.stored
 
 
 def read_header(image: pathlib.Path | bytes) -> Header:

@@ -6,6 +6,14 @@ from typing import NamedTuple
 
 from pgjax.data.importers.annotated import AnnotatedImage, Import
 from pgjax.data.importers.coco import ROBOFLOW_FILE, read_coco
+from pgjax.data.importers.image_tables import (
+    METADATA,
+    arrow_files,
+    metadata_file,
+    read_arrow,
+    read_imagefolder,
+    read_webdataset,
+)
 from pgjax.data.importers.json_stream import elements
 from pgjax.data.importers.json_tools import (
     is_label_studio,
@@ -16,14 +24,6 @@ from pgjax.data.importers.json_tools import (
 )
 from pgjax.data.importers.mask_folder import read_mask_folder
 from pgjax.data.importers.roboflow_jsonl import PATTERN, read_roboflow_jsonl
-from pgjax.data.importers.rows import (
-    METADATA,
-    arrow_files,
-    metadata_file,
-    read_arrow,
-    read_imagefolder,
-    read_webdataset,
-)
 from pgjax.data.importers.xml_files import parse_xml, read_cvat, read_voc, voc_files
 from pgjax.data.importers.yolo import find_yaml, read_yolo
 from pgjax.errors import DataError, UserError

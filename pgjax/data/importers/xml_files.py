@@ -134,5 +134,7 @@ def _cvat_mask(shape: ElementTree.Element, size: tuple[int, int]) -> AnnotatedOb
     except ValueError:
         raise DataError("has run lengths that are no numbers.") from None
     mask = np.zeros(size, bool)
-    mask[top : top + height, left : left + width] = filled_runs(counts, own[::-1])  # along rows
+    mask[top : top + height, left : left + width] = filled_runs(
+        counts, (own[1], own[0])
+    )  # along rows
     return AnnotatedObject(shape.get("label"), mask_box(mask), mask)

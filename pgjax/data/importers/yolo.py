@@ -5,6 +5,7 @@ the points of a polygon, all as fractions of the image. A file of boxes that a m
 their scores as a sixth number. An image without a file, or with an empty one, shows no object.
 """
 
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,7 +52,7 @@ def read_yolo(given: Import) -> Iterator[AnnotatedImage]:
         raise UserError(f"{path}: expected YOLO's keys names and train or val.")
     names = _names(config["names"], path)
     for file in _images(config, path, given):
-        image = AnnotatedImage(file.relative_to(given.images.resolve()).as_posix(), [])
+        image = AnnotatedImage(file.relative_to(_absolute(given.images)).as_posix(), [])
         labels = labels_of(file)
         if labels.is_file():
             _read_labels(labels, image, names, given)
@@ -87,14 +88,19 @@ def _images(config: Mapping[str, Any], path: pathlib.Path, given: Import) -> Ite
         place = _place(str(one), config.get("path"), path)
         if place.is_file():  # a list of images
             named = [line.strip() for line in read_text(place).split("\n") if line.strip()]
-            files = [(place.parent / name).resolve() for name in named]
+            files = [_absolute(place.parent / name) for name in named]
         else:
-            files = sorted(f.resolve() for f in place.rglob("*") if _is_image(f))
+            files = sorted(_absolute(f) for f in place.rglob("*") if _is_image(f))
         for file in files:
-            if file.is_file() and file.is_relative_to(given.images.resolve()):
+            if file.is_file() and file.is_relative_to(_absolute(given.images)):
                 yield file
             else:
                 given.report.left_out.append(f"{file}: is not in {given.images}")
+
+
+def _absolute(path: pathlib.Path) -> pathlib.Path:
+    """Without `..`, but with symbolic links as they are: labels lie beside a linked folder."""
+    return pathlib.Path(os.path.abspath(path))
 
 
 def _is_image(file: pathlib.Path) -> bool:
