@@ -21,7 +21,8 @@ ALLOWED = {
     "models": BASE,
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
-    "checkpoints": BASE | {"published"},
+    "distributed": {"errors"},
+    "checkpoints": BASE | {"published", "text"},  # a folder's tokenizer is checked with it
     "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
     # What a config names is imported where it is looked up, so that parsing stays fast.
@@ -31,7 +32,9 @@ ALLOWED = {
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
-    "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
+    "training": BASE
+    | PARTS
+    | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
     "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
@@ -40,7 +43,7 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "evaluation"}
+    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},

@@ -33,7 +33,9 @@ class Predict(DistributedCommand):
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
         self._base = self.text(
-            "base", None, "The checkpoint below an adapter of peft; left out: the one it names."
+            "base",
+            None,
+            "The checkpoint below an adapter of peft or a run; left out: the one that it names.",
         )
         self._list = self.boolean("list", False, "Show the released checkpoints and stop.")
         self._quantize = self.choice(

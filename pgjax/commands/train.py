@@ -17,7 +17,8 @@ class Train(DistributedCommand):
     """Trains a config, or continues its run.
 
     The run directory holds the resolved config, checkpoints, metrics and predictions. Starting the
-    same command again continues an interrupted run with bit-identical results.
+    same command again continues an interrupted run with bit-identical results, on a machine with
+    the same devices and the same number of processor cores.
 
     With --copy_config, `pgjax train --copy_config forkme mine.py` writes a copy of a config that
     comes with pgjax; with --help_config, `pgjax train --help_config optimizer.lr` explains a key.
@@ -25,6 +26,7 @@ class Train(DistributedCommand):
 
     name = "train"
     arguments = "[KEY|FILE]"
+    statuses = {75: "stopped by SIGTERM or SIGHUP, or another process was lost; continue it"}
     example = "pgjax train --config quickstart --workdir runs/quickstart"
 
     def __init__(self, argv: Sequence[str]):
@@ -34,6 +36,10 @@ class Train(DistributedCommand):
         self._workdir = self.text(
             "workdir", None, "The run directory; a run that it holds is continued."
         )
+        self._resume_from = self.integer(
+            "resume_from", None,
+            "Step of the checkpoint to continue from; without it, the newest that is whole.", 1,
+        )  # fmt: skip
         self._profile = self.text("profile", "", "Steps to trace for TensorBoard, as FROM-TO.")
         self._print = self.boolean("print_config", False, "Print the whole config and stop.")
         # A boolean flag that takes text may stand alone, or be given as --help_config=KEY.
@@ -90,4 +96,4 @@ class Train(DistributedCommand):
 
             cache_compilations()
             workdir = pathlib.Path(self._workdir.value).expanduser()
-            train(config, workdir, self._profile.value)
+            train(config, workdir, self._profile.value, resume_from=self._resume_from.value)

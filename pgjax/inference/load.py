@@ -43,8 +43,10 @@ def load(
         model.generate("bee.jpg", "caption en")
 
     Args:
-      source: a released name such as `mix-224` (`pgjax list checkpoints` shows them), `tiny`, or a
-        path: an `.npz`, a Hugging Face folder, a PEFT adapter, or a run directory.
+      source: a released name such as `mix-224` (`pgjax list checkpoints` shows them), `tiny`, a
+        repository of the Hugging Face hub (`user/model`, `user/model@revision`), or a path or URL
+        (`hf://`, `gs://`, `s3://`) of an `.npz`, a Hugging Face folder, or a PEFT adapter; or the
+        path of a run directory.
       quantize: how the decoder's matrices are stored: int8, int4, or nf4, the 4 bits that QLoRA
         trains on. They are quantized layer by layer as they are read. None for no quantization.
       quantize_images: whether the image tower's matrices are quantized as well.
@@ -57,7 +59,8 @@ def load(
       mesh: sizes of the axes `data` and `model`, such as `{"data": 1, "model": 4}`; -1 takes the
         devices that the other axis leaves. None puts all devices on `data`. Each device holds all
         parameters, or its part of them along `model`.
-      base: the source that a PEFT adapter is applied to; None for the one that it names.
+      base: the source that a PEFT adapter is applied to, or that a run directory started from;
+        None for the one that it names.
 
     Returns:
       A `Model` with `generate`, `stream`, `detect` and `segment`.
@@ -76,10 +79,9 @@ def load(
     source = os.fspath(source)
     path = pathlib.Path(source).expanduser()
     if path.is_dir() and is_run(path):
-        if res or tokenizer or base:
+        if res or tokenizer:
             raise UserError(
-                f"{source} is a run directory, which sets res, tokenizer and base itself; leave "
-                "these three out."
+                f"{source} is a run directory, which sets res and tokenizer itself; leave both out."
             )
         trained_on = read_run(path).config.quantize
         if quantize and trained_on and quantize != trained_on:
@@ -93,6 +95,7 @@ def load(
             quantize=quantize,
             quantize_images=quantize_images,
             decode_layout=True,
+            base=base,
         )
         return Model(context, params, source)
     checkpoint = open_checkpoint(source, base)

@@ -1,8 +1,10 @@
+import io
 import json
 
 import pytest
 
 from pgjax.console import Phase, table
+from pgjax.errors import UserError
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
 from pgjax.training.plan_text import parameter_table
@@ -92,3 +94,27 @@ def test_live_line(capsys, monkeypatch):
         "step 20/4000", "loss 1.2500", "2.00 steps/s", "ETA 0:33:10", "input wait 40%",
     ]  # fmt: skip
     assert "ETA 0:06:37" in second
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(1, {"loss": 1.0})
+    metrics._file.close()
+    metrics._file = io.FileIO("/dev/full", "wb")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be written \(No space left on dev"):
+        metrics.write(2, {"loss": 1.0})
+    metrics.close()
+
+
+def test_scores_of_the_last_step_are_known_again(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(4, {"val/loss": 9.0})
+    metrics.write(5, {"loss": 2.5})
+    metrics.write(5, {"val/loss": 3.0, "val/examples": 2})
+    metrics.write(5, {"answers/acc": 0.5})
+    metrics.write(6, {"later/acc": 0.5})
+    metrics.close()
+    again = MetricsWriter(tmp_path, 5)
+    again.close()
+    assert again.last_scores() == {"val": {"loss": 3.0, "examples": 2}, "answers": {"acc": 0.5}}
+    assert [row["step"] for row in rows(tmp_path)] == [4, 5, 5, 5]
