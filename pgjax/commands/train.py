@@ -78,7 +78,7 @@ class Train(DistributedCommand):
         config = self._config.read()
         if self._print.value:
             print(config)
-        elif self._plan.value:
+        elif self._plan.value or self._plan_flags.parameters.value:
             self._plan_flags.print_plan(config)
         elif self._workdir.value is None:
             raise UsageError("--workdir is missing; checkpoints and metrics are written there.")

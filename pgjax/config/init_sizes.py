@@ -62,8 +62,7 @@ def check_init(config: RunConfig, where: str) -> None:
         spec = getattr(config.model, tower)
         build = named.tower_sizes(tower)[2]
         ours, theirs = (
-            dataclasses.replace(build(sizes), dropout=0.0)
-            for sizes in (spec, {"variant": variant})
+            dataclasses.replace(build(sizes), dropout=0.0) for sizes in (spec, {"variant": variant})
         )
         if ours != theirs:
             raise ConfigError(

@@ -2,16 +2,17 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsWriter:
-    """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only."""
+    """Writes to `metrics.jsonl` and TensorBoard, from process 0 only."""
 
     def __init__(self, workdir: pathlib.Path, start_step: int) -> None:
         """Opens the files, and removes the rows of steps after `start_step`.
@@ -42,6 +43,11 @@ class MetricsWriter:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+
+    def show(self, step: int, values: Sequence[Summary.Value]) -> None:
+        """Adds pictures and texts to TensorBoard, see `board_values`."""
+        if self._writes and values:
+            self._board.file_writer.add_summary(Summary(value=values), step)
 
     def close(self) -> None:
         """Closes both files."""

@@ -1,6 +1,5 @@
 """Builds from a config all that a training run needs before its first step."""
 
-import contextlib
 import dataclasses
 import math
 import pathlib
@@ -24,7 +23,8 @@ from pgjax.loading.run_directory import (
     read_run,
     write_run,
 )
-from pgjax.training.plan_text import attention_line, parameter_table, precision_line
+from pgjax.training.parameter_tables import parameter_summary
+from pgjax.training.plan_text import device_line, precision_line
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -72,9 +72,8 @@ def set_up(config: RunConfig, workdir: pathlib.Path) -> TrainingRun:
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
-    with contextlib.suppress(UserError):  # custom ops may leave the length of texts unknown
-        say(attention_line(builder))
-    say(parameter_table(context.shapes, builder.multipliers, builder.storage))
+    say(device_line(builder))
+    say(parameter_summary(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
     say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
     check_fits(builder, config)

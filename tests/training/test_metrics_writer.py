@@ -5,7 +5,7 @@ import pytest
 from pgjax.console import Phase, table
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
-from pgjax.training.plan_text import parameter_table
+from pgjax.training.parameter_tables import parameter_table
 
 
 def rows(workdir):
