@@ -33,6 +33,8 @@ ALLOWED = {
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
+    "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
+    | {"loading", "metrics", "training"},
     "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
@@ -40,7 +42,7 @@ ALLOWED = {
     "commands": BASE
     | PARTS
     | {"benchmarks", "config", "console", "devices", "evaluation"}
-    | {"inference", "loading", "published", "recipes", "training"},
+    | {"inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

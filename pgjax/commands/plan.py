@@ -11,8 +11,8 @@ from pgjax.commands.output import write_json
 from pgjax.errors import UsageError
 
 DEVICE_HELP = (
-    "The device to plan for, which need not be here: t4, l4, rtx3060, rtx4090, a100-40, h100, v5e, …; left out: the "
-    "one of this machine."
+    "The device to plan for, which need not be here: t4, l4, rtx3060, rtx4090, a100-40, h100, "
+    "v5e, …; left out: the one of this machine."
 )
 JSON_HELP = "File to write the plan's figures to, as JSON (bytes, seconds, FLOP)."
 

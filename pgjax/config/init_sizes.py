@@ -66,7 +66,7 @@ def check_init(config: RunConfig, where: str) -> None:
         )
         if ours != theirs:
             raise ConfigError(
-                f"{where}.init is {config.init!r}, whose {tower} is of the variant {variant!r}, but "
-                f"{where}.model.{tower} is {dict(spec)}; expected the sizes of the checkpoint, "
+                f"{where}.init is {config.init!r}, whose {tower} is of the variant {variant!r}, "
+                f"but {where}.model.{tower} is {dict(spec)}; expected the sizes of the checkpoint, "
                 f"--{where}.model.{tower}.variant={variant}, or another checkpoint."
             )

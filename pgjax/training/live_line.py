@@ -58,8 +58,8 @@ class LiveLine:
         if not self._tty:
             eta = (self._total - step) / max(per_second, 1e-9)
             say(
-                f"step {step}/{self._total}  loss {loss:.4f}  {per_second:.2f} steps/s  {examples}  "
-                f"ETA {hms(eta)}  {'  '.join(shown)}"
+                f"step {step}/{self._total}  loss {loss:.4f}  {per_second:.2f} steps/s  "
+                f"{examples}  ETA {hms(eta)}  {'  '.join(shown)}"
             )
         return {
             "steps_per_second": per_second,
