@@ -74,7 +74,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def table_in_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Formats rows as a table in Markdown; `|` in a cell is escaped, and line breaks are dropped."""
+    """Formats rows as a table in Markdown; `|` in a cell is escaped, line breaks are dropped."""
     lines = [header, ["---"] * len(header), *rows]
     cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -203,7 +203,8 @@ def _usage(repo: str, base: str, prompt: str, adapter: bool) -> str:
     pgjax_part = (
         "### pgjax\n\n"
         f"```bash\nhf download {repo} --local-dir {folder}\n"
-        f"pgjax predict --checkpoint {folder} --image photo.jpg --prompt {shlex.quote(prompt)}\n```\n\n"
+        f"pgjax predict --checkpoint {folder} --image photo.jpg --prompt {shlex.quote(prompt)}\n"
+        "```\n\n"
         "```python\nimport pgjax\n\n"
         f'model = pgjax.load("{folder}")\nprint(model.generate("photo.jpg", {asked}))\n```'
     )
