@@ -11,7 +11,6 @@ import urllib.request
 
 import pytest
 from conftest import PHOTOS
-from wheel import environment, folder, installed, installed_program  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +18,16 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def program(installed_program):
     return installed_program
+
+
+@pytest.fixture(scope="module")
+def folder(empty_folder):
+    return empty_folder
+
+
+@pytest.fixture(scope="module")
+def environment(wheel_environment):
+    return wheel_environment
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,6 @@ import time
 import pytest
 from conftest import PHOTOS
 from PIL import Image, ImageOps
-from steps import steps  # noqa: F401
-from wheel import environment, folder, installed, installed_program  # noqa: F401
 
 from pgjax.commands.train import Train
 
@@ -34,7 +32,8 @@ TRAIN = [
 ]  # fmt: skip
 
 
-def test_newcomer(steps, installed, installed_program, environment, folder):  # noqa: F811
+def test_newcomer(steps, installed, installed_program, wheel_environment, empty_folder):
+    folder = empty_folder
     with steps("quickstart, the example of pgjax train --help"):
         said = installed_program(*Train.example.split()[1:], timeout=3000).stdout
     before, after = re.search(r"^test +acc +([\d.]+) +([\d.]+)$", said, re.MULTILINE).groups()
@@ -55,7 +54,7 @@ def test_newcomer(steps, installed, installed_program, environment, folder):  # 
         assert "train" in installed_program("check-data", *config).stdout
 
     with steps("train, killed on the way"):
-        kill_after_a_checkpoint(installed, environment, folder)
+        kill_after_a_checkpoint(installed, wheel_environment, folder)
     with steps("the same command again: resume"):
         said = installed_program(*TRAIN).stdout
     assert re.search(r"restoring runs/mine/checkpoints/step_\d+", said), said
@@ -86,7 +85,7 @@ def metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def kill_after_a_checkpoint(installed, environment, folder):  # noqa: F811
+def kill_after_a_checkpoint(installed, environment, folder):
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [installed / "bin" / "pgjax", *TRAIN], cwd=folder, env=environment, stdout=log,
@@ -101,7 +100,7 @@ def kill_after_a_checkpoint(installed, environment, folder):  # noqa: F811
             process.wait(20)
 
 
-def ask_transformers(folder):  # noqa: F811
+def ask_transformers(folder):
     """The captions of transformers with the exported folder; None where it is not installed."""
     try:
         import torch

@@ -1,4 +1,4 @@
-"""Steps of a user's first hour, whose durations are printed."""
+"""A fixture of slow tests: named steps, whose durations are printed."""
 
 import contextlib
 import time

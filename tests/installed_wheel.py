@@ -35,7 +35,7 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(installed, compilation_cache):
+def wheel_environment(installed, compilation_cache):
     return {
         **os.environ,
         "PYTHONPATH": str(installed),
@@ -46,18 +46,19 @@ def environment(installed, compilation_cache):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def empty_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("empty")
 
 
 @pytest.fixture(scope="module")
-def installed_program(installed, environment, folder):
+def installed_program(installed, wheel_environment, empty_folder):
     """Runs `pgjax …` in the folder, which is empty at first."""
 
     def run(*args, status=0, timeout=600):
         done = subprocess.run(
             [installed / "bin" / "pgjax", *map(str, args)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout,
+            cwd=empty_folder, env=wheel_environment, timeout=timeout,
+            capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == status, f"{args}:\n{done.stdout}\n{done.stderr}"
         return done
