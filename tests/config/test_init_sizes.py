@@ -40,7 +40,7 @@ def test_init_brings_its_decoder_along():
          r"config.model.llm is .*--config.model.llm.variant=gemma2_2b"),
         ({"model.llm.variant": "gemma2_2b"}, r"config.init is 'pt-224', whose llm"),
         ({"init": "tiny"}, r"config.init is 'tiny', whose img is of the variant 'tiny/8'"),
-        ({"model.img": {"variant": "So400m/14", "depth": 3}}, r"whose img is of the variant 'So400m/14'"),
+        ({"model.img": {"variant": "So400m/14", "depth": 3}}, r"whose img is of the variant"),
     ],
 )  # fmt: skip
 def test_sizes_that_are_not_those_of_init(changes, message):

@@ -11,7 +11,7 @@ from pgjax.console import Phase, table
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
-from pgjax.training.parameter_tables import parameter_table
+from pgjax.training.parameter_tables import parameter_summary, parameter_table
 
 
 def rows(workdir):
@@ -141,6 +141,7 @@ def test_live_line(capsys, monkeypatch):
     assert rates["steps_per_second"] == 10.0 and rates["input_wait"] == 0.0
     first, second = capsys.readouterr().out.splitlines()
     assert first.split("  ") == [
-        "step 20/4000", "loss 1.2500", "2.00 steps/s", "ETA 0:33:10", "input wait 40%",
+        "step 20/4000", "loss 1.2500", "2.00 steps/s", "16 examples/s", "ETA 0:33:10",
+        "input wait 40%",
     ]  # fmt: skip
     assert "ETA 0:06:37" in second
