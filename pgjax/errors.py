@@ -2,6 +2,8 @@
 
 import sys
 
+TEMPORARY = 75  # exit status EX_TEMPFAIL: the same command, started again, continues
+
 
 class UserError(Exception):
     """A mistake in what the user has given, described in one sentence.
@@ -25,6 +27,12 @@ class ConfigError(UsageError):
 
 class DataError(UserError):
     """A record that cannot be used, which `on_bad_example="skip"` leaves out."""
+
+
+class Stopped(UserError):
+    """A run that was asked to stop and has saved its state; the same command continues it."""
+
+    status = TEMPORARY
 
 
 def note(text: str) -> None:

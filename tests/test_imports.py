@@ -21,6 +21,7 @@ ALLOWED = {
     "models": BASE,
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
+    "distributed": {"errors"},
     "checkpoints": BASE | {"published"},
     "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
@@ -31,7 +32,9 @@ ALLOWED = {
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
-    "training": BASE | PARTS | {"config", "console", "devices", "evaluation", "loading", "recipes"},
+    "training": BASE
+    | PARTS
+    | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
     | {"loading", "metrics", "training"},
@@ -41,7 +44,7 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "evaluation"}
+    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},

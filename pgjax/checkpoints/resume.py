@@ -1,17 +1,35 @@
-"""Training checkpoints in a run directory, which orbax writes asynchronously and atomically."""
+"""Training checkpoints in a run directory, which orbax writes asynchronously and atomically.
 
+The files of a run:
+
+    checkpoints/step_N/params, train, data   what orbax writes
+    checkpoints/step_N/checksums.txt         what it is verified by, see `checksums`
+    checkpoints/damaged_step_N               a checkpoint that was found damaged
+    checkpoints/unused_step_N                one that `--resume_from` went back behind
+"""
+
+import contextlib
+import errno
 import os
-from collections.abc import Callable
+import pathlib
+import re
+import shutil
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
+from pgjax.checkpoints.checksums import find_damage, has_checksums, write_checksums
 from pgjax.checkpoints.orbax_messages import QuietSaves
 from pgjax.errors import UserError
 
 FOLDER = "checkpoints"
+
+_NAME = re.compile(r"step_(\d+)")
+_CODES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENOMEM")
+_REASONS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
 class Checkpoints:
@@ -41,7 +59,9 @@ class Checkpoints:
           UserError: the folder cannot be created.
         """
         self._quiet = QuietSaves()
-        self.folder = epath.Path(os.path.abspath(workdir)) / FOLDER
+        self.folder = pathlib.Path(workdir).absolute() / FOLDER
+        self._saving: threading.Thread | None = None
+        self._failed: tuple[str, Exception] | None = None
         try:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +79,14 @@ class Checkpoints:
             ),
         )
 
+    def steps(self) -> list[int]:
+        """Returns the steps of all complete checkpoints on the disk, the newest first."""
+        names = (path.name for path in self.folder.glob("step_*"))
+        return sorted((int(m[1]) for m in map(_NAME.fullmatch, names) if m), reverse=True)
+
     def latest(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return next(iter(self.steps()), None)
 
     def save(
         self, step: int, params: dict[str, Any], train: dict[str, Any], data: dict[str, Any]
@@ -79,15 +104,40 @@ class Checkpoints:
         Raises:
           UserError: this save or the one before it failed, for example because the disk is full.
         """
+        self.wait()
         self._quiet.start()
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
             train=ocp.args.StandardSave(train),
             data=ocp.args.JsonSave(data),
         )
-        self._explain_failure(
-            f"The checkpoint of step {step}", lambda: self._manager.save(step, args=args)
-        )
+        what = f"The checkpoint of step {step}"
+        try:
+            if not self._manager.save(step, args=args):
+                raise UserError(f"orbax saves none after that of step {self.latest()}")
+        except Exception as e:
+            self._failed = (what, e)
+            self.wait()
+        self._saving = threading.Thread(target=self._finish, args=(step, what), daemon=True)
+        self._saving.start()
+
+    def _finish(self, step: int, what: str) -> None:
+        """Waits for a save, and adds the checksums of what it has written."""
+        try:
+            self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                write_checksums(self._path(step))
+        except Exception as e:
+            self._failed = (what, e)
+
+    def check(self) -> None:
+        """Returns at once, unless a save in the background has failed.
+
+        Raises:
+          UserError: it has.
+        """
+        if self._failed:
+            self.wait()
 
     def wait(self) -> None:
         """Blocks until the save in the background, if any, has ended.
@@ -95,8 +145,97 @@ class Checkpoints:
         Raises:
           UserError: the save failed.
         """
-        self._explain_failure("A checkpoint", self._manager.wait_until_finished)
-        self._quiet.stop()
+        if self._saving:
+            self._saving.join()  # which ends: orbax gives up a save after ten minutes
+            self._saving = None
+        self._quiet.stop(failed=self._failed is not None)
+        if not self._failed:
+            return
+        (what, e), self._failed = self._failed, None
+        raise UserError(
+            f"{what} could not be saved under {self.folder} ({_reason(e)}); the newest good "
+            f"checkpoint is {self.name_of_latest()}."
+        ) from e
+
+    def name_of_latest(self) -> str:
+        """Returns the path of the newest complete checkpoint, or "none", for messages."""
+        last = self.latest()
+        return "none" if last is None else str(self._path(last))
+
+    def damage(
+        self, step: int, items: Iterable[str] | None = None, share: tuple[int, int] = (0, 1)
+    ) -> str:
+        """Returns what of a checkpoint is not what was saved, or ""; see `find_damage`."""
+        return find_damage(self._path(step), items, share=share)
+
+    def verifiable(self, step: int) -> bool:
+        """Returns whether a checkpoint has checksums; one whose run was killed then has none."""
+        return has_checksums(self._path(step))
+
+    def mismatch(self, step: int, params: dict[str, Any], train: dict[str, Any]) -> str:
+        """Returns how the arrays of a checkpoint differ from those wanted in name or shape, or "".
+
+        Args:
+          step: the step of the checkpoint.
+          params: the trainable parameters by name, arrays or their shapes.
+          train: the rest of the training state.
+
+        Raises:
+          UserError: the checkpoint's list of arrays cannot be read.
+        """
+        saved, wanted = {}, {}
+        for item, tree in (("params", params), ("train", train)):
+            wanted |= _shapes(tree, item)
+            try:
+                self._quiet.start()
+                found = ocp.StandardCheckpointer().metadata(self._path(step) / item)
+                saved |= _shapes(found.item_metadata.tree, item)
+            except Exception as e:
+                raise self._unreadable(step, e) from e
+            finally:
+                self._quiet.stop()
+        parts = [
+            f"{len(names)} arrays are {where} only, such as {min(names)}"
+            for names, where in (
+                (saved.keys() - wanted.keys(), "in the checkpoint"),
+                (wanted.keys() - saved.keys(), "in this run"),
+            )
+            if names
+        ]
+        other = sorted(k for k in saved.keys() & wanted.keys() if saved[k] != wanted[k])
+        if other:
+            a, b = saved[other[0]], wanted[other[0]]
+            parts.append(
+                f"{len(other)} have another shape, such as {other[0]}: {a} in the checkpoint, "
+                f"{b} in this run"
+            )
+        return "; ".join(parts)
+
+    def set_aside(self, step: int, why: str) -> pathlib.Path:
+        """Renames a checkpoint, so that it is neither restored nor in the way of a new one.
+
+        Args:
+          step: the step of the checkpoint.
+          why: the first word of its new name, `damaged` or `unused`.
+
+        Returns:
+          The new path; what had that name before is deleted.
+
+        Raises:
+          UserError: it cannot be renamed.
+        """
+        old, new = self._path(step), self.folder / f"{why}_step_{step}"
+        try:
+            if new.exists():
+                shutil.rmtree(new)
+            old.rename(new)
+        except OSError as e:
+            raise UserError(f"{old} cannot be renamed to {new.name} ({e.strerror}).") from None
+        return new
+
+    def reload(self) -> None:
+        """Looks at the disk again, after `set_aside` in any process."""
+        self._manager.reload()
 
     def restore_params(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         """Reads the trainable parameters to the devices.
@@ -138,10 +277,16 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as e:
-            raise UserError(
-                f"The checkpoint {self.folder}/step_{step} cannot be read, or does not fit this "
-                f"config ({_first_line(e)})."
-            ) from e
+            raise self._unreadable(step, e) from e
+
+    def _unreadable(self, step: int, e: Exception) -> UserError:
+        return UserError(
+            f"The checkpoint {self._path(step)} cannot be read, or does not fit this config "
+            f"({_first_line(e)})."
+        )
+
+    def _path(self, step: int) -> pathlib.Path:
+        return self.folder / f"step_{step}"
 
     def close(self) -> None:
         """Waits for the save in the background, if any, and releases what the manager holds.
@@ -149,22 +294,32 @@ class Checkpoints:
         Raises:
           UserError: the save failed.
         """
-        self.wait()
-        self._manager.close()
-
-    def _explain_failure(self, what: str, call: Callable[[], Any]) -> None:
         try:
-            call()
-            return
-        except Exception as e:
-            reason = _first_line(e)
-        self._quiet.stop(failed=True)
-        last = self.latest()
-        good = "none" if last is None else f"{self.folder}/step_{last}"
-        raise UserError(
-            f"{what} could not be saved under {self.folder} ({reason}); the newest good checkpoint "
-            f"is {good}."
-        )
+            self.wait()
+        finally:
+            self._quiet.start()
+            with contextlib.suppress(Exception):  # of a failed save, which `wait` has told
+                self._manager.close()
+            self._quiet.stop()
+
+
+def _shapes(tree: Any, item: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a tree's arrays, by paths that are equal for tuples of fields and for dicts."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join([item, *map(_key, path)]): tuple(x.shape) for path, x in leaves}
+
+
+def _key(entry: Any) -> str:
+    for name in ("key", "idx", "name"):
+        if hasattr(entry, name):
+            return str(getattr(entry, name))
+    return str(entry)
+
+
+def _reason(e: Exception) -> str:
+    """The operating system's word, where there is one in what tensorstore says around it."""
+    text = str(e)
+    return next((reason for reason in _REASONS if reason in text), _first_line(e))
 
 
 def _first_line(e: Exception) -> str:

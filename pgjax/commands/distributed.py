@@ -41,7 +41,26 @@ class DistributedCommand(Command):
             return
         if address is not None and (count is None or index is None):
             raise UsageError("--coordinator needs --num_processes and --process_id as well.")
-        import jax
+        from pgjax.distributed.start import start
 
         self.joined = True
-        jax.distributed.initialize(address, count, index)  # what is None, the cluster says
+        start(address, count, index)  # what is None, the cluster says
+
+    def leave_processes(self, status: int = 0, sentence: str = "") -> None:
+        """Parts from the other processes; ends this one where `status` is not 0.
+
+        Args:
+          status: exit status.
+          sentence: why this process ends, for the others.
+        """
+        if self.joined:
+            from pgjax.distributed.start import leave
+
+            leave(status, sentence)
+
+    def await_explanation(self) -> None:
+        """After an error that the loss of another process would explain; ends this one if so."""
+        from pgjax.distributed import get_peers
+
+        if self.joined and (peers := get_peers()):
+            peers.suspect(wait=15)

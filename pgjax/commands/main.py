@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import pgjax
-from pgjax.commands.command import Command
+from pgjax.commands.command import Command, one_line
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
 from pgjax.errors import UserError
@@ -53,13 +53,22 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _exit_after_print(command_help(command))
     try:
         command.parse()
-        sys.exit(command.run() or 0)
+        status = command.run() or 0
+        if isinstance(command, DistributedCommand):
+            command.leave_processes()
+        sys.exit(status)
     except UserError as e:
         _fail(command, str(e), e.status)
     except KeyboardInterrupt:
         _fail(command, "Interrupted; files that were finished before are complete.", 130)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         _close_output()
+    except Exception as e:
+        if isinstance(command, DistributedCommand) and command.joined:
+            command.await_explanation()
+            traceback.print_exc()
+            command.leave_processes(1, f"{type(e).__name__}: {one_line(e)}")
+        raise
 
 
 def command_class(name: str) -> type[Command]:
@@ -90,7 +99,6 @@ def _fail(command: Command | None, message: str, status: int) -> NoReturn:
     if command and "--debug" in command.argv and sys.exc_info()[0] is not None:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr, flush=True)
-    if isinstance(command, DistributedCommand) and command.joined:
-        # At a normal exit jax waits for the other processes, which wait for this one.
-        os._exit(status)
+    if isinstance(command, DistributedCommand):
+        command.leave_processes(status, message)
     sys.exit(status)

@@ -26,6 +26,7 @@ class Train(DistributedCommand):
 
     name = "train"
     arguments = "[KEY|FILE]"
+    statuses = {75: "stopped by SIGTERM or SIGHUP, or another process was lost; continue it"}
     example = "pgjax train --config quickstart --workdir runs/quickstart"
 
     def __init__(self, argv: Sequence[str]):
@@ -35,6 +36,10 @@ class Train(DistributedCommand):
         self._workdir = self.text(
             "workdir", None, "The run directory; a run that it holds is continued."
         )
+        self._resume_from = self.integer(
+            "resume_from", None,
+            "Step of the checkpoint to continue from; without it, the newest that is whole.", 1,
+        )  # fmt: skip
         self._profile = self.text("profile", "", "Steps to trace for TensorBoard, as FROM-TO.")
         self._print = self.boolean("print_config", False, "Print the whole config and stop.")
         # A boolean flag that takes text may stand alone, or be given as --help_config=KEY.
@@ -108,7 +113,7 @@ class Train(DistributedCommand):
 
         cache_compilations()
         workdir = pathlib.Path(str(self._workdir.value)).expanduser()
-        train(config, workdir, self._profile.value)
+        train(config, workdir, self._profile.value, resume_from=self._resume_from.value)
         if repo:
             from pgjax.commands.publish import publish_run
 

@@ -375,6 +375,10 @@ class RunConfig:
     checkpoint_every: int = field(
         0, at_least=0, at_most=10**9, unit="steps", doc="How often is saved; 0 for only at the end."
     )
+    checkpoint_minutes: float = field(
+        20.0, at_least=0, at_most=10**6, unit="minutes",
+        doc="Time after which is saved even where checkpoint_every is not due; 0 for never.",
+    )  # fmt: skip
     keep_last: int = field(
         1, at_least=1, at_most=10**6, unit="checkpoints", doc="Newest checkpoints that are kept."
     )

@@ -96,13 +96,19 @@ class Evaluator:
         count, most = len(self.part.source), self.spec.max_examples
         return count if most is None else min(count, most)
 
-    def run(self, params: Flat, store: Store | None = None) -> Result:
+    def run(
+        self,
+        params: Flat,
+        store: Store | None = None,
+        between: Callable[[], object] | None = None,
+    ) -> Result:
         """Evaluates every example once.
 
         Args:
           params: all parameters of the model by name.
           store: the store to which records are written as they are made. Examples that it already
             has are not evaluated again. None keeps the records in memory.
+          between: called between two batches, equally often in all processes; it may raise.
 
         Raises:
           UserError: an example cannot be used, or the pipeline's output does not fit the model.
@@ -116,6 +122,8 @@ class Evaluator:
                 progress.add(scores)
             records_store.flush()
             progress.show()
+            if between:
+                between()
         summary, records = progress.close(), records_store.finish()
         if self.of_corpus:
             records = list(records)

@@ -210,6 +210,11 @@ class _Loader:
                 f"{what} trained {len(foreign)} parameters that this config's model does not have, "
                 f"such as {foreign[0]!r}."
             )
+        if damage := checkpoints.damage(step, ["params"]):
+            raise UserError(
+                f"The checkpoint {checkpoints.folder}/step_{step} is damaged ({damage}); bring it "
+                "back, or move it away to use the one before it."
+            )
         params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
         params = self._converted({n: x for n, x in params.items() if n not in but})
         return {**self.from_init(run.config, {*but, *run.trained}), **params}

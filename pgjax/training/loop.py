@@ -16,19 +16,23 @@ from PIL import Image
 from pgjax import sharding
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.console import Phase, say, table
+from pgjax.distributed import doing, exchange
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
-from pgjax.evaluation.store import Record
+from pgjax.evaluation.store import Record, Records
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.device_use import DeviceUse
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
-from pgjax.training.setup import TrainingRun, resumable_state, set_up
+from pgjax.training.run_lock import RunLock
+from pgjax.training.saver import Saver
+from pgjax.training.setup import TrainingRun, set_up
 from pgjax.training.step import StepMetrics
+from pgjax.training.stop_requests import StopRequests
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
@@ -46,6 +50,7 @@ def train(
     workdir: pathlib.Path,
     profile: str = "",
     watch: Watch | None = None,
+    resume_from: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains to the last step, from the newest checkpoint in the run directory if there is one.
 
@@ -55,6 +60,7 @@ def train(
       workdir: the run directory, which is created if it does not exist.
       profile: the steps to trace, such as `10-12`; "" traces none.
       watch: called with a picture of some answers after each evaluation that decodes answers.
+      resume_from: the step of the checkpoint to continue from; None for the newest that is whole.
 
     Returns:
       The final scores by the name of the evaluation.
@@ -62,18 +68,38 @@ def train(
     Raises:
       UserError: the config does not fit together or into memory, the data cannot be used, or the
         loss is no longer finite. The run can be resumed from its last checkpoint.
+      Stopped: SIGTERM or SIGHUP came; what was done is saved.
     """
+    config = parse_config(config)
+    lock = RunLock(workdir) if jax.process_index() == 0 else None
+    try:
+        with StopRequests(config.checkpoint_minutes) as stops:
+            run = set_up(config, workdir, lock.holder.token if lock else "", resume_from)
+            return _train(run, stops, profile, watch)
+    finally:
+        if lock:
+            lock.release()
+
+
+def _train(
+    run: TrainingRun, stops: StopRequests, profile: str, watch: Watch | None
+) -> dict[str, dict[str, float]]:
+    start, workdir = int(run.state.step), run.workdir
     trace = Profile(profile, workdir / "tb")
-    run = set_up(parse_config(config), workdir)
-    start = int(run.state.step)
-    metrics = MetricsWriter(workdir, start)
+    # Scores from before the first step are those of the config that they were taken with.
+    metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
     as_text = json.dumps(to_dict(run.config), indent=1)
     metrics.show(start, [text_value("config", f"```json\n{as_text}\n```")])
-    first: dict[str, Result] = {}
+    saver = Saver(run, stops, start)
+    stops.interruptible = False
     try:
-        if run.config.eval_first and start == 0:
-            first = _evaluate(run, metrics, 0, list(run.evaluators), watch)
-        last = _fit(run, metrics, start, trace, watch)
+        known = exchange("scores", metrics.last_scores())[0]
+        last = _evaluate(run, metrics, start, _due_evaluations(run, start), saver, watch, known)
+        first = last if start == 0 else {}
+        if start == run.total_steps:
+            say(f"{workdir} is already at its last step, {start}.")
+        else:
+            last = _fit(run, metrics, saver, trace, watch)
     finally:
         metrics.close()
         run.checkpoints.close()
@@ -87,14 +113,11 @@ def train(
 
 
 def _fit(
-    run: TrainingRun, metrics: MetricsWriter, start: int, trace: Profile, watch: Watch | None
+    run: TrainingRun, metrics: MetricsWriter, saver: Saver, trace: Profile, watch: Watch | None
 ) -> dict[str, Result]:
     """Takes the steps that are left; returns the last result of each evaluation."""
-    config, total = run.config, run.total_steps
+    config, start, total = run.config, saver.step, run.total_steps
     results: dict[str, Result] = {}
-    if start == total:
-        say(f"{run.workdir} is already at its last step, {total}.")
-        return _evaluate(run, metrics, total, list(run.evaluators), watch)
     batches = iter(run.loader)
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
@@ -103,13 +126,12 @@ def _fit(
 
     line = LiveLine(start, total, DeviceUse(run.builder, host))
     pending: _Pending = []
-    state = run.state
     for step in range(start + 1, total + 1):
         trace.before(step)
-        state, values = step_fn(state, run.frozen, batch)
+        run.state, values = step_fn(run.state, run.frozen, batch)
         trace.after(step, values)
-        run.state = state
-        used = position  # of the loader, after the batch of this step
+        doing(f"step {step} of {total}")
+        saver.step, saver.position = step, position
         pending.append((step, values))
         if step < total:
             # The next batch is fetched and put on the device while the device computes this step.
@@ -117,15 +139,15 @@ def _fit(
             host, position = next(batches), run.loader.state()
             line.waited += time.perf_counter() - waiting
             batch = _to_device(run, host)
-        last = step == total
-        due = [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
-        save = last or _due(config.checkpoint_every, step)
+        due = _due_evaluations(run, step)
+        save = step == total or _due(config.checkpoint_every, step)
         if due or save or step % config.log_every == 0:
             _flush(run, metrics, line, pending)
+        saver.heed(lambda: _flush(run, metrics, line, pending, whole=False))
         if save:
-            run.checkpoints.save(step, state.params, resumable_state(state), used)
+            saver.save()
         if due:
-            results.update(_evaluate(run, metrics, step, due, watch))
+            results.update(_evaluate(run, metrics, step, due, saver, watch))
     line.close()
     return results
 
@@ -146,11 +168,29 @@ def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _flush(run: TrainingRun, metrics: MetricsWriter, line: LiveLine, pending: _Pending) -> None:
+def _due_evaluations(run: TrainingRun, step: int) -> list[str]:
+    """Returns the names of the evaluations after a step, or before the first one."""
+    if step == 0:
+        return list(run.evaluators) if run.config.eval_first else []
+    last = step == run.total_steps
+    return [n for n, e in run.evaluators.items() if last or _due(e.spec.every, step)]
+
+
+def _flush(
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    line: LiveLine,
+    pending: _Pending,
+    *,
+    whole: bool = True,
+) -> None:
     """Writes the metrics of the steps since the last flush.
 
-    Only here does the loop wait for the device.
+    Only here does the loop wait for the device. The last row has only the loss where it is not
+    `whole`, so that a save outside the intervals of the config leaves no other rows than none.
     """
+    if not pending:
+        return
     steps = [step for step, _ in pending]
     fetched = jax.device_get([values for _, values in pending])
     for step, row in zip(steps, fetched, strict=True):
@@ -161,9 +201,13 @@ def _flush(run: TrainingRun, metrics: MetricsWriter, line: LiveLine, pending: _P
     row["lr"] = run.config.optimizer.lr * row.pop("lr_factor")
     rates = line.update(steps[-1], row.get("loss", math.nan), run.config.input.batch_size)
     for step, earlier in zip(steps[:-1], rows[:-1], strict=True):
-        metrics.write(step, {"loss": earlier["loss"]} if "loss" in earlier else {})
-    metrics.write(steps[-1], {**row, **rates})
+        metrics.write(step, _loss_only(earlier))
+    metrics.write(steps[-1], {**row, **rates} if whole else _loss_only(row))
     pending.clear()
+
+
+def _loss_only(row: Mapping[str, float]) -> dict[str, float]:
+    return {"loss": row["loss"]} if "loss" in row else {}
 
 
 def _check_finite(run: TrainingRun, step: int, row: Mapping[str, np.ndarray]) -> None:
@@ -176,26 +220,39 @@ def _check_finite(run: TrainingRun, step: int, row: Mapping[str, np.ndarray]) ->
     if row.get("skipped", 0 if finite else MOST_SKIPPED) < MOST_SKIPPED:
         return
     run.checkpoints.wait()
-    good = run.checkpoints.latest()
-    where = "there is none" if good is None else f"{run.checkpoints.folder}/step_{good}"
     raise UserError(
         f"Training stopped at step {step}, because the loss is {row['loss']} and the gradient norm "
-        f"is {row['l2_grads']}. Last good checkpoint: {where}. Try a lower config.optimizer.lr, or "
-        "float32 instead of float16."
+        f"is {row['l2_grads']}. Last good checkpoint: {run.checkpoints.name_of_latest()}. Try a "
+        "lower config.optimizer.lr, or float32 instead of float16."
     )
 
 
 def _evaluate(
-    run: TrainingRun, metrics: MetricsWriter, step: int, names: list[str], watch: Watch | None
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    step: int,
+    names: list[str],
+    saver: Saver,
+    watch: Watch | None,
+    known: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Result]:
-    """Runs the named evaluations, and writes their scores and predictions."""
+    """Runs the named evaluations, and writes their scores and predictions.
+
+    Those whose scores are `known` were finished before an interruption, and are not repeated.
+    """
     results = {}
     for name in names:
+        file = run.workdir / PREDICTIONS / f"{name}_{step}.jsonl"
+        if known and name in known and file.exists():
+            results[name] = Result(known[name], Records(file))
+            continue
+        doing(f"evaluating {name} at step {step}")
         with Phase(f"evaluating {name} at step {step}"):
-            results[name] = result = run.evaluators[name].run(run.params())
+            results[name] = result = run.evaluators[name].run(run.params(), between=saver.heed)
+        # The row comes last: an evaluation that has one is finished.
+        write_predictions(file, result)
         metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
-        write_predictions(run.workdir / PREDICTIONS / f"{name}_{step}.jsonl", result)
         some = result.records[:WATCHED_IMAGES]
         if jax.process_index() == 0 and some and "prediction" in some[0]:
             sheet = _sheet(run, name, some)

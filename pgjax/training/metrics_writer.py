@@ -3,10 +3,13 @@
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
+
+from pgjax.errors import UserError
+from pgjax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -14,50 +17,83 @@ METRICS_FILE = "metrics.jsonl"
 class MetricsWriter:
     """Writes to `metrics.jsonl` and TensorBoard, from process 0 only."""
 
-    def __init__(self, workdir: pathlib.Path, start_step: int) -> None:
-        """Opens the files, and removes the rows of steps after `start_step`.
+    def __init__(self, workdir: pathlib.Path, last_step: int) -> None:
+        """Opens the files, and removes the rows of steps after `last_step`.
 
         Such rows are left by a run that was interrupted after its last checkpoint.
 
         Args:
           workdir: the run directory.
-          start_step: the step from which the run continues; 0 for a new one.
+          last_step: the step from which the run continues; 0 for a new one.
+
+        Raises:
+          UserError: they cannot be written.
         """
         self._writes = jax.process_index() == 0
+        self._path = workdir / METRICS_FILE
+        self._last_rows: list[dict[str, Any]] = []
         if not self._writes:
             return
-        path = workdir / METRICS_FILE
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
-            part = path.with_suffix(".part")
-            part.write_text("".join(f"{line}\n" for line in kept))
-            part.replace(path)
-        self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tb"), purge_step=start_step + 1)
+        try:
+            if self._path.exists():
+                lines = self._path.read_text(errors="replace").splitlines()
+                kept = [line for line in lines if _step(line) <= last_step]
+                rows = map(json.loads, kept)
+                self._last_rows = [row for row in rows if row["step"] == last_step]
+                part = self._path.with_suffix(".part")
+                part.write_text("".join(f"{line}\n" for line in kept))
+                part.replace(self._path)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as e:
+            raise self._unwritable(e) from None
+        self._board = Board(workdir / "tb", last_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends the values of a step, by name."""
+        """Appends one row; a kill of this process after it does not lose it.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
         if not self._writes:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
+        try:
+            if (count := self._file.write(line)) != len(line):
+                raise OSError(0, f"{count} of {len(line)} bytes fitted")
+        except OSError as e:
+            raise self._unwritable(e) from None
+        self._board.write(step, values)
+
+    def last_scores(self) -> dict[str, dict[str, float]]:
+        """Scores by evaluation, of those at `last_step` that an interrupted run has finished."""
+        found: dict[str, dict[str, float]] = {}
+        for row in self._last_rows:
+            for key, value in row.items():
+                name, slash, score = key.partition("/")
+                if slash:
+                    found.setdefault(name, {})[score] = value
+        return found
 
     def show(self, step: int, values: Sequence[Summary.Value]) -> None:
         """Adds pictures and texts to TensorBoard, see `board_values`."""
         if self._writes and values:
-            self._board.file_writer.add_summary(Summary(value=values), step)
+            self._board.show(step, values)
 
     def close(self) -> None:
-        """Closes both files."""
+        """Closes both."""
         if self._writes:
             self._file.close()
             self._board.close()
+
+    def _unwritable(self, e: OSError) -> UserError:
+        return UserError(
+            f"{self._path} cannot be written ({e.strerror}); what was saved is whole: make room, "
+            "and the same command goes on."
+        )
 
 
 def _step(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # the line is incomplete, because the run was interrupted
+        return float("inf")  # an interruption cut the line

@@ -1,18 +1,19 @@
 """Builds from a config all that a training run needs before its first step."""
 
 import dataclasses
+import hashlib
 import math
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 
 from pgjax import sharding
-from pgjax.checkpoints.resume import Checkpoints, abstract_like
-from pgjax.config import MixtureEntry, RunConfig, check_training
+from pgjax.checkpoints.resume import Checkpoints
+from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
-from pgjax.data.sources import make_source
+from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
@@ -25,6 +26,8 @@ from pgjax.loading.run_directory import (
 )
 from pgjax.training.parameter_tables import parameter_summary
 from pgjax.training.plan_text import device_line, precision_line
+from pgjax.training.resuming import resume
+from pgjax.training.same_everywhere import check_same, check_shared, data_identity, versions
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
@@ -45,29 +48,36 @@ class TrainingRun:
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
+    changed: str  # how the config differs from the one that the run was started with
 
     def params(self) -> Flat:
         """Returns all parameters by name, frozen and trainable."""
         return {**self.frozen, **self.state.params}
 
 
-def set_up(config: RunConfig, workdir: pathlib.Path) -> TrainingRun:
+def set_up(
+    config: RunConfig, workdir: pathlib.Path, token: str, resume_from: int | None = None
+) -> TrainingRun:
     """Builds a training run: what can be checked cheaply comes first, parameters come last.
-
-    The run continues from the newest complete checkpoint in `workdir`, if there is one.
 
     Args:
       config: the run's config.
-      workdir: the run directory, which is created if it does not exist.
+      workdir: the run directory, whose lock this run holds.
+      token: the token of that lock, in process 0.
+      resume_from: the step of the checkpoint to continue from; None for the newest that is whole,
+        if there is one.
 
     Raises:
       UserError: the config does not fit together, into memory, to the data or to the run directory,
         which is not changed in that case.
     """
     check_training(config)
+    check_same("config", {"config": to_dict(config), "versions": versions()})
+    check_shared(workdir, token)
     _check_split(config)
     context = open_model_context(config)
-    loader = _open_loader(config, context)
+    loader, sources = _open_loader(config, context)
+    _check_same_data(context, sources)
     total_steps = _total_steps(config, loader)
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
@@ -85,16 +95,19 @@ def set_up(config: RunConfig, workdir: pathlib.Path) -> TrainingRun:
         jax.block_until_ready(state)
 
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last, keep_every=config.keep_every)
-    if (step := checkpoints.latest()) is not None:
-        with Phase(f"restoring {checkpoints.folder}/step_{step}"):
-            state, position = _restore(checkpoints, step, state)
-            loader.restore(position)
-        if step > total_steps:
+    changed = _changed(config, workdir)
+    if found := resume(checkpoints, state, changed, resume_from):
+        state, position = found
+        loader.restore(position)
+        if (step := int(state.step)) > total_steps:
             raise UserError(
                 f"{workdir} is at step {step}, which is past the last step of this config, "
                 f"{total_steps}."
             )
-    _write_files(config, workdir, context, sorted(builder.multipliers))
+    if changed:
+        say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
+    if jax.process_index() == 0:
+        write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
     return TrainingRun(
         config=config,
         workdir=workdir,
@@ -106,6 +119,7 @@ def set_up(config: RunConfig, workdir: pathlib.Path) -> TrainingRun:
         frozen=params,
         state=state,
         checkpoints=checkpoints,
+        changed=changed,
     )
 
 
@@ -122,13 +136,14 @@ def _check_split(config: RunConfig) -> None:
         )
 
 
-def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
+def _open_loader(config: RunConfig, context: ModelContext) -> tuple[TrainLoader, dict[str, Source]]:
+    """Opens the training data; returns its sources by name as well."""
     spec = config.input
     parts = [
         Part(make_source(part.data), context.pipeline(part.pp or spec.pp), part.weight, name)
         for name, part in (spec.mixture or {"train": MixtureEntry(spec.data)}).items()
     ]
-    return TrainLoader(
+    loader = TrainLoader(
         parts,
         spec.batch_size,
         seed=config.seed,
@@ -140,6 +155,7 @@ def _open_loader(config: RunConfig, context: ModelContext) -> TrainLoader:
         shuffle=spec.shuffle,
         on_bad_example=spec.on_bad_example,
     )
+    return loader, {part.name: part.source for part in parts}
 
 
 def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
@@ -149,27 +165,13 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
     return max(1, math.ceil(examples / config.input.batch_size))
 
 
-def _write_files(
-    config: RunConfig, workdir: pathlib.Path, context: ModelContext, trained: list[str]
-) -> None:
-    """Writes the run directory's config, manifest and tokenizer; prints what the config changes."""
+def _changed(config: RunConfig, workdir: pathlib.Path) -> str:
+    """Returns how a config differs from the one that the run was started with, or ""."""
     known = (workdir / CONFIG_FILE).exists()
-    if known and (changed := differences(read_run(workdir).config, config)):
-        say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
-    if jax.process_index() == 0:
-        write_run(workdir, config, trained, context.tokenizer.model_bytes)
+    return differences(read_run(workdir).config, config) if known else ""
 
 
-def _restore(
-    checkpoints: Checkpoints, step: int, state: TrainState
-) -> tuple[TrainState, dict[str, Any]]:
-    params, train, data = checkpoints.restore(
-        step, abstract_like(state.params), abstract_like(resumable_state(state))
-    )
-    return TrainState(params, **train), data
-
-
-def resumable_state(state: TrainState) -> dict[str, Any]:
-    """Returns the part of the state that a checkpoint holds beside the parameters."""
-    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
-    return train if state.scale is None else train | {"scale": state.scale}
+def _check_same_data(context: ModelContext, sources: Mapping[str, Source]) -> None:
+    if jax.process_count() > 1:
+        tokenizer = hashlib.sha256(context.tokenizer.model_bytes).hexdigest()[:16]
+        check_same("data", {"data": data_identity(sources), "tokenizer": tokenizer})

@@ -41,6 +41,12 @@ class TrainState:
     scale: LossScale | None = None
 
 
+def resumable_state(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the parameters."""
+    train = {"opt_state": state.opt_state, "step": state.step, "key": state.key}
+    return train if state.scale is None else train | {"scale": state.scale}
+
+
 def abstract_state(
     params: Mapping[str, Any],
     tx: optax.GradientTransformation,

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import random
 import re
 import shutil
 import sys
@@ -186,6 +187,71 @@ def test_a_failed_save_names_the_last_good_one(workdir, monkeypatch):
     assert steps(workdir) == [5]
 
 
+@pytest.mark.parametrize("notice", ["check", "save", "wait", "close"])
+def test_a_save_that_fails_in_the_background_is_told_once(workdir, monkeypatch, notice):
+    """With the step whose save failed, and at the first occasion."""
+    checkpoints = Checkpoints(workdir)
+
+    def full_disk(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pgjax.checkpoints.resume.write_checksums", full_disk)
+    save(checkpoints, 7)
+    call = {"save": lambda: save(checkpoints, 8)}.get(notice, getattr(checkpoints, notice))
+    deadline = time.monotonic() + 20
+    with pytest.raises(UserError, match=r"of step 7 could not be saved.*\(No space left on devic"):
+        while time.monotonic() < deadline:
+            call()
+    checkpoints.wait()
+    checkpoints.close()
+
+
+def test_a_flipped_byte_in_any_file_is_damage(workdir):
+    folder, rng = workdir / "checkpoints" / "step_5", random.Random(0)
+    checkpoints = Checkpoints(workdir)
+    assert checkpoints.damage(5) == ""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(files) > 15
+    for path in files:
+        whole = path.read_bytes()
+        for place in rng.sample(range(len(whole)), min(len(whole), 20)):
+            data = bytearray(whole)
+            data[place] ^= 1 << rng.randrange(8)
+            path.write_bytes(data)
+            assert checkpoints.damage(5) != "", (path, place)
+        path.write_bytes(whole)
+    assert checkpoints.damage(5) == ""
+    checkpoints.close()
+
+
+def test_what_does_not_fit_is_told_by_name(saved):
+    checkpoints = Checkpoints(saved)
+    params, train = trees_at(5)
+    assert checkpoints.mismatch(5, params, train) == ""
+    told = {
+        "shape": r"1 have another shape, such as params/llm/w: \(3, 4\) in the .*, \(4, 4\) in",
+        "missing": r"1 arrays are in the checkpoint only, such as params/llm/w",
+        "extra": r"1 arrays are in this run only, such as params/llm/new",
+    }
+    for change, text in told.items():
+        assert re.search(text, checkpoints.mismatch(5, wrong(params, change), train))
+    assert "train/opt_state" in checkpoints.mismatch(5, params, {**train, "opt_state": ()})
+    checkpoints.close()
+
+
+def test_a_checkpoint_set_aside_is_out_of_the_way(workdir):
+    checkpoints = Checkpoints(workdir, keep_last=3)
+    save(checkpoints, 9)
+    checkpoints.wait()
+    new = checkpoints.set_aside(9, "damaged")
+    checkpoints.reload()
+    assert checkpoints.steps() == [5] and new.is_dir() and new.name == "damaged_step_9"
+    save(checkpoints, 7)
+    save(checkpoints, 9)
+    checkpoints.close()
+    assert steps(workdir) == [5, 7, 9]
+
+
 def test_a_relative_workdir(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoints = Checkpoints("run")
@@ -229,10 +295,12 @@ before = global_state()
 checkpoints = Checkpoints(sys.argv[1])
 params = {f"w{i}": jax.random.normal(jax.random.key(i), (1024, 512)) for i in range(4)}
 params = jax.device_put(params, sharding.replicated(sharding.make_mesh()))
+checkpoints.save(1, {"w": params["w0"][:4]}, {"step": jnp.int32(1)}, {})
+checkpoints.wait()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 try:
-    checkpoints.save(1, params, {"step": jnp.int32(1)}, {})
+    checkpoints.save(2, params, {"step": jnp.int32(2)}, {})
     logging.getLogger("absl").error("another message")
     checkpoints.wait()
 except UserError as e:
@@ -246,7 +314,8 @@ def test_a_failed_write_is_one_sentence(command, tmp_path):
     """orbax's threads would print a traceback for each write; messages of others pass."""
     done = command("-c", FULL_DISK, tmp_path)
     assert re.fullmatch(
-        r"A checkpoint could not be saved under .*; the newest good checkpoint is none\.\n",
+        r"The checkpoint of step 2 could not be saved under .* \(File too large\); the newest good "
+        r"checkpoint is .*/step_1\.\n",
         done.stdout,
     )
     assert [line for line in done.stderr.splitlines() if line] == ["ERROR:absl:another message"]

@@ -76,6 +76,7 @@ OUTSIDE = {
     "evals.NAME.workers": (-1, 1025),
     "log_every": (0, 10**9 + 1),
     "checkpoint_every": (-1, 10**9 + 1),
+    "checkpoint_minutes": (-0.5, 10**6 + 1),
     "keep_last": (0, 10**6 + 1),
     "keep_every": (-1, 10**9 + 1),
     "input.data.size": (0, 31),

@@ -8,6 +8,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from pgjax.console import Phase, table
+from pgjax.errors import UserError
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
@@ -145,3 +146,27 @@ def test_live_line(capsys, monkeypatch):
         "input wait 40%",
     ]  # fmt: skip
     assert "ETA 0:06:37" in second
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(1, {"loss": 1.0})
+    metrics._file.close()
+    metrics._file = io.FileIO("/dev/full", "wb")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be written \(No space left on dev"):
+        metrics.write(2, {"loss": 1.0})
+    metrics.close()
+
+
+def test_scores_of_the_last_step_are_known_again(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    metrics.write(4, {"val/loss": 9.0})
+    metrics.write(5, {"loss": 2.5})
+    metrics.write(5, {"val/loss": 3.0, "val/examples": 2})
+    metrics.write(5, {"answers/acc": 0.5})
+    metrics.write(6, {"later/acc": 0.5})
+    metrics.close()
+    again = MetricsWriter(tmp_path, 5)
+    again.close()
+    assert again.last_scores() == {"val": {"loss": 3.0, "examples": 2}, "answers": {"acc": 0.5}}
+    assert [row["step"] for row in rows(tmp_path)] == [4, 5, 5, 5]
