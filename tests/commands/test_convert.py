@@ -105,7 +105,7 @@ def test_a_run_answers_the_same_after_export(run, convert, tmp_path):
     want = pgjax.load(run).generate(image, "caption en", max_new_tokens=8)
     got = pgjax.load(tmp_path / "hf").generate(image, "caption en", max_new_tokens=8)
     assert got == want
-    with pytest.raises(UserError, match="has its own res"):
+    with pytest.raises(UserError, match="which sets res"):
         pgjax.load(run, res=96)
 
 

@@ -25,7 +25,7 @@ def push(command, tmp_path):
             "-m", "pgjax", "train", "--config=forkme:variant=tiny,steps=2",
             f"--config.input.data.fname={PHOTOS / 'photos.jsonl'}", "--config.input.batch_size=2",
             "--config.evals.answers.max_new_tokens=4", f"--workdir={workdir}",
-            "--push_to_hub=me/mine", *flags, env=env, check=check,
+            "--push_to_hub=me/mine", *flags, env=env, check=check, timeout=900,
         )  # fmt: skip
 
     return run
