@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pgjax.commands.config_files import read_config
     from pgjax.data.scene_files import write_scenes
     from pgjax.errors import UserError
-    from pgjax.finetuning import finetune
+    from pgjax.finetuning import FineTuned, finetune
     from pgjax.inference.answer import Answer
     from pgjax.inference.detections import DetectedObject, Detections
     from pgjax.inference.load import load
@@ -28,6 +28,7 @@ __all__ = [
     "Answer",
     "DetectedObject",
     "Detections",
+    "FineTuned",
     "Model",
     "UserError",
     "curves",
@@ -46,6 +47,7 @@ _HOME = {
     "Answer": "pgjax.inference.answer",
     "DetectedObject": "pgjax.inference.detections",
     "Detections": "pgjax.inference.detections",
+    "FineTuned": "pgjax.finetuning",
     "Model": "pgjax.inference.model",
     "UserError": "pgjax.errors",
     "curves": "pgjax.pictures",

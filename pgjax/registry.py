@@ -179,7 +179,8 @@ METRICS = MetricRegistry(
     ),
 )  # fmt: skip
 SOURCES: Registry[Callable[..., Any]] = Registry(
-    "data source", _modules("data", "jsonl", "tfds_source", "prepared_source", "scenes")
+    "data source",
+    _modules("data", "jsonl", "memory_source", "tfds_source", "prepared_source", "scenes"),
 )
 EVALUATORS: Registry[type] = Registry("kind of evaluation", _modules("evaluation", "evaluators"))
 SAMPLERS: Registry[Callable[..., Any]] = Registry("sampler", _modules("decoding", "decoders"))

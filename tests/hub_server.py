@@ -107,7 +107,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         self.hub.log.append((self.command, path, self.headers.get("Range")))
         match = re.fullmatch(
-            r"/(?:api/models/)?([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+|/resolve/[^/]+/.*|/cdn/.*)?",
+            r"/(?:api/models/|api/spaces/|spaces/)?([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+|/resolve/[^/]+/.*|/cdn/.*)?",
             path,
         )
         repo, rest = match[1], match[2] or ""

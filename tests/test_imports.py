@@ -22,7 +22,7 @@ ALLOWED = {
     "text": {"errors"},
     "decoding": {"errors", "registry", "sharding"},
     "distributed": {"errors"},
-    "checkpoints": BASE | {"published"},
+    "checkpoints": BASE | {"published", "text"},  # a folder's tokenizer is checked with it
     "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
     # What a config names is imported where it is looked up, so that parsing stays fast.
@@ -38,7 +38,8 @@ ALLOWED = {
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
     | {"loading", "metrics", "training"},
-    "finetuning": {"loading", "training"},  # what `pgjax.finetune` calls
+    # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
+    "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
     "benchmarks": {"data", "errors", "inference", "text"},
     # Commands import what does the work.

@@ -27,25 +27,28 @@ def get_config(arg=None):
     """Captions by default: the prompt is `caption en`, the target each line's `suffix`."""
     arg = parse_arg(arg, variant="3b", res=0, mode="", steps=0)
     data = {"name": "jsonl", "fname": "", "root": "", "allow_outside_root": False}
+    # Lines are split in a random order, which is always the same; False keeps the file's order.
+    data |= {"shuffle": True, "seed": 0}
+    held_out = {**data, "split": "train[90%:]", "if_empty": "all"}
 
     c = transfer(
         "forkme",
         variant=arg.variant,
         res=arg.res,
         mode=arg.mode,
-        # Where the examples come from. The last tenth is kept for validation.
+        # Where the examples come from. A tenth is kept for validation, or in a file of less than
+        # five lines, nothing: validation then takes the lines that train.
         train={**data, "split": "train[:90%]"},
         evals={
             # Loss on held-out targets, to see overfitting.
-            "val": {"kind": "perplexity", "data": {**data, "split": "train[90%:]"}, "every": 100},
+            "val": {"kind": "perplexity", "data": held_out, "every": 100},
             # Answers to held-out prompts, stored under WORKDIR/predictions for you to read, and
             # scored by exact_match; `pgjax list metrics` shows the other metrics.
             "answers": {
                 "kind": "answers",
                 "metric": {"name": "exact_match"},
-                "data": {**data, "split": "train[90%:]"},
-                "every": 500,
-                "max_new_tokens": 64,
+                "data": held_out,
+                "every": 500,  # an answer may be as long as a target, `text_len`
             },
         },
         # The prompt: the line's own `prefix` if it has one, and else `caption en`.
@@ -66,7 +69,7 @@ def get_config(arg=None):
     )
     # Evaluations follow the training data, so that one flag sets a key of all of them.
     for spec in c.evals.values():
-        for key in ("fname", "root", "allow_outside_root"):
+        for key in ("fname", "root", "allow_outside_root", "shuffle", "seed"):
             spec.data[key] = c.input.data.get_ref(key)
 
     # Which parameters train if no mode is given: the first pattern that matches decides, False

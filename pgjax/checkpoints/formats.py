@@ -3,16 +3,24 @@
 A format of one's own is a subclass of `CheckpointFormat` with `@CHECKPOINT_FORMATS.register(name)`.
 """
 
+import contextvars
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from pgjax.checkpoints import huggingface, npz, peft, released
-from pgjax.checkpoints.locate import PACKAGED, TOKENIZER, find_checkpoint
+from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base
+from pgjax.checkpoints.hf_tokenizer import find_tokenizer
+from pgjax.checkpoints.locate import TOKENIZER, find_checkpoint, is_repository
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
 from pgjax.registry import CHECKPOINT_FORMATS
+
+# The checkpoints that are being opened, each on top of the next.
+_OPENING: contextvars.ContextVar[tuple[pathlib.Path, ...]] = contextvars.ContextVar(
+    "opening", default=()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +75,29 @@ def open_checkpoint(name: str, base: str | None = None) -> Checkpoint:
     """Opens a checkpoint; only headers are read.
 
     Args:
-      name: `tiny` (ships with pgjax), a path to any of `CHECKPOINT_FORMATS`, or a released name
-        such as `pt-224` or `ft-vqav2-448.bf16`.
+      name: `tiny` (ships with pgjax), a path or URL of any of `CHECKPOINT_FORMATS`, a released
+        name such as `pt-224` or `ft-vqav2-448.bf16`, or a repository of the Hugging Face hub.
       base: the checkpoint beneath an adapter; None for the one that the adapter names.
 
     Raises:
       UserError: it is not found, or cannot be read; the message says where it was looked for.
     """
     path = find_checkpoint(name)
+    above = _OPENING.get()
+    if path.resolve() in above:
+        raise UserError(f"Checkpoint {path} goes on top of itself.")
+    token = _OPENING.set((*above, path.resolve()))
+    try:
+        found = _open(name, path, base)
+    finally:
+        _OPENING.reset(token)
+    if found.root:
+        return found
+    return dataclasses.replace(found, root=name, release=released.get(name))
+
+
+def _open(name: str, path: pathlib.Path, base: str | None) -> Checkpoint:
+    """Opens a checkpoint by its format."""
     for kind in reversed(list(CHECKPOINT_FORMATS.values())):
         if kind.matches(path):
             break
@@ -85,10 +108,7 @@ def open_checkpoint(name: str, base: str | None = None) -> Checkpoint:
         )
     if base and not kind.takes_base:
         raise UserError(f"{name} is no adapter of peft, so it has no base to go on top of.")
-    found = kind.open(path, base) if base else kind.open(path)
-    if found.root:
-        return found
-    return dataclasses.replace(found, root=name, release=released.get(name))
+    return kind.open(path, base) if base else kind.open(path)
 
 
 @CHECKPOINT_FORMATS.register("npz")
@@ -104,7 +124,7 @@ class Npz(CheckpointFormat):
     def open(cls, path: pathlib.Path, base: str | None = None) -> Checkpoint:
         """Opens the file, and the checkpoint that it names as its base."""
         if beneath := npz.base_of(path):
-            below = open_checkpoint(beneath)
+            below = open_checkpoint(find_base(beneath, path))
             tensors = {**below.tensors, **npz.open_npz(path)}
             return dataclasses.replace(below, path=path, tensors=tensors)
         tensors = npz.open_npz(path)
@@ -125,7 +145,7 @@ class HuggingFace(CheckpointFormat):
     def open(cls, path: pathlib.Path, base: str | None = None) -> Checkpoint:
         """Opens the folder."""
         tensors, spec = huggingface.open_folder(path)
-        return Checkpoint(path, tensors, spec, _existing(path / "tokenizer.model"))
+        return Checkpoint(path, tensors, spec, find_tokenizer(path))
 
 
 @CHECKPOINT_FORMATS.register("peft")
@@ -145,7 +165,7 @@ class Peft(CheckpointFormat):
         below = open_checkpoint(base or _base_of_adapter(path))
         if "lora" in below.spec:
             raise UserError(f"{path} goes on top of another adapter; merge that one first.")
-        tensors, lora = peft.open_adapter(path, below.spec)
+        tensors, lora = peft.open_adapter(path, below.spec, below.tensors)
         return dataclasses.replace(
             below,
             path=path,
@@ -161,14 +181,19 @@ def _existing(path: pathlib.Path) -> pathlib.Path | None:
 def _base_of_adapter(folder: pathlib.Path) -> str:
     """The name of the checkpoint that `base_model_name_or_path` stands for."""
     config = peft.read_config(folder)
-    name = config.get("base_model_name_or_path") or ""
-    release = released.of_repo(name, config.get("revision"))
-    if release is None and not (name and (name in PACKAGED or pathlib.Path(name).exists())):
+    name, revision = config.get("base_model_name_or_path") or "", config.get("revision")
+    if release := released.of_repo(name, revision):
+        return release.name
+    try:
+        found = find_base(BaseRecord(name), folder) if name else ""
+    except UserError:
+        found = ""
+    if not found:
         raise UserError(
             f"{folder / peft.CONFIG}: base_model_name_or_path {name!r} is neither a path that "
             "exists nor a released checkpoint; give the base (base=, or --base)."
         )
-    return release.name if release else name
+    return f"{name}@{revision}" if revision and found == name and is_repository(name) else found
 
 
 def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], path: pathlib.Path) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from jaxtyping import Float
 
 from pgjax.checkpoints.hf_layout import PADDING, Entry, Part, key_table
 from pgjax.checkpoints.huggingface import CONFIG, INDEX, WEIGHTS
+from pgjax.checkpoints.safetensors_file import save_safetensors
 from pgjax.checkpoints.tensors import Tensor
 from pgjax.errors import UserError
 
+_ROWS_AT_A_TIME = 4096  # the rows of the embedding that are summed at a time
 SHARD_BYTES = 2 * 2**30  # the most that a shard holds, and so the host memory that writing takes
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -52,7 +55,7 @@ def write_folder(
         name = dtype or str(tensors["llm/final_norm/scale"].dtype)
         _write_weights(part, tensors, spec, np.dtype(DTYPES[name]))
         _write_json(part / CONFIG, model_config(spec, name))
-        _write_json(part / "generation_config.json", _SPECIAL_IDS)
+        _write_json(part / "generation_config.json", _generation_config(spec))
         if tokenizer is not None:
             _write_processor(part, spec, tokenizer)
         part.replace(folder)
@@ -64,8 +67,6 @@ def write_folder(
 def _write_weights(
     folder: pathlib.Path, tensors: Mapping[str, Tensor], spec: Mapping[str, Any], dtype: np.dtype
 ) -> None:
-    from safetensors.numpy import save_file
-
     shards = _shards(spec, dtype)
     weight_map: dict[str, str] = {}
     total = 0
@@ -76,7 +77,7 @@ def _write_weights(
             piece.part.hf_name: _converted(piece.part, piece.read(tensors), dtype)
             for piece in shard
         }
-        save_file(arrays, folder / file, metadata={"format": "pt"})
+        save_safetensors(folder / file, arrays)
         weight_map |= dict.fromkeys(arrays, file)
         total += sum(x.nbytes for x in arrays.values())
     if len(shards) > 1:
@@ -119,9 +120,21 @@ def _shards(spec: Mapping[str, Any], dtype: np.dtype) -> list[list[_Piece]]:
 
 def _converted(part: Part, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     x = part.to_hf(x.astype(dtype, copy=False))
-    if part.is_embedding:  # The released files have a row for `<image>`, and then unused rows.
-        x = np.pad(x, ((0, PADDING), (0, 0)))
-    return x
+    return _with_padding(x) if part.is_embedding else x
+
+
+def _with_padding(x: Float[np.ndarray, "v d"]) -> Float[np.ndarray, "v_padded d"]:
+    """Appends the rows that the released files have: one for `<image>`, and then unused ones.
+
+    Each of them is the mean of all rows, so that its logit is the mean of all logits: it is never
+    the largest, and by Jensen's inequality all of them together have at most PADDING/V of the
+    probability, 0.025 % for PaliGemma. Rows of zeros would have the logit 0, above those of most
+    tokens. The conversions at Hugging Face draw them closely around the mean as well.
+    """
+    steps = range(0, x.shape[0], _ROWS_AT_A_TIME)
+    total = sum(x[i : i + _ROWS_AT_A_TIME].astype(np.float64).sum(axis=0) for i in steps)
+    row = (total / x.shape[0]).astype(x.dtype)
+    return np.concatenate([x, np.broadcast_to(row, (PADDING, x.shape[1]))])
 
 
 def model_config(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
@@ -181,6 +194,12 @@ def model_config(spec: Mapping[str, Any], dtype: str) -> dict[str, Any]:
             "vision_use_head": False,
         },
     }
+
+
+def _generation_config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings of `generate`, which never gives an id outside of the vocabulary."""
+    vocab = spec["llm"]["vocab_size"]
+    return {**_SPECIAL_IDS, "suppress_tokens": list(range(vocab, vocab + PADDING))}
 
 
 _SPECIAL_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}

@@ -10,11 +10,12 @@ from pgjax.checkpoints.released import Release
 from pgjax.errors import UserError, note
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelInfo
+    from huggingface_hub import ModelInfo, SpaceInfo
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
 NPZ_PATTERNS = ("*.npz",)
 KAGGLE = "google/paligemma/jax/{}"
+MASK_CODEC_SPACES = ("google/paligemma-hf", "big-vision/paligemma-hf")  # of the announcement
 TOKENIZER_REPO = "google/paligemma-3b-pt-224"
 
 
@@ -61,6 +62,59 @@ def download_tokenizer(filename: str) -> pathlib.Path:
         ) from None
 
 
+def download_repo(repo: str, revision: str, inside: str = "") -> pathlib.Path:
+    """Downloads any repository with a checkpoint, unless the hub's cache has it.
+
+    Args:
+      repo: such as `user/model`.
+      revision: a branch, tag or commit.
+      inside: a file or folder of the repository, "" for the files at its top.
+
+    Returns:
+      The path of a folder of Hugging Face or peft, or of an `.npz`.
+
+    Raises:
+      UserError: as for `download`, or there is no checkpoint in it.
+    """
+    if inside:
+        folder = _from_hub(repo, revision, (inside, *(f"{inside}/{p}" for p in PATTERNS)))
+        if (folder / inside).exists():
+            return folder / inside
+        raise UserError(f"{repo} ({revision}) holds no {inside}.")
+    folder = _from_hub(repo, revision, PATTERNS)
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return folder
+    folder = _from_hub(repo, revision, NPZ_PATTERNS)
+    if files := sorted(folder.glob("*.npz")):
+        return files[0]
+    raise UserError(f"{repo} ({revision}) holds neither a config.json nor an .npz.")
+
+
+def download_mask_codec(filename: str) -> pathlib.Path:
+    """Downloads the codec of masks from the Space of PaliGemma's announcement.
+
+    It is compared with the SHA-256 that the hub lists for it.
+
+    Raises:
+      UserError: see `download`.
+    """
+    for space in MASK_CODEC_SPACES:
+        try:
+            return _from_hub(space, "main", (filename,), kind="space") / filename
+        except _NotThereError:
+            continue
+        except UserError as e:
+            reason = str(e)
+            break
+    else:
+        reason = f"{MASK_CODEC_SPACES[0]} does not exist on the Hugging Face hub."
+    raise UserError(
+        f"Masks need the codec {filename} of big_vision, which is not available: {reason} "
+        f"Alternatively, put the file (gs://big_vision/paligemma/{filename}) into a folder and set "
+        "$PGJAX_CHECKPOINTS to it."
+    )
+
+
 class _NotThereError(UserError):
     """The repository or branch does not exist."""
 
@@ -86,26 +140,29 @@ def _from_kaggle(release: Release) -> pathlib.Path | None:
     return _explained(handle, lambda: pathlib.Path(kagglehub.model_download(handle, release.file)))
 
 
-def _from_hub(repo: str, branch: str, patterns: tuple[str, ...]) -> pathlib.Path:
+def _from_hub(
+    repo: str, branch: str, patterns: tuple[str, ...], kind: str = "model"
+) -> pathlib.Path:
     import huggingface_hub as hub
 
     def fetch() -> pathlib.Path:
-        options = {"revision": branch, "allow_patterns": list(patterns)}
+        options = {"revision": branch, "allow_patterns": list(patterns), "repo_type": kind}
         try:  # A complete copy in the cache needs neither the network nor checks.
             folder = pathlib.Path(hub.snapshot_download(repo, local_files_only=True, **options))
-            if any(folder.iterdir()):
+            if any(folder.glob(patterns[0])):
                 return folder
         except hub.errors.LocalEntryNotFoundError:
             pass
         note(f"Downloading {repo} ({branch}) from the Hugging Face hub.")
         folder = pathlib.Path(hub.snapshot_download(repo, **options))
-        _check_sums(folder, hub.HfApi().model_info(repo, revision=branch, files_metadata=True))
+        info = hub.HfApi().space_info if kind == "space" else hub.HfApi().model_info
+        _check_sums(folder, info(repo, revision=branch, files_metadata=True))
         return folder
 
     return _explained(repo, fetch)
 
 
-def _check_sums(folder: pathlib.Path, info: "ModelInfo") -> None:
+def _check_sums(folder: pathlib.Path, info: "ModelInfo | SpaceInfo") -> None:
     """Compares large files with the SHA-256 that the hub lists, and removes damaged ones."""
     for sibling in info.siblings or ():
         path = folder / sibling.rfilename

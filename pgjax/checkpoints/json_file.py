@@ -27,9 +27,10 @@ class JsonObject:
     values: Mapping[str, Any]
     prefix: str = ""
 
-    def section(self, key: str) -> "JsonObject":
-        """Returns an object inside of this one."""
-        values = self._read(key, None, lambda x: isinstance(x, dict), "an object")
+    def section(self, key: str, *, optional: bool = False) -> "JsonObject":
+        """Returns an object inside of this one, or an empty one if it is `optional`."""
+        default = {} if optional else None
+        values = self._read(key, default, lambda x: isinstance(x, dict), "an object")
         return JsonObject(self.path, values, f"{self.prefix}{key}.")
 
     def integer(self, key: str, default: int | None = None, *, high: int = 2**31 - 1) -> int:

@@ -1,4 +1,9 @@
-"""Reads and writes parameter files: plain `.npz` archives with every key under `params/`."""
+"""Reads and writes parameter files: plain `.npz` archives with every key under `params/`.
+
+Files of big_vision are read as big_vision reads them: where keys lie under `params/`, those are the
+parameters and all others (`opt/…`, `step`) are passed over; an older file has them under
+`opt/target/`; else every key is a parameter, as in what its fine-tuning notebook saves.
+"""
 
 import dataclasses
 import io
@@ -13,11 +18,14 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from pgjax.checkpoints.tensors import Tensor, empty_aligned
+from pgjax.checkpoints.base_checkpoint import BaseRecord
+from pgjax.checkpoints.tensors import Converted, Tensor, empty_aligned
 from pgjax.errors import UserError
 
 PREFIX = "params/"
-BASE = "delta/base"  # the key under which a delta names its base, see `write_delta`
+_PREFIXES = (PREFIX, "opt/target/", "")  # the first one that any key has
+_FLOATS = ("float32", "bfloat16", "float16", "float64")
+_DELTA = "delta/"  # under which a delta describes its base, see `write_delta`
 # The local file header of the zip format (APPNOTE.TXT, section 4.3.7).
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra
 
@@ -107,17 +115,27 @@ def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
       The tensors in the file's dtypes by name, such as `img/head/kernel`.
 
     Raises:
-      UserError: the file is missing, truncated or pickled, or has keys outside of `params/`.
+      UserError: the file is missing, truncated or pickled, holds no parameter, or one that is not
+        floating point.
     """
     path = epath.Path(path)
-    tensors = open_arrays(path)
-    tensors.pop(BASE, None)
-    if not tensors or not all(key.startswith(PREFIX) for key in tensors):
+    arrays = open_arrays(path)
+    arrays = {key: x for key, x in arrays.items() if not key.startswith(_DELTA)}
+    prefix = next(p for p in _PREFIXES if not p or any(key.startswith(p) for key in arrays))
+    tensors = {key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)}
+    if not tensors:
+        raise UserError(f"Checkpoint {path} holds no parameter.")
+    if wrong := [name for name, x in tensors.items() if str(x.dtype) not in _FLOATS]:
         raise UserError(
-            f"Checkpoint {path} needs every key under {PREFIX!r}, but has "
-            f"{sorted(tensors)[:3] or 'no key at all'}."
+            f"Checkpoint {path} holds {len(wrong)} parameters that are not floating point, such as "
+            f"{wrong[0]} of {tensors[wrong[0]].dtype}; expected one of {', '.join(_FLOATS)}."
         )
-    return {key.removeprefix(PREFIX): x for key, x in tensors.items()}
+    return {name: _narrowed(x) for name, x in tensors.items()}
+
+
+def _narrowed(tensor: Tensor) -> Tensor:
+    """Returns float64 as float32, the widest dtype that pgjax computes with."""
+    return Converted(tensor, np.dtype(np.float32)) if tensor.dtype == np.float64 else tensor
 
 
 def open_arrays(path: os.PathLike | str) -> dict[str, Tensor]:
@@ -136,14 +154,24 @@ def open_arrays(path: os.PathLike | str) -> dict[str, Tensor]:
         raise _unreadable(path, e) from None
 
 
-def base_of(path: os.PathLike | str) -> str | None:
+def base_of(path: os.PathLike | str) -> BaseRecord | None:
     """Returns the base of a delta (see `write_delta`), or None for a whole checkpoint.
 
     Raises:
       UserError: the file is missing, truncated or pickled.
     """
-    tensor = open_arrays(path).get(BASE)
-    return None if tensor is None else tensor.read().tobytes().decode()
+    arrays = open_arrays(path)
+    try:
+        texts = {
+            key.removeprefix(_DELTA): x.read().tobytes().decode()
+            for key, x in arrays.items()
+            if key.startswith(_DELTA)
+        }
+    except UnicodeDecodeError as e:
+        raise _unreadable(epath.Path(path), e) from None
+    if "base" not in texts:
+        return None
+    return BaseRecord(texts["base"], texts.get("path", ""), texts.get("checksum", ""))
 
 
 def read_npz(path: os.PathLike | str) -> dict[str, np.ndarray]:
@@ -165,20 +193,23 @@ def write_npz(path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor]) 
 
 
 def write_delta(
-    path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor], base: str
+    path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor], base: BaseRecord
 ) -> None:
     """Writes a delta: a parameter file with only the parameters that differ from its base.
 
     Args:
       path: a local or remote file.
       flat: arrays or tensors by name, as for `write_npz`.
-      base: the checkpoint that holds all other parameters, as `open_checkpoint` takes it.
+      base: the checkpoint that holds all other parameters.
 
     Raises:
       UserError: the file cannot be written.
     """
-    name = np.frombuffer(base.encode(), np.uint8)
-    write_arrays(path, [(BASE, name), *((PREFIX + key, x) for key, x in flat.items())])
+    texts = {"base": base.name, "path": base.path, "checksum": base.checksum}
+    described = [
+        (_DELTA + key, np.frombuffer(text.encode(), np.uint8)) for key, text in texts.items()
+    ]
+    write_arrays(path, [*described, *((PREFIX + key, x) for key, x in flat.items())])
 
 
 def write_arrays(

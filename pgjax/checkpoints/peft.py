@@ -17,20 +17,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgjax.checkpoints.hf_layout import (
+    EMBEDDING,
+    OUTPUT_LAYERS,
     Entry,
     Part,
     key_table,
     released_name,
     transformers_5_name,
 )
-from pgjax.checkpoints.huggingface import assemble, check_stored, open_safetensors
+from pgjax.checkpoints.huggingface import (
+    assemble,
+    check_stored,
+    drop_tied_output_layer,
+    without_padding,
+)
 from pgjax.checkpoints.json_file import JsonObject, read_json
-from pgjax.checkpoints.tensors import InMemory, Tensor
+from pgjax.checkpoints.safetensors_file import open_safetensors, save_safetensors
+from pgjax.checkpoints.tensors import Converted, InMemory, Tensor, Transformed
 from pgjax.errors import UserError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-PROJECTOR = ("img/head/kernel", "img/head/bias")  # parameters that may be trained beside adapters
+WEIGHTS_BIN = "adapter_model.bin"
+HEAD, TABLE = "img/head/kernel", "llm/embedder/input_embedding"
+PROJECTOR = (HEAD, "img/head/bias")
+_TRAINED = (*PROJECTOR, TABLE)  # parameters that may be trained beside adapters
 _MODULE = "multi_modal_projector"
 _PREFIX = "base_model.model."
 _MOST_RANK = 2**16  # more than the width of any matrix that has adapters
@@ -112,9 +123,12 @@ def _open_config(folder: pathlib.Path) -> JsonObject:
 
 
 def open_adapter(
-    folder: pathlib.Path, spec: Mapping[str, Any]
+    folder: pathlib.Path, spec: Mapping[str, Any], base: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Opens an adapter and reads its headers.
+
+    An adapter of the projector, as `target_modules="all-linear"` makes it, is merged into the
+    projector's matrix, which is then float32.
 
     If peft adapts only one of two matrices that are one parameter in pgjax (key and value; gate and
     up), the adapter of the other one is zero.
@@ -122,6 +136,7 @@ def open_adapter(
     Args:
       folder: holds `adapter_config.json` and `adapter_model.safetensors`.
       spec: the explicit sizes of the base.
+      base: the tensors of the base.
 
     Returns:
       (the tensors under pgjax's names, the settings for `model.lora`).
@@ -131,34 +146,74 @@ def open_adapter(
     """
     config = _open_config(folder)
     rank = config.integer("r", high=_MOST_RANK)
-    stored = _open_weights(folder / WEIGHTS)
-    adapted = _adapted_parts(adapter_table(spec, rank), stored, config)
-    if not adapted:
-        raise UserError(
-            f"{folder / WEIGHTS} adapts no matrix of this model; it holds {sorted(stored)[:3]} …."
-        )
-    projector = [
-        entry
-        for entry in key_table(spec)
-        if entry.name in PROJECTOR and entry.layers[0][0].hf_name in stored
-    ]
-    expected = [part for _, parts in adapted for part in parts]
-    expected += [part for entry in projector for part in entry.layers[0]]
-    check_stored(expected, stored, what=f"Adapter {folder}")
-    tensors = {entry.name: assemble(entry, _filled(entry, stored)) for entry, _ in adapted}
-    tensors |= {entry.name: assemble(entry, stored) for entry in projector}
     lora = {
         "rank": rank,
         "alpha": config.number("lora_alpha"),
         "rslora": config.flag("use_rslora", False),
         "dropout": config.number("lora_dropout", 0.0),
-        "targets": "|".join(_adapted_matrices(tensors)),
     }
-    return tensors, lora
+    stored = _open_weights(folder)
+    _check_embedding(stored, folder, spec)
+    table = {entry.name: entry for entry in key_table(spec)}
+    head = table[HEAD].layers[0][0]
+    factors = [_factor(head, factor, rank) for factor in "ab"]
+    factors = factors if any(part.hf_name in stored for part in factors) else []
+    adapted = _adapted_parts(adapter_table(spec, rank), stored, config)
+    if not adapted:
+        raise UserError(
+            f"{folder / WEIGHTS} adapts no matrix of this model; it holds {sorted(stored)[:3]} …."
+        )
+    trained = [table[name] for name in _TRAINED if table[name].layers[0][0].hf_name in stored]
+    expected = [*factors, *(part for _, parts in adapted for part in parts)]
+    expected += [part for entry in trained for part in entry.layers[0]]
+    check_stored(expected, stored, what=f"Adapter {folder}")
+    tensors = {entry.name: assemble(entry, _filled(entry, stored)) for entry, _ in adapted}
+    tensors |= {entry.name: assemble(entry, stored) for entry in trained}
+    if factors:
+        scale = lora["alpha"] / (rank**0.5 if lora["rslora"] else rank)
+        a, b = (stored[part.hf_name] for part in factors)
+        tensors[HEAD] = _merged_head(tensors.get(HEAD, base[HEAD]), head, a, b, scale)
+    return tensors, {**lora, "targets": "|".join(_adapted_matrices(tensors))}
 
 
-def _open_weights(path: pathlib.Path) -> dict[str, Tensor]:
+def _check_embedding(
+    stored: dict[str, Tensor], folder: pathlib.Path, spec: Mapping[str, Any]
+) -> None:
+    """Checks that a trained embedding is the output layer too, and leaves its padding out.
+
+    peft trains copies of the modules in `modules_to_save`, which are not tied to each other.
+    """
+    trained = [name for name in (EMBEDDING, *OUTPUT_LAYERS) if name in stored]
+    if not trained:
+        return
+    if EMBEDDING not in trained or len(trained) == 1:
+        raise UserError(
+            f"{folder}: modules_to_save has trained {trained[0]} alone, so that embedding and "
+            "output layer differ, and pgjax ties the two; train them with peft's "
+            "ensure_weight_tying=True."
+        )
+    drop_tied_output_layer(stored, folder)
+    stored[EMBEDDING] = without_padding(stored[EMBEDDING], spec["llm"]["vocab_size"])
+
+
+def _merged_head(matrix: Tensor, part: Part, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Merges the projector's adapter into its matrix."""
+
+    def change(w: np.ndarray) -> np.ndarray:
+        low, high = (x.read().astype(np.float32) for x in (a, b))
+        return w + np.float32(scale) * part.from_hf(high @ low)
+
+    return Transformed(Converted(matrix, np.dtype(np.float32)), matrix.shape, change)
+
+
+def _open_weights(folder: pathlib.Path) -> dict[str, Tensor]:
     """Opens an adapter's tensors under the names of the released files."""
+    path = folder / WEIGHTS
+    if not path.exists() and (folder / WEIGHTS_BIN).exists():
+        raise UserError(
+            f"{folder} holds its adapter as {WEIGHTS_BIN}, which is a pickle and can run code; "
+            f"load it in peft and save it again, which writes {WEIGHTS}."
+        )
     return {
         released_name(name.removeprefix(_PREFIX)).replace(".default.weight", ".weight"): x
         for name, x in open_safetensors(path).items()
@@ -261,10 +316,8 @@ def write_adapter(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        from safetensors.numpy import save_file
-
         part.mkdir(parents=True)
-        save_file(arrays, part / WEIGHTS, metadata={"format": "pt"})
+        save_safetensors(part / WEIGHTS, arrays)
         (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         part.replace(folder)
     except OSError as e:

@@ -69,6 +69,51 @@ class InMemory:
 
 
 @dataclasses.dataclass(frozen=True)
+class Converted:
+    """A tensor in another dtype than it is stored in."""
+
+    source: Tensor
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the source."""
+        return self.source.shape
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads and converts the rows."""
+        return self.source.read(start, stop).astype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstRows:
+    """The first rows of a tensor.
+
+    Attributes:
+      source: the tensor.
+      rows: how many of its rows there are.
+    """
+
+    source: Tensor
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rows."""
+        return (self.rows, *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the source."""
+        return self.source.dtype
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads rows start:stop."""
+        start, stop, _ = slice(start, stop).indices(self.rows)
+        return self.source.read(start, stop)
+
+
+@dataclasses.dataclass(frozen=True)
 class Transformed:
     """A tensor that is computed from all of another one.
 

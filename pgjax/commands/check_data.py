@@ -16,13 +16,14 @@ class CheckData(Command):
 
     For the training data and every evaluation it says how many examples there are; the sizes of
     their images; the lengths of prompts and targets beside the text length, and how many are cut;
-    and it lists lines from which nothing is learned, images that cannot be read, and ids that come
-    more than once. With --out it also draws samples as the model gets them.
+    and it lists lines from which nothing is learned, images that cannot be read, ids that come more
+    than once, and words such as <loc1024> or <image> that are no tokens. With --out it also draws
+    samples as the model gets them.
     """
 
     name = "check-data"
     example = "pgjax check-data --config forkme --config.input.data.fname=mine.jsonl --out checked"
-    statuses = {3: "examples cannot be read, repeat an id, or have nothing to learn"}
+    statuses = {3: "examples cannot be read, are too long, repeat an id, or have nothing to learn"}
 
     def __init__(self, argv: Sequence[str]):
         """Defines the flags."""
@@ -55,7 +56,8 @@ class CheckData(Command):
             (out / "report.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
             print(f"Pictures and report.json: {out}")
         wrong = ("unreadable", "twice", "unlearned")
-        return 3 if any(found[key]["count"] for found in report.values() for key in wrong) else 0
+        bad = any(found[key]["count"] for found in report.values() for key in wrong)
+        return 3 if bad or any(found["stops"] for found in report.values()) else 0
 
 
 def sources_of(config: RunConfig) -> Iterator[tuple[str, Mapping[str, Any], str]]:

@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             command.leave_processes()
         sys.exit(status)
     except UserError as e:
+        if isinstance(command, DistributedCommand) and e.__cause__:
+            command.await_explanation()  # such as of a save that another process does not join
         _fail(command, str(e), e.status)
     except KeyboardInterrupt:
         _fail(command, "Interrupted; files that were finished before are complete.", 130)

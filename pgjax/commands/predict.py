@@ -1,5 +1,6 @@
 """`pgjax predict`."""
 
+import io
 import pathlib
 import sys
 import time
@@ -12,6 +13,7 @@ from pgjax.commands.plan import DEVICE_HELP, JSON_HELP
 from pgjax.errors import UsageError
 
 if TYPE_CHECKING:
+    from pgjax.inference.prediction_file import PredictionFile
     from pgjax.inference.prediction_records import Task
 
 
@@ -31,7 +33,9 @@ class Predict(DistributedCommand):
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
         self._base = self.text(
-            "base", None, "The checkpoint below an adapter of peft; left out: the one it names."
+            "base",
+            None,
+            "The checkpoint below an adapter of peft or a run; left out: the one that it names.",
         )
         self._list = self.boolean("list", False, "Show the released checkpoints and stop.")
         self._quantize = self.choice(
@@ -52,9 +56,23 @@ class Predict(DistributedCommand):
             "pictures", None, "Folder for images with the detected objects drawn into them."
         )
         self._out = self.text("out", None, "JSONL file to write; left out: text on the screen.")
-        self._max_new_tokens = self.integer(
-            "max_new_tokens", 64, "Length of the longest answer, in tokens.", 1
+        self._restart = self.boolean(
+            "restart", False, "Replace the file of --out, and discard predictions of before."
         )
+        self._on_bad_example = self.choice(
+            "on_bad_example", "raise", ["raise", "skip"],
+            "What an image or a line that cannot be read does: it ends the work, or it is left out "
+            "and counted.",
+        )  # fmt: skip
+        self._orient = self.boolean(
+            "orient", False,
+            "Turn images as their EXIF orientation says; boxes are those of the turned image.",
+        )  # fmt: skip
+        self._max_new_tokens = self.integer(
+            "max_new_tokens", None,
+            "Length of the longest answer, in tokens; left out: 64, and room for ten objects in "
+            "answers to detect and segment.", 1,
+        )  # fmt: skip
         self._sampler = self.text(
             "sampler", "greedy", "How tokens are chosen: greedy, temperature(0.7), beam(4), …."
         )
@@ -90,8 +108,10 @@ class Predict(DistributedCommand):
                 raise UsageError("--pictures needs --task=detect or --task=segment.")
             pictures.mkdir(parents=True, exist_ok=True)
         self.join_processes()
+        out = self._open_out(checkpoint, source)
         from pgjax.inference.load import load
-        from pgjax.inference.prediction_records import as_line, records
+        from pgjax.inference.prediction_file import as_line
+        from pgjax.inference.prediction_records import records
         from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
@@ -106,29 +126,65 @@ class Predict(DistributedCommand):
             source,
             task=cast("Task", task),
             pictures=pictures,
+            done=out.done if out else (),
+            on_bad_example=self._on_bad_example.value,
+            orient=True if self._orient.value else None,
             max_new_tokens=self._max_new_tokens.value,
             sampler=self._sampler.value,
             seed=self._seed.value,
             batch_size=self._batch_size.value,
         )
-        found = _timed(found, len(source))
-        if self._out.value is None:
+        found = _timed(found, len(source) - (len(out.done) if out else 0))
+        if out is None:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may say that it has ASCII
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
             whole = len(source) > 1 or task != "answer"
             for record in found:
                 print(as_line(record) if whole else record["prediction"], flush=True)
             return
-        out = pathlib.Path(self._out.value)
-        part = out.with_name(out.name + ".part")
-        with part.open("w") as f:
-            f.writelines(as_line(record) + "\n" for record in found)
-        part.replace(out)
-        print(f"{len(source)} answers: {out}", file=sys.stderr)
+        for record in found:
+            out.add(record)
+        print(f"{out.finish()} answers: {self._out.value}", file=sys.stderr)
+
+    def _open_out(self, checkpoint: str, source: Any) -> "PredictionFile | None":
+        """Opens the file of --out, so that it is known to be writable before any work."""
+        if self._out.value is None:
+            if self._restart.value:
+                raise UsageError("--restart goes with --out.")
+            return None
+        from pgjax.inference.prediction_file import PredictionFile
+
+        flags = (
+            "base",
+            "quantize",
+            "quantize_images",
+            "image",
+            "jsonl",
+            "prompt",
+            "task",
+            "orient",
+        )
+        flags += ("max_new_tokens", "sampler", "seed", "pictures")
+        identity = {"checkpoint": checkpoint, "examples": len(source)}
+        identity |= {name: self.flags[name].value for name in flags}
+        identity["files"] = _changed_at(self._jsonl.value, checkpoint)
+        writes = True
+        if self.joined:
+            import jax
+
+            writes = jax.process_index() == 0
+        out = pathlib.Path(self._out.value).expanduser()
+        file = PredictionFile(out, identity, restart=self._restart.value, writes=writes)
+        if file.done:
+            print(f"{len(file.done)} of {len(source)} answers are stored already.", file=sys.stderr)
+        return file
 
     def _print_plan(self) -> None:
         """Prints what answers of a checkpoint need; its weights need not be here."""
         from pgjax.devices.data_sheets import get_device, this_device
         from pgjax.devices.targets import use_cpu
         from pgjax.inference.inference_plan import plan_inference
+        from pgjax.inference.prompts import answer_length
 
         if self._device.value:
             use_cpu()
@@ -139,7 +195,7 @@ class Predict(DistributedCommand):
             quantize_images=self._quantize_images.value,
             base=self._base.value,
             rows=self._batch_size.value or 1,
-            max_new_tokens=self._max_new_tokens.value,
+            max_new_tokens=self._max_new_tokens.value or answer_length(self._prompt.value),
         )
         print(found.text)
         if self._json.value:
@@ -155,6 +211,7 @@ class Predict(DistributedCommand):
         from pgjax.data.sources import make_source
         from pgjax.inference.images import PromptedImages
         from pgjax.inference.prediction_records import image_files
+        from pgjax.inference.prompts import clean_prompts, with_verb
 
         prompt, task = self._prompt.value, self._task.value
         if (self._image.value is None) == (self._jsonl.value is None):
@@ -163,20 +220,30 @@ class Predict(DistributedCommand):
             if prompt is not None:
                 raise UsageError("--prompt goes with --image; a JSONL holds its own in `prefix`.")
             return make_source({"name": "jsonl", "fname": self._jsonl.value})
+        (prompt,) = clean_prompts([prompt])
         if prompt is not None and task != "answer":
-            prompt = f"{task} {prompt.removeprefix(f'{task} ')}"
+            prompt = with_verb(task, prompt)
         files = image_files(self._image.value)
         return PromptedImages(files, [prompt] * len(files))
+
+
+def _changed_at(*paths: str | None) -> list[int]:
+    """When the files among the paths were changed, and the checkpoints of run directories."""
+    files = [pathlib.Path(path).expanduser() for path in paths if path is not None]
+    files += [path / "checkpoints" for path in files]
+    return [path.stat().st_mtime_ns for path in files if path.exists()]
 
 
 def _timed(records: Iterable[dict], total: int) -> Iterator[dict]:
     """Shows progress and throughput on the terminal's error stream."""
     from tqdm import tqdm
 
-    started = time.perf_counter()
-    yield from tqdm(records, total=total, unit=" answers", disable=None, leave=False)
+    started, count = time.perf_counter(), 0
+    for record in tqdm(records, total=total, unit=" answers", disable=None, leave=False):
+        count += 1
+        yield record
     seconds = time.perf_counter() - started
     print(
-        f"{total} answers in {seconds:.1f} s ({total / seconds:.2f}/s, compiling included)",
+        f"{count} answers in {seconds:.1f} s ({count / seconds:.2f}/s, compiling included)",
         file=sys.stderr,
     )

@@ -18,7 +18,8 @@ class Train(DistributedCommand):
     """Trains a config, or continues its run.
 
     The run directory holds the resolved config, checkpoints, metrics and predictions. Starting the
-    same command again continues an interrupted run with bit-identical results.
+    same command again continues an interrupted run with bit-identical results, on a machine with
+    the same devices and the same number of processor cores.
 
     With --copy_config, `pgjax train --copy_config forkme mine.py` writes a copy of a config that
     comes with pgjax; with --help_config, `pgjax train --help_config optimizer.lr` explains a key.

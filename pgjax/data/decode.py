@@ -1,7 +1,6 @@
 """Decodes images to uint8 RGB arrays as `tf.io.decode_image(channels=3)` does: alpha is dropped."""
 
 import io
-import struct
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,17 @@ from PIL import Image, ImageOps
 
 from pgjax.errors import DataError, UserError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")  # from the fifth byte on
 MAX_PIXELS = 178_000_000  # over all frames; their RGB array takes 0.5 GB
 
 
 def _rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise DataError(
+            f"the image has pixels of 32 bits (mode {image.mode}), whose range is not known; save "
+            "it with 8 bits."
+        )
     if image.mode.startswith("I"):  # 16-bit grayscale: keep the high byte, as TensorFlow does
         gray = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)
@@ -27,6 +32,16 @@ def _frame(image: Image.Image, orient: bool) -> UInt8[np.ndarray, "h w 3"]:
     return _rgb(ImageOps.exif_transpose(image) if orient else image)
 
 
+def _heif() -> bool:
+    """Registers the reader of HEIC, and returns whether there is one."""
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
 def decode_image(
     data: bytes,
     *,
@@ -35,7 +50,7 @@ def decode_image(
     draft: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "*f h w 3"]:
-    """Decodes JPEG, PNG, WebP, GIF or BMP.
+    """Decodes JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC where pillow-heif is installed.
 
     Palette, gray and CMYK images become RGB, alpha is dropped, and of 16 bits the upper 8 are kept.
     JPEG uses the accurate integer transform.
@@ -63,8 +78,9 @@ def decode_image(
             raise UserError(f"{name} is {value}, expected at least 1.")
     if not data:
         raise DataError("the image is empty: got 0 bytes.")
+    formats = [*FORMATS, *(["HEIF"] if data[4:12] in _HEIC and _heif() else [])]
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
             count = 1 if frames is None else min(frames, getattr(image, "n_frames", 1))
             if width * height * count > max_pixels:
@@ -81,7 +97,13 @@ def decode_image(
                 image.seek(i)
                 shown.append(_frame(image, orient))
             return np.stack(shown)
+    except UserError:
+        raise
     except Image.UnidentifiedImageError as error:
+        if data[4:12] in _HEIC:
+            raise DataError(
+                "the image is HEIC, which needs pip install pillow-heif; or save it as JPEG."
+            ) from error
         start = bytes(data[:12])
         raise DataError(
             f"not an image of a known format: got {len(data)} bytes that start with {start!r}, "
@@ -89,7 +111,7 @@ def decode_image(
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"the image is too large: {error}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads to
         raise DataError(f"the image is damaged or cut short: {error}.") from error
 
 

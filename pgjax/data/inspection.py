@@ -5,6 +5,7 @@ import concurrent.futures
 import functools
 import io
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,9 +18,14 @@ from pgjax.data.pipeline import Pipeline
 from pgjax.data.sources import Source
 from pgjax.errors import DataError, UserError
 from pgjax.text import compose
+from pgjax.text.locations import BINS, CODEBOOK
 from pgjax.text.tokenizer import Tokenizer
 
-IDS = ("question_id", "image_id", "video_id", "id")  # the first of these is an example's id
+# The first of these is an example's own id; several captions or questions may share an image's.
+IDS = ("question_id", "id")
+# What looks like a token of the model, and is read as ordinary text.
+_TOKEN = re.compile(r"<(?:(loc|seg)([0-9]*)|image|eos|bos|pad|unk)>")
+_TOKENS = {"loc": (4, BINS), "seg": (3, CODEBOOK)}  # digits, and how many there are
 SAMPLES, COLUMNS = 12, 4  # of the picture
 SHOWN = 3  # places that a complaint names
 
@@ -34,6 +40,7 @@ class Seen(NamedTuple):
       target: length of the target, in tokens, with eos.
       fits: whether prompt and target fit into the text length.
       learned: whether training learns any of its tokens.
+      unknown: what looks like tokens in its texts, and is read as ordinary text.
       sample: the example as the model gets it, if it is to be drawn.
     """
 
@@ -43,6 +50,7 @@ class Seen(NamedTuple):
     target: int
     fits: bool
     learned: bool
+    unknown: list[str]
     sample: dict[str, Any] | None
 
 
@@ -53,11 +61,13 @@ class Text(NamedTuple):
       before: the ops before it.
       length: its text length, in tokens.
       trains: whether it makes text for training, with targets.
+      strict: whether text that is too long is an error.
     """
 
     before: Pipeline
     length: int
     trains: bool
+    strict: bool
 
 
 def check_set(
@@ -79,7 +89,8 @@ def check_set(
       out: folder for the picture; None to draw none.
 
     Returns:
-      Counts, sizes and lengths, and complaints as `{count, examples}`.
+      Counts, sizes and lengths; complaints as `{count, examples}`; and `stops`, whether an example
+      is too long where that ends the run.
 
     Raises:
       UserError: the pipeline does not make text.
@@ -92,7 +103,7 @@ def check_set(
     drawn = set(indices[:: max(1, looked // SAMPLES)][:SAMPLES])
     look = functools.partial(_look, source, text, tokenizer, drawn)
     complaints: dict[str, list[str]] = {
-        "unreadable": [], "unlearned": [], "cut": [], "twice": [],
+        "unreadable": [], "unlearned": [], "cut": [], "twice": [], "unknown": [],
     }  # fmt: skip
     seen: list[Seen] = []
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -107,6 +118,9 @@ def check_set(
                 complaints["cut"].append(source.where(index))
             if not result.learned:
                 complaints["unlearned"].append(source.where(index))
+            if result.unknown:
+                found = " ".join(dict.fromkeys(result.unknown))
+                complaints["unknown"].append(f"{source.where(index)}: {found}")
     ids = collections.Counter(one.id for one in seen if one.id is not None)
     complaints["twice"] = [str(key) for key, times in ids.items() if times > 1]
     samples = [one.sample for one in seen if one.sample]
@@ -124,6 +138,7 @@ def check_set(
         "prompt": _spread([one.prompt for one in seen]),
         "target": _spread([one.target for one in seen]),
         "both": _spread([one.prompt + one.target for one in seen]),
+        "stops": text.strict and bool(complaints["cut"]),
         **{k: {"count": len(v), "examples": v[:SHOWN]} for k, v in complaints.items()},
     }
 
@@ -132,7 +147,8 @@ def _text(pipeline: Pipeline, name: str) -> Text:
     for i, step in enumerate(pipeline.steps):
         if step.name in ("for_training", "for_answering"):
             before = Pipeline(pipeline.spec, pipeline.steps[:i])
-            return Text(before, step.arguments["text_len"], step.name == "for_training")
+            strict = step.arguments.get("on_truncate", "error") == "error"
+            return Text(before, step.arguments["text_len"], step.name == "for_training", strict)
     raise UserError(f"{name}: the pipeline {pipeline.spec!r} has no for_training or for_answering.")
 
 
@@ -145,22 +161,32 @@ def _look(
         example = text.before(raw, rng=np.random.default_rng([0, index]))
         suffix = example.get("suffix") if text.trains else None
         if text.trains and not isinstance(suffix, str):
-            raise DataError(f"the suffix is a {type(suffix).__name__}, expected one string")
+            got = "null" if suffix is None else f"a {type(suffix).__name__}"
+            raise DataError(f"the suffix is {got}, expected one string")
         tokens = compose.sequence(tokenizer, example["prefix"], suffix, eos=text.trains)
         length = text.length + text.trains  # the model sees all but the last
         return Seen(
-            id=next((raw[key] for key in IDS if key in raw), None),
+            id=next((str(raw[key]) for key in IDS if raw.get(key) is not None), None),
             sizes=list(_sizes(raw.get("image"))),
             prompt=len(tokens.prefix),
             target=len(tokens.suffix),
             fits=len(tokens) <= length,
             learned=not text.trains or len(tokens.prefix) < length,
+            unknown=list(_unknown(f"{example['prefix']} {suffix or ''}")),
             sample={k: example.get(k) for k in ("image", "prefix", "suffix", "answers")}
             if index in drawn
             else None,
         )
     except (DataError, OSError, ValueError, LookupError, TypeError) as e:
-        return f"{source.where(index)}: {e}"
+        return f"{source.where(index)}: {e}".encode("utf-8", "backslashreplace").decode()
+
+
+def _unknown(text: str) -> Iterator[str]:
+    for match in _TOKEN.finditer(text):
+        kind, number = match[1], match[2]
+        digits, count = _TOKENS.get(kind, (0, 0))
+        if not number or len(number) != digits or int(number) >= count:
+            yield match[0]
 
 
 def _sizes(image: Any) -> Iterator[tuple[int, int]]:
@@ -211,8 +237,9 @@ def describe(found: Mapping[str, Any]) -> Iterator[str]:
     for key, title in (
         ("unreadable", "cannot be read"),
         ("unlearned", "have no token that is learned"),
-        ("cut", "are longer than the text length"),
+        ("cut", "are longer than the text length" + ", which ends training" * found["stops"]),
         ("twice", "ids come more than once"),
+        ("unknown", "have what looks like tokens and is read as ordinary text"),
     ):
         if count := found[key]["count"]:
             yield f"{count} {title}, e.g. {'; '.join(found[key]['examples'])}"

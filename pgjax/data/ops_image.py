@@ -6,18 +6,20 @@ example has them. All raise KeyError for a missing image and DataError for one t
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from pgjax.data.arguments import Share, Side, Size, between, problem
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.example import Example
 from pgjax.data.resize import Method, Rounding, resize_image
 from pgjax.errors import DataError, UserError
 from pgjax.registry import OPS
 
-Size = int | tuple[int, int]
+Percent = Annotated[float, between(0, 100)]
+Aspect = Annotated[float, between(0.01, 100)]
 
 
 def _image(example: Example, key: str) -> Shaped[np.ndarray, "*f h w 3"]:
@@ -29,10 +31,9 @@ def _image(example: Example, key: str) -> Shaped[np.ndarray, "*f h w 3"]:
 
 
 def _pair(size: Size) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
-        raise UserError(f"size is {size!r}, expected a positive integer or (height, width).")
-    return pair
+    if expected := problem(Size, size):
+        raise UserError(f"size is {size!r}, expected {expected}.")
+    return (size, size) if isinstance(size, int) else size
 
 
 # ---- decoding and resizing -----------------------------------------------------------------------
@@ -47,11 +48,13 @@ def decode(
     frames: int | None = None,
     draft: int | None = None,
 ) -> Example:
-    """Decode JPEG, PNG, WebP, GIF or BMP bytes to uint8 RGB; decoded images pass through.
+    """Decode JPEG, PNG, WebP, GIF, BMP or TIFF bytes to uint8 RGB; decoded images pass through.
 
-    A list of images, encoded or not, becomes a list of arrays for `resize` to stack. `orient`
-    applies the EXIF orientation; `frames` takes the first so many frames: [F, H, W, 3]; `draft`,
-    the size that the image will be resized to, decodes large JPEGs faster and less exactly.
+    A list of images, encoded or not, becomes a list of arrays for `resize` to stack. Pixels come as
+    they are stored, as the released models saw them; `orient` turns them as their EXIF data says,
+    while `boxes` and `masks` stay as they are. `frames` takes the first so many frames:
+    [F, H, W, 3]; `draft`, the size that the image will be resized to, decodes large JPEGs faster
+    and less exactly.
     """
 
     def one(image: Any) -> np.ndarray:
@@ -105,7 +108,7 @@ def _resize_by(
 @OPS.register("resize_small")
 def resize_small(
     example: Example,
-    size: int,
+    size: Side,
     method: Method = "area",
     antialias: bool = False,
     *,
@@ -119,7 +122,7 @@ def resize_small(
 @OPS.register("resize_long")
 def resize_long(
     example: Example,
-    size: int,
+    size: Side,
     method: Method = "area",
     antialias: bool = True,
     *,
@@ -163,6 +166,11 @@ def value_range(
     key: str = "image",
 ) -> Example:
     """Map in_min…in_max to vmin…vmax, as float32; clip_values clips values outside."""
+    if vmin >= vmax or in_min >= in_max:
+        raise UserError(
+            f"value_range maps {in_min:g}…{in_max:g} to {vmin:g}…{vmax:g}, expected smaller bounds "
+            "first."
+        )
     image = _image(example, key).astype(np.float32)
     image -= np.float32(in_min)
     image *= np.float32((vmax - vmin) / (in_max - in_min))
@@ -281,11 +289,11 @@ def random_crop(
 @OPS.register("inception_crop")
 def inception_crop(
     example: Example,
-    area_min: float = 5,
-    area_max: float = 100,
+    area_min: Percent = 5,
+    area_max: Percent = 100,
     *,
-    aspect_min: float = 0.75,
-    aspect_max: float = 1.33,
+    aspect_min: Aspect = 0.75,
+    aspect_max: Aspect = 1.33,
     key: str = "image",
     boxes_key: str = "boxes",
     masks_key: str = "masks",
@@ -295,6 +303,11 @@ def inception_crop(
 
     After Szegedy et al. (arXiv:1409.4842), §6. If none of ten draws fits, the image stays whole.
     """
+    if area_min > area_max or aspect_min > aspect_max:
+        raise UserError(
+            f"the area is {area_min}…{area_max} percent and the aspect ratio {aspect_min}…"
+            f"{aspect_max}, expected the smaller bounds first."
+        )
     rows, cols = _image(example, key).shape[-3:-1]
     height, width = rows, cols
     for _ in range(10):
@@ -311,7 +324,7 @@ def inception_crop(
 @OPS.register("flip_lr")
 def flip_lr(
     example: Example,
-    prob: float = 0.5,
+    prob: Share = 0.5,
     *,
     key: str = "image",
     boxes_key: str = "boxes",

@@ -12,10 +12,11 @@ import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import numpy as np
 
+from pgjax.data.arguments import problem
 from pgjax.data.example import Example
 from pgjax.errors import DataError, UserError
 from pgjax.registry import OPS
@@ -151,8 +152,13 @@ def parse_ops(spec: str) -> tuple[Step, ...]:
     Raises:
       UserError: as `Pipeline.parse`, but for the tokenizer.
     """
-    calls = _split(spec) if spec.strip() else []
-    return tuple(_bind(call, i, spec) for i, call in enumerate(calls, 1))
+    try:
+        calls = _split(spec) if spec.strip() else []
+        return tuple(_bind(call, i, spec) for i, call in enumerate(calls, 1))
+    except (RecursionError, MemoryError):  # Python's parser raises either
+        raise UserError(
+            f"The pipeline {spec[:60]!r}… is too long or nested too deeply to be parsed."
+        ) from None
 
 
 def _split(spec: str) -> list[ast.expr]:
@@ -197,9 +203,11 @@ def _bind(node: ast.expr, position: int, spec: str) -> Step:
     except TypeError as error:
         raise UserError(f"{of}: {error}; expected {_usage(name, function)}.") from error
     for parameter, value in bound.arguments.items():
-        kind = signature.parameters[parameter].annotation
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise UserError(f"{of}: {parameter} is {value!r}, expected one of {get_args(kind)}.")
+        declared = signature.parameters[parameter]
+        each = {declared.VAR_POSITIONAL: tuple, declared.VAR_KEYWORD: dict.values}
+        for one in each.get(declared.kind, lambda v: (v,))(value):
+            if expected := problem(declared.annotation, one):
+                raise UserError(f"{of}: {parameter} is {one!r:.100}, expected {expected}.")
 
     supplied = frozenset(_SUPPLIED).intersection(inspect.signature(function).parameters)
     return Step(name, where, function, args, kwargs, bound.arguments, supplied)

@@ -2,11 +2,18 @@
 
 import re
 
+import numpy as np
+from jaxtyping import Int64
+
 from pgjax.errors import UserError
 
 _NAMES = ("all", "train")  # both mean all records
-_BOUND = r"-?\d+(?:(?:\.\d+)?%)?"
+_BOUND = r"-?[0-9]{1,18}(?:(?:\.[0-9]{1,18})?%)?"
 _PART = re.compile(rf"(?P<name>[\w-]*)(?:\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
+
+
+class EmptySplit(UserError):
+    """A split that leaves no record."""
 
 
 def parse_split(text: str, length: int) -> list[range]:
@@ -17,12 +24,12 @@ def parse_split(text: str, length: int) -> list[range]:
       length: number of records.
 
     Raises:
-      UserError: the text is not a split, has an unknown name or bounds beyond the records, or
-        leaves no record.
+      UserError: the text is not a split, or has an unknown name or bounds beyond the records.
+      EmptySplit: it leaves no record.
     """
     ranges = [_parse_part(part, text, length) for part in str(text).replace(" ", "").split("+")]
     if not any(ranges):
-        raise UserError(f"split {text!r} of {length} records is empty.")
+        raise EmptySplit(f"split {text!r} of {length} records is empty.")
     return [r for r in ranges if r]
 
 
@@ -48,12 +55,30 @@ def _bound(text: str | None, length: int, default: int) -> int:
     return round(float(text[:-1]) * length / 100) if text.endswith("%") else int(text)
 
 
+def shuffled(groups: Int64[np.ndarray, " n"], seed: int) -> Int64[np.ndarray, " n"]:
+    """Returns an order of records in which groups stay together and come at random.
+
+    It depends on the arguments alone: numpy promises that the stream of `RandomState` never
+    changes.
+
+    Args:
+      groups: [n] the group of each record, counted from 0.
+      seed: other seeds give other orders.
+
+    Returns:
+      [n] indices of the records.
+    """
+    count = int(groups.max(initial=-1)) + 1
+    rank = np.random.RandomState(seed).permutation(count)
+    return np.argsort(rank[groups], kind="stable")
+
+
 class Picked:
     """Maps positions in a split to indices of records, in the order of the ranges."""
 
-    def __init__(self, ranges: list[range]):
-        """Takes the ranges of `parse_split`."""
-        self._ranges = ranges
+    def __init__(self, ranges: list[range], order: Int64[np.ndarray, " n"] | None = None):
+        """Takes the ranges of `parse_split`, and the order of the records that they count in."""
+        self._ranges, self._order = ranges, order
 
     def __len__(self) -> int:
         """Returns the number of records in the split."""
@@ -63,6 +88,6 @@ class Picked:
         """Returns the index of the record at a position."""
         for r in self._ranges:
             if index < len(r):
-                return r[index]
+                return r[index] if self._order is None else int(self._order[r[index]])
             index -= len(r)
         raise IndexError(index)

@@ -1,7 +1,6 @@
 """The options of decoding that every method of `Model` takes, defined and documented once."""
 
 import dataclasses
-import difflib
 import inspect
 import textwrap
 import typing
@@ -11,6 +10,8 @@ from typing import Annotated, Any, TypedDict, TypeVar
 import numpy as np
 
 from pgjax.errors import UserError
+from pgjax.inference.call_checks import checks_call
+from pgjax.inference.prompts import ANSWER_LENGTH, ANSWER_LENGTHS, answer_length
 from pgjax.models.variants import float_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,14 +24,19 @@ _MOST_SEED = 2**31 - 1  # seeds enter compiled programs as int32
 class StreamKwargs(TypedDict, total=False):
     """Keyword arguments for decoding one prompt; each is described beside its type."""
 
-    max_new_tokens: Annotated[int, "longest answer in tokens, eos included."]
+    max_new_tokens: Annotated[
+        int | None,
+        f"longest answer in tokens, eos included; None for {ANSWER_LENGTH}, and for room for ten "
+        f"objects in answers to `detect` ({ANSWER_LENGTHS['detect']}) and `segment` "
+        f"({ANSWER_LENGTHS['segment']}).",
+    ]
     sampler: Annotated[
         str,
         "`greedy`, `temperature(0.7)`, `top_k(40, 0.7)` or `nucleus(0.9, 0.7)`; where nothing is "
         "streamed also `beam(4)` or `best_of(8, 0.7)`.",
     ]
     seed: Annotated[int, "of the sampler; an answer depends on it and on the place in the list."]
-    stop: Annotated[Texts, "texts of one token each that end an answer, as eos does."]
+    stop: Annotated[Texts, "texts that end an answer where they first appear, and are left out."]
     allowed: Annotated[Texts | None, "words whose tokens alone may be chosen; None for all."]
     forbidden: Annotated[Texts, "words whose tokens may not be chosen."]
     cache_dtype: Annotated[
@@ -38,6 +44,12 @@ class StreamKwargs(TypedDict, total=False):
         "dtype of the cached keys and values: float32, bfloat16 or float16; None for the dtype "
         "that the decoder computes in.",
     ]
+    orient: Annotated[
+        bool | None,
+        "whether images are turned as their EXIF orientation says, which boxes then follow. None "
+        "for no, as in training, with a note where a file has one.",
+    ]
+    allow_urls: Annotated[bool, "whether images are downloaded from http(s) addresses."]
 
 
 class GenerateKwargs(StreamKwargs, total=False):
@@ -47,14 +59,9 @@ class GenerateKwargs(StreamKwargs, total=False):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProgramOptions:
-    """What a compiled decoding program depends on; see `StreamKwargs`.
+class _TokenOptions:
+    """How tokens are chosen; see `StreamKwargs`."""
 
-    Raises:
-      UserError: a value of the wrong type, or out of range.
-    """
-
-    max_new_tokens: int = 64
     sampler: str = "greedy"
     stop: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
@@ -62,7 +69,6 @@ class ProgramOptions:
     cache_dtype: str | None = None
 
     def __post_init__(self) -> None:
-        _check_int("max_new_tokens", self.max_new_tokens, 1)
         if not isinstance(self.sampler, str):
             raise UserError(f"sampler is {self.sampler!r}, expected a text such as 'greedy'.")
         if self.cache_dtype is not None:
@@ -70,36 +76,57 @@ class ProgramOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecodingOptions(ProgramOptions):
-    """All options of decoding, checked, with their defaults; see `GenerateKwargs`."""
+class ProgramOptions(_TokenOptions):
+    """What a compiled decoding program depends on; see `StreamKwargs`.
 
-    seed: int = 0
-    batch_size: int = 0
+    Raises:
+      UserError: a value of the wrong type, or out of range.
+    """
+
+    max_new_tokens: int = ANSWER_LENGTH
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_int("max_new_tokens", self.max_new_tokens, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodingOptions(_TokenOptions):
+    """All options of decoding, checked, with their defaults; see `GenerateKwargs`."""
+
+    max_new_tokens: int | None = None
+    seed: int = 0
+    batch_size: int = 0
+    orient: bool | None = None
+    allow_urls: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_new_tokens is not None:
+            _check_int("max_new_tokens", self.max_new_tokens, 1)
+        for name, value in (("orient", self.orient), ("allow_urls", self.allow_urls)):
+            if not isinstance(value, bool) and not (name == "orient" and value is None):
+                raise UserError(f"{name} is {value!r}, expected True or False.")
         _check_int("seed", self.seed, 0, _MOST_SEED)
         _check_int("batch_size", self.batch_size, 0)
 
     def program(self, max_new_tokens: int) -> ProgramOptions:
         """The options of the program that generates up to `max_new_tokens`."""
-        names = [field.name for field in dataclasses.fields(ProgramOptions)]
+        names = [field.name for field in dataclasses.fields(_TokenOptions)]
         same = {name: getattr(self, name) for name in names}
-        return ProgramOptions(**{**same, "max_new_tokens": max_new_tokens})
+        return ProgramOptions(max_new_tokens=max_new_tokens, **same)
+
+    def longest(self, prompt: str | None) -> int:
+        """The longest answer to a prompt, in tokens."""
+        return self.max_new_tokens or answer_length(prompt)
 
 
 def read_options(options: GenerateKwargs | StreamKwargs) -> DecodingOptions:
     """Checks keyword arguments and fills in the defaults.
 
     Raises:
-      UserError: an unknown option, or a value of the wrong type or out of range.
+      UserError: a value of the wrong type or out of range.
     """
-    known = [field.name for field in dataclasses.fields(DecodingOptions)]
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}."
-            raise UserError(f"{name!r} is not an option of decoding; {hint}")
     values: dict[str, Any] = dict(options)
     for name in ("stop", "allowed", "forbidden"):
         if values.get(name) is not None:
@@ -109,6 +136,8 @@ def read_options(options: GenerateKwargs | StreamKwargs) -> DecodingOptions:
 
 def lists_options(method: F) -> F:
     """A decorator that lists the decoding options in what `help` and `inspect.signature` show.
+
+    Calls with other arguments are refused in one sentence, see `checks_call`.
 
     The method's last parameter is `**options: Unpack[...]` of one of the classes above, which is
     what type checkers read; a line `**options: ...` of its docstring is replaced as well.
@@ -142,7 +171,7 @@ def lists_options(method: F) -> F:
     if marker:
         rest = after.partition("\n")[2]
         method.__doc__ = before.removesuffix(indent) + "\n".join([*lines, rest])
-    return method
+    return checks_call(method)
 
 
 def _check_int(name: str, value: Any, least: int, most: int | None = None) -> None:
@@ -157,4 +186,6 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{name} is {value!r}, expected a text or a list of texts.")
+    if not all(texts):
+        raise UserError(f"{name} is {value!r}, expected texts that are not empty.")
     return tuple(texts)

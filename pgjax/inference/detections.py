@@ -206,7 +206,7 @@ class Detections(Sequence[DetectedObject]):
 
 
 def scored_boxes(
-    tokenizer: Tokenizer, tokens: np.ndarray, logprobs: np.ndarray
+    tokenizer: Tokenizer, tokens: np.ndarray, logprobs: np.ndarray, *, ended: bool = True
 ) -> list[tuple[Box, float]]:
     """Reads the boxes that an answer's text contains, with their scores.
 
@@ -214,6 +214,8 @@ def scored_boxes(
       tokenizer: of the model.
       tokens: int32 [T].
       logprobs: float32 [T], of the tokens.
+      ended: whether the text was not cut off; of a text that was, the last object is left out
+        unless a `;` follows it, because its label or its mask may be incomplete.
 
     Returns:
       (box in fractions of the image, score in 0..1) in the order of the text; the score is the
@@ -226,6 +228,8 @@ def scored_boxes(
     found = []
     for start, stop in itertools.pairwise([*starts, len(tokens)]):
         text = tokenizer.decode(tokens[start:stop].tolist())
+        if stop == len(tokens) and not ended and not text.rstrip().endswith(";"):
+            break
         score = float(np.exp(logprobs[start:stop].mean(dtype=np.float64)))
         found += [(box, score) for box in parse_boxes(text)]
     return found

@@ -1,6 +1,7 @@
 """Compiled programs that generate text: a batch of images and prompts in, tokens out."""
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from pgjax.text.tokenizer import Tokenizer
 # What a batch holds: float32 [B,H,W,3] in -1..1, int32 [B,L] three times (the mask of the input is
 # bool), bool [B] which rows count, and int32 [B] the place of each row in its source.
 INPUTS = ("image", "text", "mask_ar", "mask_input", "_mask", "_index")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # the piece of a byte, which is not its text
 _STREAM_EVERY = 4  # tokens between two pieces of a stream
 
 
@@ -56,7 +58,7 @@ def make_generate_fn(context: ModelContext, options: ProgramOptions) -> Generate
       options: what the program is compiled for; `max_new_tokens` is T.
 
     Raises:
-      UserError: an unknown sampler, a stop text of several tokens, or no token left to choose.
+      UserError: an unknown sampler, or no token left to choose.
     """
     decode = make_decoder(options.sampler)
     masks = token_masks(context.tokenizer, options.stop, options.allowed, options.forbidden)
@@ -164,20 +166,22 @@ def token_masks(
 
     Args:
       tokenizer: of the model; V is the size of its vocabulary.
-      stop: texts of one token each that end an answer, as eos does.
+      stop: texts that end an answer. A token that holds a whole one ends the row, as eos does; one
+        that spans several tokens is found in the text, by `pgjax.inference.answer.read_answer`.
       allowed: words whose tokens, and eos, may be chosen; None for all tokens.
       forbidden: words whose tokens may not be chosen.
 
     Raises:
-      UserError: a stop text that is not one token, or no token left to choose.
+      UserError: no token left to choose.
     """
     stops = np.zeros(tokenizer.vocab_size, bool)
     stops[tokenizer.eos_id] = True
-    for text in stop:
-        ids = tokenizer.encode(text)
-        if len(ids) != 1:
-            raise UserError(f"stop {text!r} is {len(ids)} tokens, expected one.")
-        stops[ids] = True
+    if stop:
+        wanted = [text.replace(" ", "\u2581") for text in stop]
+        for token in range(tokenizer.vocab_size):
+            piece = tokenizer.piece(token)
+            if any(text in piece for text in wanted) and not _BYTE.fullmatch(piece):
+                stops[token] = True
     may = np.full(tokenizer.vocab_size, allowed is None)
     may[tokenizer.eos_id] = True
     for texts, value in ((allowed or (), True), (forbidden, False)):

@@ -6,21 +6,25 @@ model.generate("bee.jpg", "answer en what is on the flower?")
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, Literal, Unpack, overload
 
 import jax
 import numpy as np
+from PIL import Image
 
 from pgjax import sharding
 from pgjax.console import gib
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.masks import paste_mask
 from pgjax.data.sources import Source
-from pgjax.errors import UserError
-from pgjax.inference.answer import Answer, read_answer
+from pgjax.decoding.generate import Generated
+from pgjax.errors import UserError, note
+from pgjax.inference.answer import Answer, held_back, read_answer
 from pgjax.inference.batch_size import largest_batch_size
 from pgjax.inference.decoding_options import (
+    DecodingOptions,
     GenerateKwargs,
     StreamKwargs,
     lists_options,
@@ -32,6 +36,7 @@ from pgjax.inference.images import ImageLike, PromptedImages, as_list
 from pgjax.inference.lengths import compiled_length, trimmed
 from pgjax.inference.mask_codec import open_codec
 from pgjax.inference.preprocessing import PromptPreprocessor
+from pgjax.inference.prompts import ANSWER_LENGTHS, with_verb
 from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.models.quantized import Quantized
 
@@ -90,35 +95,88 @@ class Model:
 
     @lists_options
     def generate_examples(
-        self, source: Source, *, keep_picture: bool = False, **options: Unpack[GenerateKwargs]
+        self,
+        source: Source,
+        *,
+        keep_picture: bool = False,
+        done: Container[int] = (),
+        on_bad_example: str = "raise",
+        **options: Unpack[GenerateKwargs],
     ) -> Iterator[tuple[dict[str, Any], Answer]]:
         """Generates text for every example of a data source, batch by batch, in order.
 
         Args:
           source: examples with `image` and maybe `prefix`, such as `PromptedImages` or a JSONL.
           keep_picture: whether the decoded image comes along as `picture`, uint8 [H,W,3].
+          done: indices of examples to leave out.
+          on_bad_example: `raise`, or `skip`, which leaves bad examples out and says how many.
           **options: see `GenerateKwargs`.
 
-        Yields:
-          (text keys of the example and its `index`, the answer).
+        Returns:
+          An iterator over (text keys of the example and its `index`, the answer).
 
         Raises:
-          UserError: an unknown option or value, or an unreadable example.
+          UserError: an option out of range, or, from the iterator, an unreadable example.
         """
-        chosen = read_options(options)
-        if not len(source):
+        return self._examples(source, keep_picture, done, on_bad_example, read_options(options))
+
+    def _examples(
+        self,
+        source: Source,
+        keep_picture: bool,
+        done: Container[int],
+        on_bad_example: str,
+        chosen: DecodingOptions,
+    ) -> Iterator[tuple[dict[str, Any], Answer]]:
+        left = sum(i not in done for i in range(len(source)))
+        if not left:
             return
-        length = compiled_length(chosen.max_new_tokens)
-        program = self._generate_fn(chosen.program(length))
-        rows = self._rows(len(source), chosen.batch_size, length)
-        part = Part(source, self._preprocessor(keep_picture), name="predict")
-        for batch in EvalLoader(part, rows):
-            inputs = self._inputs(batch)
-            out = program(self.params, inputs, chosen.seed, limit=chosen.max_new_tokens)
+        preprocessor = self._preprocessor(keep_picture, chosen.orient)
+        longest = chosen.max_new_tokens or max(ANSWER_LENGTHS.values())
+        if isinstance(source, PromptedImages):
+            self._check_prompts(source.prompts)
+            longest = max(map(chosen.longest, source.prompts))
+        rows = self._rows(left, chosen.batch_size, compiled_length(longest))
+        part = Part(source, preprocessor, name="predict")
+        loader = EvalLoader(part, rows, done=done, on_bad_example=on_bad_example)
+        count, cut = 0, 0
+        for batch in loader:
+            for meta, answer in self._answers(batch, chosen):
+                count, cut = count + 1, cut + answer.truncated
+                yield meta, answer
+        if skipped := (report := loader.report())["skipped"] + report["dropped"]:
+            note(f"{skipped} of {left} examples are left out: {' '.join(report['examples'])}")
+        _tell_cut(cut, count)
+
+    def _answers(
+        self, batch: dict[str, Any], chosen: DecodingOptions
+    ) -> Iterator[tuple[dict[str, Any], Answer]]:
+        """Answers the examples of a batch; those with the same longest answer go together.
+
+        So an answer does not depend on the prompts beside it.
+        """
+        inputs = self._inputs(batch)
+        longest = np.array([chosen.longest(meta.get("prefix")) for meta in batch["meta"]])
+        answers: dict[int, Answer] = {}
+        for length in sorted(set(longest[batch["_mask"]].tolist())):
+            own = batch["_mask"] & (longest == length)
+            program = self._generate_fn(chosen.program(compiled_length(length)))
+            mask = sharding.to_device(self.context.mesh, {"_mask": own})
+            out = program(self.params, {**inputs, **mask}, chosen.seed, limit=length)
             tokens, logprobs = map(np.asarray, out)
-            for row, meta in enumerate(batch["meta"]):
-                if batch["_mask"][row]:
-                    yield meta, read_answer(self.context.tokenizer, tokens[row], logprobs[row])
+            for row in np.flatnonzero(own).tolist():
+                answers[row] = read_answer(
+                    self.context.tokenizer, tokens[row], logprobs[row], chosen.stop
+                )
+        for row in sorted(answers):
+            yield batch["meta"][row], answers[row]
+
+    def _check_prompts(self, prompts: Sequence[str | None]) -> None:
+        if None in prompts and not self._preprocessor().has_prompt:
+            raise UserError(
+                "prompts is missing, and this checkpoint has no prompt of its own; expected text "
+                "such as 'caption en' or 'answer en what is this?'."
+            )
 
     @overload
     def generate(  # pyright: ignore[reportOverlappingOverload]
@@ -172,8 +230,9 @@ class Model:
         """Generates text about images.
 
         Args:
-          images: one image or a list: a path, encoded bytes, a PIL image, uint8 [H,W,3], or
-            frames uint8 [F,H,W,3] where the model was trained on frames.
+          images: one image or a list: a path, encoded bytes, an open file, a data URL, a Pillow
+            image, an array (NumPy, JAX, PyTorch) uint8 [H,W,3], or frames [F,H,W,3] where the model
+            was trained on frames. Rows of a table with `image`, and maybe `prefix`, serve as well.
           prompts: one prompt or a list; where only one of images and prompts is a list, the other
             serves all of it. None for the prompt that the checkpoint was trained with.
           return_answers: whether `Answer`s with tokens and log-probabilities are returned instead
@@ -186,8 +245,9 @@ class Model:
         Raises:
           UserError: lists of different lengths, an unreadable image, or an unknown option or value.
         """
-        source, many = _paired(images, prompts)
-        answers = [answer for _, answer in self.generate_examples(source, **options)]
+        chosen = read_options(options)
+        source, many = _paired(images, prompts, chosen)
+        answers = [answer for _, answer in self._examples(source, False, (), "raise", chosen)]
         if return_answers:
             return answers if many else answers[0]
         texts = [answer.text for answer in answers]
@@ -207,25 +267,41 @@ class Model:
           prompt: as for `generate`.
           **options: see `StreamKwargs`.
 
-        Yields:
-          The new text; all pieces together are what `generate` returns.
+        Returns:
+          An iterator over new text; all pieces together are what `generate` returns.
 
         Raises:
           UserError: an unreadable image, an unknown option or value, or a sampler that does not
             choose token by token.
         """
         chosen = read_options(options)
-        program = self._stream_fn(chosen.program(compiled_length(chosen.max_new_tokens)))
-        part = Part(PromptedImages([image], [prompt]), self._preprocessor(), name="stream")
-        inputs = self._inputs(next(iter(EvalLoader(part, self._rows(1, 1, 1)))))
-        told = ""
-        for out in program(self.params, inputs, chosen.seed, limit=chosen.max_new_tokens):
+        if as_list(image) is not None or as_list(prompt) is not None:
+            raise UserError("stream() takes one image and one prompt; generate() takes lists.")
+        source, _ = _paired(image, prompt, chosen)
+        self._check_prompts(source.prompts)
+        part = Part(source, self._preprocessor(False, chosen.orient), name="stream")
+        batch = next(iter(EvalLoader(part, self._rows(1, 1, 1))))
+        length = chosen.longest(batch["meta"][0].get("prefix"))
+        program = self._stream_fn(chosen.program(compiled_length(length)))
+        return self._pieces(
+            program(self.params, self._inputs(batch), chosen.seed, limit=length), chosen
+        )
+
+    def _pieces(self, outputs: Iterator[Generated], chosen: DecodingOptions) -> Iterator[str]:
+        told, answer = "", None
+        for out in outputs:
             tokens, logprobs = (np.asarray(x[0]) for x in out)
-            text = read_answer(self.context.tokenizer, tokens, logprobs).text
-            # Half of a character, which the next token completes, is held back.
+            answer = read_answer(self.context.tokenizer, tokens, logprobs, chosen.stop)
+            if answer.ended:
+                break
+            # What may be the beginning of a stop text waits, and half of a character as well.
+            text = answer.text[: len(answer.text) - held_back(answer.text, chosen.stop)]
             if text.startswith(told) and not text.endswith("\ufffd"):
                 yield text[len(told) :]
                 told = text
+        if answer is not None:
+            yield answer.text[len(told) :]
+            _tell_cut(int(answer.truncated), 1)
 
     @overload
     def detect(  # pyright: ignore[reportOverlappingOverload]
@@ -300,7 +376,7 @@ class Model:
     def read_detections(
         self, answer: Answer, size: tuple[int, int], *, masks: bool, image: ImageLike | None = None
     ) -> Detections:
-        """Reads the objects that an answer names.
+        """Reads the objects that an answer names; one that was cut off is left out.
 
         Args:
           answer: to a prompt that starts with `detect` or `segment`.
@@ -312,7 +388,9 @@ class Model:
           UserError: the weights that decode masks are not found.
         """
         found = []
-        for thing, score in scored_boxes(self.context.tokenizer, answer.tokens, answer.logprobs):
+        for thing, score in scored_boxes(
+            self.context.tokenizer, answer.tokens, answer.logprobs, ended=answer.ended
+        ):
             edges = thing[:4]
             y0, x0, y1, x1 = (v * side for v, side in zip(edges, size * 2, strict=True))
             mask = None
@@ -330,20 +408,24 @@ class Model:
         prompts: str | Sequence[str],
         options: GenerateKwargs,
     ) -> Detections | list[Detections]:
-        def whole(prompt: str) -> str:
-            return f"{verb} {prompt.removeprefix(f'{verb} ')}"
-
-        prompts = whole(prompts) if isinstance(prompts, str) else [whole(p) for p in prompts]
-        source, many = _paired(images, prompts)
-        found = [
-            self.read_detections(
-                answer,
-                meta["picture"].shape[-3:-1],
-                masks=verb == "segment",
-                image=source.images[meta["index"]],
+        chosen = read_options(options)
+        source, many = _paired(images, prompts, chosen)
+        if None in source.prompts:
+            raise UserError(f"prompts is missing, expected what to {verb}, such as 'bee ; flower'.")
+        source.prompts = [p and with_verb(verb, p) for p in source.prompts]
+        turns = self._preprocessor(False, chosen.orient).turns
+        found = []
+        for meta, answer in self._examples(source, True, (), "raise", chosen):
+            image, picture = source.images[meta["index"]], meta["picture"]
+            read_again = isinstance(image, str | os.PathLike | Image.Image) and not turns
+            found.append(
+                self.read_detections(
+                    answer,
+                    picture.shape[-3:-1],
+                    masks=verb == "segment",
+                    image=image if read_again and not str(image).startswith("http") else picture,
+                )
             )
-            for meta, answer in self.generate_examples(source, keep_picture=True, **options)
-        ]
         return found if many else found[0]
 
     def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -362,7 +444,15 @@ class Model:
         return -(-rows // each) * each
 
 
-def _paired(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
+def _tell_cut(cut: int, count: int) -> None:
+    if cut:
+        note(
+            f"{cut} of {count} answers did not end within max_new_tokens and were cut off there; "
+            "Answer.ended says which."
+        )
+
+
+def _paired(images: Any, prompts: Any, chosen: DecodingOptions) -> tuple[PromptedImages, bool]:
     """Pairs images with prompts, and says whether either was a list."""
     several, texts = as_list(images), as_list(prompts)
     if several is not None and texts is not None and len(several) != len(texts):
@@ -374,6 +464,8 @@ def _paired(images: Any, prompts: Any) -> tuple[PromptedImages, bool]:
     source = PromptedImages(
         [images] * count if several is None else several,
         [prompts] * count if texts is None else texts,
+        allow_urls=chosen.allow_urls,
+        orient=bool(chosen.orient),
     )
     return source, several is not None or texts is not None
 

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pgjax.checkpoints import released
+from pgjax.checkpoints.base_checkpoint import record_base
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES, write_folder
 from pgjax.checkpoints.npz import write_delta, write_npz
@@ -36,6 +37,7 @@ class LazyTensor:
     source: Tensor
     dtype: np.dtype
     bar: tqdm
+    overflows: int = 0  # finite values so far that the dtype cannot hold
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,7 +48,11 @@ class LazyTensor:
         """Rows `start` to `stop`, rounded to nearest where the dtype is narrower."""
         x = self.source.read(start, stop)
         self.bar.update(x.nbytes)
-        return x.astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            result = x.astype(self.dtype, copy=False)
+        if self.dtype == np.float16 and x.dtype != np.float16:
+            self.overflows += int(np.sum(np.isinf(result) & np.isfinite(x)))
+        return result
 
 
 @dataclasses.dataclass
@@ -101,7 +107,8 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
     """
     path = pathlib.Path(name)
     if path.is_dir() and is_run(path):
-        context, params = open_run(path)
+        context, params = open_run(path, base=base)
+        run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])
         tensors = {
             name: DeviceTensor(x, context.shapes[name], getattr(x, "dtype", frozen))
@@ -111,8 +118,8 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             tensors,
             explicit(context.model),
             context.tokenizer.model_bytes,
-            list(read_run(path).trained),
-            base or context.config.init,
+            list(run.trained),
+            base or (run.find_base() if params.keys() - set(run.trained) else run.config.init),
             context.model.lora,
         )
     checkpoint = open_checkpoint(name, base)
@@ -146,7 +153,7 @@ def export(
         stored = {name: stored[name] for name in source.trained or ()}
     total = sum(x.dtype.itemsize * int(np.prod(x.shape)) for x in stored.values())
     with tqdm(total=total, unit="B", unit_scale=True, desc=dest.name, disable=None) as bar:
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[str, LazyTensor] = {}
         for name, x in stored.items():
             tensors[name] = LazyTensor(
                 x, np.dtype(DTYPES[dtype]) if dtype else np.dtype(x.dtype), bar
@@ -162,7 +169,7 @@ def export(
                 revision=release.branch if release else None,
             )
         elif delta:
-            write_delta(dest, tensors, source.base)
+            write_delta(dest, tensors, record_base(source.base))
         elif dest.suffix == ".npz":
             write_npz(dest, tensors)
         else:
@@ -172,6 +179,18 @@ def export(
                     "names one."
                 )
             write_folder(dest, tensors, source.spec, dtype=dtype, tokenizer=source.tokenizer)
+    _report_overflows(dest, tensors)
+
+
+def _report_overflows(dest: pathlib.Path, tensors: Mapping[str, LazyTensor]) -> None:
+    """Says how many values became infinite, and where."""
+    found = {name: x.overflows for name, x in tensors.items() if x.overflows}
+    if found:
+        note(
+            f"{sum(found.values())} values of {len(found)} parameters ({', '.join([*found][:3])}) "
+            f"are beyond the range of float16 and became infinite in {dest}; bfloat16 would hold "
+            "them."
+        )
 
 
 def _check(source: WeightSource, dest: pathlib.Path, delta: bool, adapter: bool) -> None:

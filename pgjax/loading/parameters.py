@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from pgjax import trees
+from pgjax.checkpoints.finite import Checked, refuse_nonfinite
 from pgjax.checkpoints.fitting import fit_to_model
 from pgjax.checkpoints.formats import Checkpoint, open_checkpoint
 from pgjax.checkpoints.placement import place
@@ -36,7 +37,11 @@ from pgjax.text.tokenizer import Tokenizer
 
 
 def load_parameters(
-    context: ModelContext, storage: Mapping[str, str], *, decode_layout: bool = False
+    context: ModelContext,
+    storage: Mapping[str, str],
+    *,
+    decode_layout: bool = False,
+    base: str | None = None,
 ) -> Flat:
     """Loads all parameters from the source that the config's `init` names.
 
@@ -47,6 +52,8 @@ def load_parameters(
       storage: a float dtype or a kind of quantization (int8, int4, nf4), by parameter.
       decode_layout: whether the result is in the layout of `to_decode_layout`, for inference;
         otherwise layers are stacked, for training.
+      base: the checkpoint beneath, where the source is a run directory; None for the one that it
+        started from.
 
     Returns:
       The parameters by name, on the devices.
@@ -54,7 +61,8 @@ def load_parameters(
     Raises:
       UserError: the source is not found, is damaged, or does not fit the model.
     """
-    return _loader(context, storage, decode_layout).from_init(context.config)
+    loader = _loader(context, storage, decode_layout)
+    return dataclasses.replace(loader, base=base).from_init(context.config)
 
 
 def place_checkpoint(
@@ -82,6 +90,7 @@ def open_run(
     quantize: str | None = None,
     quantize_images: bool = False,
     decode_layout: bool = False,
+    base: str | None = None,
 ) -> tuple[ModelContext, Flat]:
     """Opens a run directory and loads its newest checkpoint on this machine's devices.
 
@@ -92,6 +101,7 @@ def open_run(
       quantize: int8, int4 or nf4, for the matrices that the run did not quantize; None for none.
       quantize_images: whether the image tower's matrices are quantized as well.
       decode_layout: as for `load_parameters`.
+      base: as for `load_parameters`.
 
     Raises:
       UserError: it is not a run directory, or holds no complete checkpoint.
@@ -104,7 +114,7 @@ def open_run(
     stored = storage_dtypes(context, run.trained)
     stored = {name: x if x in KINDS else dtype or x for name, x in stored.items()}
     stored = with_quantized(stored, context, quantize, quantize_images)
-    return context, load_parameters(start, stored, decode_layout=decode_layout)
+    return context, load_parameters(start, stored, decode_layout=decode_layout, base=base)
 
 
 def _loader(context: ModelContext, storage: Mapping[str, str], decode_layout: bool) -> "_Loader":
@@ -127,17 +137,24 @@ class _Loader:
       targets: shape, dtype and sharding of each parameter; float32 for those to be quantized.
       kinds: the kind of quantization of each parameter that is quantized.
       decode_layout: whether the decoder's layers are taken apart, for inference.
+      base: the checkpoint beneath a run directory; None for the one that it started from.
     """
 
     context: ModelContext
     targets: dict[str, jax.ShapeDtypeStruct]
     kinds: dict[str, str]
     decode_layout: bool
+    base: str | None = None
 
-    def from_init(self, config: RunConfig, but: Collection[str] = ()) -> Flat:
+    def from_init(
+        self,
+        config: RunConfig,
+        but: Collection[str] = (),
+        above: tuple[pathlib.Path, ...] = (),
+    ) -> Flat:
         """Loads from a config's `init`, without the parameters in `but`.
 
-        Those are the parameters that a run trained, which started from this source.
+        Those are the parameters that the runs `above` have trained, which started from this source.
         """
         source = config.init
         wanted = {name: t for name, t in self.targets.items() if name not in but}
@@ -146,7 +163,7 @@ class _Loader:
         if not source:
             return self._converted(self._random(wanted, config.seed))
         if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
-            return self._from_run(path, but)
+            return self._from_run(path, but, above)
         checkpoint = open_checkpoint(source)
         return self.from_tensors(
             {name: x for name, x in checkpoint.tensors.items() if name not in but},
@@ -167,11 +184,14 @@ class _Loader:
         _check_adapters(what, lora, self.context)
         new = {n: t for n, t in wanted.items() if is_adapter(n) and n not in tensors}
         wanted = {name: t for name, t in wanted.items() if name not in new}
-        tensors = fit_to_model(tensors, wanted, what=what)
+        checked = {name: Checked(x) for name, x in fit_to_model(tensors, wanted, what=what).items()}
+        tensors = dict(checked)
         made = self._converted(self._random(new, self.context.config.seed)) if new else {}
         converted = self._convert(tensors, wanted)  # removes from `tensors` what it converts
         rest = {name: wanted[name] for name in tensors}
-        return {**converted, **place(tensors, rest), **made}
+        placed = place(tensors, rest)
+        refuse_nonfinite(checked, what=what)
+        return {**converted, **placed, **made}
 
     def _convert(
         self, values: dict[str, Any], targets: Mapping[str, jax.ShapeDtypeStruct] | None
@@ -197,9 +217,13 @@ class _Loader:
 
         return init(jax.random.key(seed))
 
-    def _from_run(self, path: pathlib.Path, but: Collection[str]) -> Flat:
+    def _from_run(
+        self, path: pathlib.Path, but: Collection[str], above: tuple[pathlib.Path, ...]
+    ) -> Flat:
         """Loads the parameters that a run trained, and all others from the run's own source."""
         run, what = read_run(path), f"Run directory {path}"
+        if path.resolve() in above:
+            raise UserError(f"{what} starts from itself.")
         checkpoints = Checkpoints(path, read_only=True) if (path / FOLDER).is_dir() else None
         step = checkpoints and checkpoints.latest()
         if checkpoints is None or step is None:
@@ -217,7 +241,12 @@ class _Loader:
             )
         params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
         params = self._converted({n: x for n, x in params.items() if n not in but})
-        return {**self.from_init(run.config, {*but, *run.trained}), **params}
+        but = {*but, *run.trained}
+        if self.targets.keys() <= but:
+            return params
+        init = self.base if self.base and not above else run.find_base()
+        source = dataclasses.replace(run.config, init=init)
+        return {**self.from_init(source, but, (*above, path.resolve())), **params}
 
 
 def _check_adapters(what: str, spec: Mapping[str, Any] | None, context: ModelContext) -> None:

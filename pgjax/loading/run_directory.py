@@ -1,7 +1,8 @@
 """Run directories: their config, manifest and tokenizer, beside what training writes there.
 
     config.json       the config with the user's overrides
-    run.json          the manifest: the number of the format and the parameters that the run trains
+    run.json          the manifest: the number of the format, the parameters that the run trains,
+                      and where its other parameters come from
     tokenizer.model   the SentencePiece model of the tokenizer
     checkpoints/      the trained parameters and the state of training, see `checkpoints.resume`
 
@@ -15,6 +16,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base, record_base
 from pgjax.checkpoints.resume import FOLDER
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
@@ -33,15 +35,33 @@ class _Manifest:
     """What `run.json` holds."""
 
     trained: tuple[str, ...] = field(doc="Names of the parameters that the run trains.")
+    base_path: str = field("", doc="The absolute path of config.init, if it is a path.")
+    base_checksum: str = field("", doc="The checksum of what lies there.")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """A run directory's config, and the names of the parameters that the run trains."""
+    """A run directory's config and manifest.
+
+    Attributes:
+      path: the folder.
+      config: of the run.
+      trained: the names of the parameters that the run trains.
+      base: what is recorded of the source of all others, which `config.init` names.
+    """
 
     path: pathlib.Path
     config: RunConfig
     trained: tuple[str, ...]
+    base: BaseRecord
+
+    def find_base(self) -> str:
+        """Returns the name under which the source of the parameters that it keeps can be opened.
+
+        Raises:
+          UserError: it is not found.
+        """
+        return find_base(self.base, self.path) if self.base.name else ""
 
     @property
     def tokenizer(self) -> pathlib.Path:
@@ -55,7 +75,7 @@ def is_run(path: pathlib.Path) -> bool:
         return True
     try:
         found = json.loads((path / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and _OLD_KEY in found
 
@@ -83,12 +103,13 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
             f"{path / file}: 'format' is {manifest['format']!r}, expected {_FORMAT}; a newer "
             "version of pgjax may have written it."
         )
-    trained = parse_file(_Manifest, manifest, path / file).trained
+    found = parse_file(_Manifest, manifest, path / file)
     try:
         config = parse_config(given)
     except UserError as e:
         raise UserError(f"{path / CONFIG_FILE}: {e}") from None
-    return RunDirectory(path, config, trained)
+    base = BaseRecord(config.init, found.base_path, found.base_checksum)
+    return RunDirectory(path, config, found.trained, base)
 
 
 def write_run(
@@ -105,7 +126,13 @@ def write_run(
     Raises:
       UserError: a file cannot be written.
     """
-    manifest = {"format": _FORMAT, "trained": list(trained)}
+    base = _base_to_write(path, config.init)
+    manifest = {
+        "format": _FORMAT,
+        "trained": list(trained),
+        "base_path": base.path,
+        "base_checksum": base.checksum,
+    }
     files = {
         CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),
         TOKENIZER_FILE: tokenizer,
@@ -118,6 +145,15 @@ def write_run(
             part.replace(path / name)
     except OSError as e:
         raise UserError(f"--workdir {path} cannot be written ({e}).") from None
+
+
+def _base_to_write(path: pathlib.Path, name: str) -> BaseRecord:
+    """The record of a base; what is known of it is kept when the run goes on from elsewhere."""
+    found = record_base(name)
+    if not found.path and (path / MANIFEST_FILE).exists():
+        known = read_run(path).base
+        return known if known.name == name else found
+    return found
 
 
 def differences(before: Any, after: Any, key: str = "config") -> str:

@@ -8,6 +8,7 @@ one kind.
 from pgjax.metrics.exact_match import references
 from pgjax.registry import METRICS
 
+MOST_DIGITS = 9  # of a reference that gets a score of its own
 _WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
 fifteen sixteen seventeen eighteen nineteen twenty"""
 _DIGITS = {"none": "0", **{word: str(i) for i, word in enumerate(_WORDS.split())}}
@@ -28,16 +29,16 @@ def counting(prediction: str, meta: dict) -> dict[str, float]:
       meta: holds the references: `answers` (a match with any of them counts), or `suffix`.
 
     Returns:
-      `acc`, 0.0 or 1.0; the same value as `acc/count_<reference>` if the reference is a number; and
-      `valid`, which is 1.0 if the answer is a number. The dict is empty for an example without
-      references.
+      `acc`, 0.0 or 1.0; the same value as `acc/count_<reference>` if the reference is a number of
+      at most 9 digits; and `valid`, which is 1.0 if the answer is a number. The dict is empty for
+      an example without references.
     """
     answers = [in_digits(answer) for answer in references(meta)]
     if not answers:
         return {}
     prediction = in_digits(prediction)
     scores = {"acc": float(prediction in answers), "valid": float(prediction.isdecimal())}
-    if answers[0].isdecimal():
+    if answers[0].isdecimal() and len(answers[0]) <= MOST_DIGITS:
         scores[f"acc/count_{int(answers[0])}"] = scores["acc"]
     return scores
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pgjax.errors import DataError, UserError
 from pgjax.registry import METRICS
-from pgjax.text.locations import BINS, parse_boxes
+from pgjax.text.locations import BINS, count_locations, parse_boxes
 
 
 @METRICS.register("mean_average_precision", main="mAP", corpus=True)
@@ -17,6 +17,7 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
     Each record counts as an image of its own that holds what its prompt asks for, so that a record
     about `detect cat` says nothing about dogs. Labels must match exactly. At most 100 objects per
     image count, of any size: COCO's scores by size would need pixels, which boxes in 0..1 lack.
+    Labels that are numbers count as their text.
 
     Args:
       records: one per answer. `objects` are the detected ones, each `{"label", "box", "score"}`
@@ -28,7 +29,8 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
 
     Raises:
       UserError: pycocotools is not installed.
-      DataError: a record has no reference, or no reference has an object.
+      DataError: a record has no reference, or one with location tokens that are no objects, or no
+        reference has an object.
     """
     try:
         from pycocotools.coco import COCO
@@ -39,7 +41,9 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
         ) from e
 
     truths = [_reference(record) for record in records]
-    found = [[(x["label"], x["box"], x["score"]) for x in r.get("objects", ())] for r in records]
+    found = [
+        [(str(x["label"]), x["box"], x["score"]) for x in r.get("objects", ())] for r in records
+    ]
     labels = sorted({label for truth in truths for label, _ in truth})
     if not labels:
         raise DataError(
@@ -82,13 +86,20 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
 def _reference(record: dict) -> list[tuple[str, Sequence[float]]]:
     """Returns the label and box of each reference object."""
     if "boxes" in record and "labels" in record:
-        return list(zip(record["labels"], record["boxes"], strict=True))
+        return list(zip(map(str, record["labels"]), record["boxes"], strict=True))
     if "suffix" not in record:
         raise DataError(
             "The metric mean_average_precision needs 'boxes' and 'labels', or 'suffix', but the "
             f"example has {sorted(record)}."
         )
-    return [(box.label, box[:4]) for box in parse_boxes(record["suffix"])]
+    suffix = record["suffix"]
+    boxes = parse_boxes(suffix)
+    if (tokens := count_locations(suffix)) != 4 * len(boxes):
+        raise DataError(
+            f"The metric mean_average_precision finds {len(boxes)} objects and {tokens} location "
+            f"tokens in the reference {suffix[:200]!r}, expected four tokens for each object."
+        )
+    return [(box.label, box[:4]) for box in boxes]
 
 
 def _xywh(box: Sequence[float]) -> dict[str, Any]:

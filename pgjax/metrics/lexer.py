@@ -16,6 +16,9 @@ CharClass = Callable[[str], bool]  # whether a character belongs to a class
 Classes = dict[str, CharClass]  # the classes by the letter after the backslash
 
 
+Vain = set[tuple[int, int]]  # (state, index of the character that led to it), without a match after
+
+
 class Rule(NamedTuple):
     """One rule of a lexer.
 
@@ -257,18 +260,33 @@ class Matcher:
             steps[char] = self._state(reached) if reached else None
         return steps[char]
 
-    def longest(self, text: str, at: int) -> tuple[int | None, int]:
-        """Returns the first pattern with the longest match from `at` on, and where it ends."""
+    def longest(self, text: str, at: int, vain: Vain) -> tuple[int | None, int]:
+        """Returns the first pattern with the longest match from `at` on, and where it ends.
+
+        Where a scan goes on in vain after its last match, a later scan that comes to the same state
+        at the same place need not go there again. This makes lexing linear in the length of the
+        text (Reps, "Maximal-munch" tokenization in linear time, 1998).
+
+        Args:
+          text: the text.
+          at: where the match begins.
+          vain: what earlier calls for the same text have found; this call adds to it.
+        """
         state, found, end = self.start, None, at
+        beyond: list[tuple[int, int]] = []  # since the last match
         for i in range(at, len(text)):
             char = text[i]
             steps = self.steps[state]
             after = steps[char] if char in steps else self.step(state, char)
-            if after is None:
+            if after is None or (after, i) in vain:
                 break
             state = after
             if self.accepts[state] is not None:
                 found, end = self.accepts[state], i + 1
+                beyond.clear()
+            else:
+                beyond.append((state, i))
+        vain.update(beyond)
         return found, end
 
     def ends(self, text: str) -> list[int]:
@@ -297,12 +315,17 @@ class Lexer:
             if rule.before
         }
 
-    def match(self, text: str, at: int) -> tuple[Rule | None, str]:
+    def match(self, text: str, at: int, vain: Vain) -> tuple[Rule | None, str]:
         """Returns the rule that matches a text from `at` on, and the text that it consumes.
 
         If no rule matches, returns None and one character.
+
+        Args:
+          text: the text.
+          at: where the match begins.
+          vain: an empty set for a new text; further matches in the same text share it.
         """
-        i, end = self._matcher.longest(text, at)
+        i, end = self._matcher.longest(text, at, vain)
         if i is None:
             return None, text[at : at + 1]
         found = text[at:end]

@@ -314,13 +314,14 @@ def ptb_tokenize(captions: Sequence[str]) -> list[str]:
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
         text = "".join(map(chr, units.tolist()))
     lines: list[list[str]] = [[]]
-    lexer, at = _lexer(), 0
+    lexer, at, vain = _lexer(), 0, set()
     while at < len(text):
         if text[at] == "\n":
             lines.append([])
             at += 1
+            vain.clear()  # what lies before is not scanned again
             continue
-        rule, found = lexer.match(text, at)
+        rule, found = lexer.match(text, at, vain)
         at += len(found)
         # A character that no rule matches is dropped.
         if token := rule.action(found).lower() if rule else "":

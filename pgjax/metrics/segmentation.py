@@ -23,7 +23,7 @@ def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, fl
     """Scores the mask in an answer, at the image's full resolution, and its box.
 
     The first object in the answer that has a mask counts. An answer without a mask, or with a box
-    that covers no pixel, scores 0.
+    that covers no pixel or has its edges in the other order, scores 0, as in the published scores.
 
     Args:
       prediction: the decoded answer with 4 location tokens and 16 segmentation tokens.
@@ -43,7 +43,7 @@ def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, fl
     """
     truth = _reference(meta)
     height, width = truth.shape
-    for found in parse_boxes(prediction):
+    for found in parse_boxes(prediction, mend=False):
         if found.codes:
             box = [v * _SCALE for v in found[:4]]
             y0, x0, y1, x1 = (int(v * s) for v, s in zip(box, (height, width) * 2, strict=True))

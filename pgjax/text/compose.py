@@ -55,11 +55,19 @@ def sequence(tokenizer: Tokenizer, prefix: str, suffix: str | None, *, eos: bool
       eos: whether eos follows the suffix.
 
     Raises:
-      DataError: prefix or suffix is not a string.
+      DataError: prefix or suffix is not a string, or not one of Unicode characters.
     """
     for name, text in (("prefix", prefix), ("suffix", suffix)):
         if not isinstance(text, str) and not (name == "suffix" and text is None):
             raise DataError(f"The {name} is a {type(text).__name__}, expected one string.")
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as e:
+                raise DataError(
+                    f"The {name} holds half of a surrogate pair, {text[e.start : e.end]!r}, which "
+                    "is no character."
+                ) from None
     head = tokenizer.encode(prefix, bos=True) + list(tokenizer.newline_ids)
     return TokenSequence(head, [] if suffix is None else tokenizer.encode(suffix, eos=eos))
 

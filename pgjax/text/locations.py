@@ -16,9 +16,12 @@ BINS = 1024  # the number of location tokens
 CODES = 16  # the number of codes of a mask
 CODEBOOK = 128  # the number of different codes
 
-_OBJECT = re.compile(
-    r"\s*" + r"<loc([0-9]{4})>\s*" * 4 + r"((?:<seg[0-9]{3}>\s*)*)" + r"([^<>]*)", re.DOTALL
-)
+# An object begins with location tokens. Repetitions are possessive, and none is followed by what it
+# could also match, so that reading takes time in proportion to the length of the text.
+_BEGIN = re.compile(r"(?:<loc[0-9]{4}>\s*+)++")
+_MASK = re.compile(r"(?:<seg[0-9]{3}>\s*+)*+")
+_NUMBER = re.compile(r"[0-9]+")
+_RESERVED = re.compile(r"[<>;\n]")
 
 
 class Box(NamedTuple):
@@ -41,30 +44,73 @@ class Box(NamedTuple):
     codes: tuple[int, ...] = ()
 
 
-def parse_boxes(text: str) -> list[Box]:
+def parse_boxes(text: str, *, mend: bool = True) -> list[Box]:
     """Reads the boxes in a model's answer.
 
-    Objects without exactly four location tokens in range, or without an area, are skipped.
-    Segmentation tokens that are not exactly 16 in range are ignored.
+    An object reaches from its location tokens to ` ; ` or to the next object, so that objects are
+    also found where the ` ; ` between them is missing. Objects without exactly four location tokens
+    in range, or with a `<` or `>` in the label, are skipped. Segmentation tokens that are not
+    exactly 16 in range are ignored.
 
     Args:
       text: the decoded answer.
+      mend: whether edges may come in either order (supervision keeps such objects as well), and a
+        box without width or height counts as one bin wide or high; False skips both.
 
     Returns:
       The boxes in the order of the text, with coordinates in 0..1023/1024.
     """
     boxes: list[Box] = []
-    for part in text.split(";"):
-        if match := _OBJECT.fullmatch(part):
-            *tokens, mask, label = match.groups()
-            y0, x0, y1, x1 = map(int, tokens)
-            codes = tuple(map(int, re.findall(r"[0-9]{3}", mask)))
-            if len(codes) != CODES or max(codes) >= CODEBOOK:
-                codes = ()
-            if y0 < y1 < BINS and x0 < x1 < BINS:
-                top, left, bottom, right = (v / BINS for v in (y0, x0, y1, x1))
-                boxes.append(Box(top, left, bottom, right, label.strip(), codes))
+    begins = list(_BEGIN.finditer(text))
+    for i, begin in enumerate(begins):
+        end = begins[i + 1].start() if i + 1 < len(begins) else len(text)
+        edges = [int(edge) for edge in _NUMBER.findall(begin[0])]
+        mask = _MASK.match(text, begin.end(), end)
+        assert mask is not None  # it also matches the empty text
+        label = text[mask.end() : end].split(" ; ", 1)[0].strip().removesuffix(";").strip()
+        if len(edges) != 4 or max(edges) >= BINS or "<" in label or ">" in label:
+            continue
+        if not mend and (edges[0] >= edges[2] or edges[1] >= edges[3]):
+            continue
+        codes = tuple(map(int, _NUMBER.findall(mask[0])))
+        if len(codes) != CODES or max(codes) >= CODEBOOK:
+            codes = ()
+        y0, y1 = _with_extent(edges[0], edges[2])
+        x0, x1 = _with_extent(edges[1], edges[3])
+        boxes.append(Box(y0 / BINS, x0 / BINS, y1 / BINS, x1 / BINS, label, codes))
     return boxes
+
+
+def count_locations(text: str) -> int:
+    """Returns the number of location tokens `<loc0000>` … `<loc1023>` in a text."""
+    return sum(int(n) < BINS for n in re.findall(r"<loc([0-9]{4})>", text))
+
+
+def _with_extent(a: int, b: int) -> tuple[int, int]:
+    """Puts two edges, in bins, into order, and one bin apart where they are equal."""
+    low, high = min(a, b), max(a, b)
+    if low == high:
+        low = min(low, BINS - 2)
+        high = low + 1
+    return low, high
+
+
+def to_bins(low: float, high: float) -> tuple[int, int]:
+    """Returns the location tokens, 0..1023, of the two edges of a box along one axis.
+
+    Args:
+      low: the nearer edge, in 0..1.
+      high: the farther edge, in 0..1 and above `low`.
+
+    Returns:
+      The edges rounded to the nearest 1024th, where 1.0 becomes 1023. Where both round to the same
+      one, they are the edges of the bin that holds the middle of the box.
+    """
+    a, b = (min(round(v * BINS), BINS - 1) for v in (low, high))
+    if a == b:
+        a = min(int((low + high) / 2 * BINS), BINS - 2)
+        b = a + 1
+    return a, b
 
 
 def format_boxes(
@@ -75,8 +121,7 @@ def format_boxes(
     """Writes boxes and their labels as the text that `parse_boxes` reads.
 
     Args:
-      boxes: [n, 4], (y0, x0, y1, x1) in 0..1; they are rounded to the nearest 1024th, and 1.0
-        becomes 1023.
+      boxes: [n, 4], (y0, x0, y1, x1) in 0..1, which `to_bins` rounds.
       labels: [n] labels.
       codes: [n, 16] codes of the masks, or None for boxes without masks.
 
@@ -84,8 +129,9 @@ def format_boxes(
       The objects joined by ` ; `, or an empty string if there are none.
 
     Raises:
-      DataError: a box is outside of 0..1 (which pixels would be) or has no area, codes are not 16
-        in 0..127, or the numbers of boxes, labels and codes differ.
+      DataError: a box is outside of 0..1 (which pixels would be) or has no area, a label is no text
+        or would not be read back as it is, codes are not 16 in 0..127, or the numbers of boxes,
+        labels and codes differ.
     """
     boxes, labels = list(boxes), list(labels)
     if len(boxes) != len(labels):
@@ -102,10 +148,37 @@ def format_boxes(
                 f"The box of '{label}' is y0={y0:g} x0={x0:g} y1={y1:g} x1={x1:g}, expected "
                 "fractions of the image: 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1."
             )
-        tokens = "".join(f"<loc{min(round(v * BINS), BINS - 1):04d}>" for v in (y0, x0, y1, x1))
+        _check_label(label)
+        (top, bottom), (left, right) = to_bins(y0, y1), to_bins(x0, x1)
+        tokens = "".join(f"<loc{v:04d}>" for v in (top, left, bottom, right))
         tokens += "".join(f"<seg{code:03d}>" for code in mask)
         parts.append(f"{tokens} {label}".rstrip())
     return " ; ".join(parts)
+
+
+def clean_label(name: object) -> str:
+    """Makes a name that can stand in an answer, and be read back from it, as it is.
+
+    White space around a name is removed, and inside it becomes single spaces; `;`, which separates
+    objects, becomes `,`; `<` and `>`, which belong to tokens, are left out. Numbers become text.
+
+    Raises:
+      DataError: the name is neither text nor a number, or nothing is left of it.
+    """
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise DataError(f"the name {name!r} is a {type(name).__name__}, expected text.")
+    text = " ".join(re.sub("[<>]", "", str(name)).replace(";", ",").split())
+    if not text.isprintable() or not text.strip(", "):
+        raise DataError(f"the name {name!r} has no text, or characters that cannot be written.")
+    return text
+
+
+def _check_label(label: object) -> None:
+    if not isinstance(label, str) or label != label.strip() or _RESERVED.search(label):
+        raise DataError(
+            f"The label {label!r} would not be read back as it is: expected text without '<', '>', "
+            "';' or line breaks, and without white space around it."
+        )
 
 
 def _check_codes(codes: Sequence[int]) -> Sequence[int]:

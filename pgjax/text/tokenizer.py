@@ -7,6 +7,7 @@ from importlib import resources
 import sentencepiece
 
 from pgjax.errors import UserError
+from pgjax.text.tokenizer_json import sentencepiece_model
 
 NUM_LOC = 1024
 NUM_SEG = 128
@@ -92,17 +93,20 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Reads a `tokenizer.model`.
+        """Reads a `tokenizer.model`, or a `tokenizer.json` that transformers has written.
 
         Raises:
-          UserError: the file is missing or corrupt.
+          UserError: the file is missing or corrupt, or a `tokenizer.json` is not of Gemma's kind.
         """
         try:
             with open(path, "rb") as file:
                 model_bytes = file.read()
         except OSError as error:
             raise UserError(f"The tokenizer {path} cannot be read ({error.strerror}).") from error
-        return cls(model_bytes, name=os.fspath(path))
+        name = os.fspath(path)
+        if name.endswith(".json"):
+            model_bytes = sentencepiece_model(model_bytes, name)
+        return cls(model_bytes, name=name)
 
     @classmethod
     def tiny(cls) -> "Tokenizer":

@@ -25,7 +25,7 @@ from pgjax.evaluation.store import Record, Records
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.device_use import DeviceUse
 from pgjax.training.live_line import LiveLine
-from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter
+from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter, OnMetrics
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.run_lock import RunLock
@@ -51,6 +51,7 @@ def train(
     profile: str = "",
     watch: Watch | None = None,
     resume_from: int | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains to the last step, from the newest checkpoint in the run directory if there is one.
 
@@ -61,6 +62,7 @@ def train(
       profile: the steps to trace, such as `10-12`; "" traces none.
       watch: called with a picture of some answers after each evaluation that decodes answers.
       resume_from: the step of the checkpoint to continue from; None for the newest that is whole.
+      on_metrics: called with a step and its metrics whenever some are written.
 
     Returns:
       The final scores by the name of the evaluation.
@@ -75,19 +77,24 @@ def train(
     try:
         with StopRequests(config.checkpoint_minutes) as stops:
             run = set_up(config, workdir, lock.holder.token if lock else "", resume_from)
-            return _train(run, stops, profile, watch)
+            return _train(run, stops, profile, watch, on_metrics)
     finally:
         if lock:
             lock.release()
 
 
 def _train(
-    run: TrainingRun, stops: StopRequests, profile: str, watch: Watch | None
+    run: TrainingRun,
+    stops: StopRequests,
+    profile: str,
+    watch: Watch | None,
+    on_metrics: OnMetrics | None,
 ) -> dict[str, dict[str, float]]:
     start, workdir = int(run.state.step), run.workdir
     trace = Profile(profile, workdir / "tb")
     # Scores from before the first step are those of the config that they were taken with.
     metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
+    metrics.on_write = on_metrics
     as_text = json.dumps(to_dict(run.config), indent=1)
     metrics.show(start, [text_value("config", f"```json\n{as_text}\n```")])
     saver = Saver(run, stops, start)

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +13,17 @@ from pgjax.training.board import Board
 
 METRICS_FILE = "metrics.jsonl"
 
+OnMetrics = Callable[[int, Mapping[str, float]], object]
+
 
 class MetricsWriter:
-    """Writes to `metrics.jsonl` and TensorBoard, from process 0 only."""
+    """Writes to `metrics.jsonl` and TensorBoard, from process 0 only.
+
+    Attributes:
+      on_write: called with each step and its values, on process 0; None calls nothing.
+    """
+
+    on_write: OnMetrics | None = None
 
     def __init__(self, workdir: pathlib.Path, last_step: int) -> None:
         """Opens the files, and removes the rows of steps after `last_step`.
@@ -63,6 +71,8 @@ class MetricsWriter:
         except OSError as e:
             raise self._unwritable(e) from None
         self._board.write(step, values)
+        if self.on_write is not None:
+            self.on_write(step, values)
 
     def last_scores(self) -> dict[str, dict[str, float]]:
         """Scores by evaluation, of those at `last_step` that an interrupted run has finished."""

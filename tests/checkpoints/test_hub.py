@@ -28,7 +28,7 @@ def files(dtype="main"):
 def fetch(tmp_path):
     """Opens a released name in a process of its own, against a hub."""
 
-    def run(hub, name="pt-224", token=None):
+    def run(hub, name="pt-224", token=None, code=CODE):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PGJAX_"))}
         env |= {
             "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
@@ -38,7 +38,7 @@ def fetch(tmp_path):
         if token:
             env["HF_TOKEN"] = token
         return subprocess.run(
-            [sys.executable, "-c", CODE, name], env=env, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", code, name], env=env, capture_output=True, text=True, timeout=120
         )
 
     return run
@@ -105,3 +105,71 @@ def test_nothing_there(fetch):
         done = fetch(hub)
         assert done.returncode == 1
         assert "$PGJAX_CHECKPOINTS" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [
+        ("someone/tuned", "main"),
+        ("someone/tuned@v2", "v2"),
+        ("hf://someone/tuned@v2", "v2"),
+        ("google/paligemma-3b-pt-224@bfloat16", "bfloat16"),
+    ],
+)
+def test_any_repository(fetch, name, revision):
+    with Hub({"someone/tuned": files(), REPO: files()}) as hub:
+        done = fetch(hub, name)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        assert f"({revision})" in done.stderr
+
+
+def test_a_file_or_folder_of_a_repository(fetch):
+    npz = (GOLDEN / "params.npz").read_bytes()
+    inside = {f"checkpoint-5/{k}": x for k, x in files().items()}
+    with Hub({"someone/tuned": {"deep/x.npz": npz, "y.npz": npz, **inside}}) as hub:
+        for name in ("hf://someone/tuned/deep/x.npz", "someone/tuned"):
+            assert fetch(hub, name).stdout.split()[:2] == ["56", "32"]
+        done = fetch(hub, "hf://someone/tuned/checkpoint-5")
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        done = fetch(hub, "hf://someone/tuned/none.npz")
+        assert "someone/tuned (main) holds no none.npz." in done.stderr
+
+
+def test_a_repository_that_does_not_exist(fetch):
+    with Hub({"someone/empty": {"README.md": b"x"}}) as hub:
+        done = fetch(hub, "runs/mine")
+        assert (
+            "error: Checkpoint runs/mine is no path that exists, and runs/mine does not exist on "
+            "the Hugging Face hub." in done.stderr
+        )
+        assert "holds neither a config.json nor an .npz" in fetch(hub, "someone/empty").stderr
+
+
+CODEC = (
+    "import sys; from pgjax.checkpoints.locate import find_mask_codec\n"
+    "from pgjax.errors import UserError\n"
+    "try:\n print(find_mask_codec(False).stat().st_size)\n"
+    "except UserError as e: sys.exit(f'error: {e}')"
+)
+
+
+@pytest.mark.parametrize("space", ["google/paligemma-hf", "big-vision/paligemma-hf"])
+def test_the_mask_codec(fetch, space):
+    data = (GOLDEN / "vae.npz").read_bytes()
+    with Hub({space: {"vae-oid.npz": data, "app.py": b"x"}}) as hub:
+        done = fetch(hub, code=CODEC)
+        assert done.stdout.split() == [str(len(data))], done.stderr
+        assert not [path for _, path, _ in hub.log if path.endswith("app.py")]
+
+
+def test_a_damaged_mask_codec(fetch):
+    data = (GOLDEN / "vae.npz").read_bytes()
+    with Hub({"google/paligemma-hf": {"vae-oid.npz": data}}, damage=["vae-oid.npz"]) as hub:
+        done = fetch(hub, code=CODEC)
+        assert "Masks need the codec vae-oid.npz" in done.stderr and "SHA-256" in done.stderr
+
+
+def test_no_mask_codec_anywhere(fetch):
+    with Hub({}) as hub:
+        said = fetch(hub, code=CODEC).stderr
+        assert "is not available: google/paligemma-hf does not exist on the" in said

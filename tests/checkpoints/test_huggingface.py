@@ -1,6 +1,7 @@
 """Hugging Face folders: both ways, damaged ones, and live against transformers."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -12,8 +13,9 @@ from conftest import GOLDEN
 
 from pgjax import trees
 from pgjax.checkpoints import hf_export
+from pgjax.checkpoints.hf_config import spec_from_config
 from pgjax.checkpoints.hf_export import write_folder
-from pgjax.checkpoints.huggingface import open_folder, spec_from_config
+from pgjax.checkpoints.huggingface import open_folder
 from pgjax.checkpoints.json_file import read_json
 from pgjax.checkpoints.npz import open_npz, write_npz
 from pgjax.errors import UserError
@@ -171,7 +173,7 @@ def set_config(folder, key, value):
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("value", [..., None, "8", 0, -1, 1.5, True, [], {}, 10**12])
+@pytest.mark.parametrize("value", ["8", 0, -1, 1.5, True, [], {}, 10**12])
 @pytest.mark.parametrize(
     "key",
     ["text_config.hidden_size", "vision_config.num_hidden_layers", "vision_config.patch_size"],
@@ -186,7 +188,10 @@ def test_sizes_of_another_type_or_range(folder, key, value):
     ("key", "value", "message"),
     [
         ("text_config", [], r"text_config is \[\], expected an object"),
-        ("vision_config", None, "vision_config is null, expected an object"),
+        ("vision_config", 3, "vision_config is 3, expected an object"),
+        ("text_config", {}, "embed_tokens.weight has shape 1664x64, expected 1664x3072"),
+        ("text_config.hidden_size", ..., "embed_tokens.weight has shape .*, expected 1664x3072"),
+        ("vision_config", None, "has shape 48, expected 1152"),
         ("text_config.rms_norm_eps", "x", "expected a number of at least 0"),
         ("text_config.rms_norm_eps", float("nan"), "is NaN, expected a number of at least 0"),
         ("text_config.model_type", 3, "text_config.model_type is 3, expected a string"),
@@ -197,6 +202,98 @@ def test_values_of_another_type(folder, key, value, message):
     set_config(folder, key, value)
     with pytest.raises(UserError, match=message):
         open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("text_config.rope_theta", 1e6, "rope_theta is 1000000.0, expected 10000, the only"),
+        (
+            "text_config.rope_scaling",
+            {"rope_type": "linear", "factor": 2.0},
+            "rope_type is .linear",
+        ),
+        ("text_config.rope_scaling", {"type": "dynamic"}, "rope_scaling.type is .dynamic"),
+        ("text_config.rope_scaling", {"factor": 2}, "rope_scaling.factor is 2"),
+        ("text_config.rope_parameters", {"rope_theta": 5e5}, "rope_parameters.rope_theta is 5000"),
+        (
+            "text_config.hidden_activation",
+            "gelu",
+            "hidden_activation is .gelu., expected .gelu_pyt",
+        ),
+        ("text_config.hidden_act", "silu", "text_config.hidden_act is .silu"),
+        ("text_config.attention_bias", True, "attention_bias is true, expected false"),
+        ("text_config.use_bidirectional_attention", False, "use_bidirectional_attention is false"),
+        ("vision_config.hidden_act", "quick_gelu", "vision_config.hidden_act is .quick_gelu"),
+        ("vision_config.layer_norm_eps", 1e-5, "layer_norm_eps is 1e-05, expected 1e-06"),
+        ("vision_config.model_type", "clip_vision_model", "model_type is .clip_vision_model"),
+        ("quantization_config", {"load_in_4bit": True}, "a model that is not quantized"),
+    ],
+)
+def test_keys_that_change_what_the_model_computes_are_refused(folder, key, value, message):
+    set_config(folder, key, value)
+    with pytest.raises(UserError, match=message):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("text_config.rope_theta", 10000),
+        ("text_config.rope_scaling", None),
+        ("text_config.rope_parameters", {"rope_theta": 10000.0, "rope_type": "default"}),
+        ("text_config.hidden_activation", None),
+        ("text_config.hidden_activation", "gelu_pytorch_tanh"),
+        ("vision_config.layer_norm_eps", 1e-6),
+        ("vision_config.hidden_act", "gelu_pytorch_tanh"),
+        ("text_config.attention_dropout", 0.1),  # nothing that a prediction depends on
+        ("text_config.head_dim", 24),
+    ],
+)
+def test_the_same_keys_with_the_values_of_paligemma(folder, key, value):
+    set_config(folder, key, value)
+    assert open_folder(folder)[1] == spec()
+
+
+def test_a_short_window_is_refused_unless_no_layer_has_it(folder):
+    set_config(folder, "text_config.model_type", "gemma2")
+    set_config(folder, "text_config.sliding_window", 1024)
+    with pytest.raises(UserError, match="sliding_window is 1024, expected at least 4096"):
+        spec_from_config(read_json(folder / "config.json"))
+    set_config(folder, "text_config.layer_types", ["full_attention"] * 2)
+    assert spec_from_config(read_json(folder / "config.json"))["llm"]["post_norms"]
+
+
+def test_sections_that_are_left_out_are_those_of_paligemma(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "paligemma"}')
+    got = spec_from_config(read_json(tmp_path / "config.json"))
+    assert got == {
+        "res": 224,
+        "img": {"width": 1152, "depth": 27, "mlp_dim": 4096, "num_heads": 16,
+                "patch_size": (14, 14)},
+        "llm": {"width": 2048, "depth": 18, "mlp_dim": 16384, "num_heads": 8, "num_kv_heads": 1,
+                "head_dim": 256, "vocab_size": 256000, "norm_eps": 1e-6},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["gemma", "gemma2"])
+@pytest.mark.torch
+def test_keys_that_are_left_out_have_the_values_of_transformers(tmp_path, kind):
+    hf = transformers()
+    text, vision = {"model_type": kind}, {"model_type": "siglip_vision_model", "image_size": 256}
+    theirs = hf.PaliGemmaConfig(text_config=dict(text), vision_config=dict(vision))
+    config = {"model_type": "paligemma", "text_config": text, "vision_config": vision}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    got = spec_from_config(read_json(tmp_path / "config.json"))
+    t, v = theirs.text_config, theirs.vision_config
+    layers = (t.hidden_size, t.num_hidden_layers, t.intermediate_size)
+    heads = (t.num_attention_heads, t.num_key_value_heads, t.head_dim)
+    want = (*layers, *heads, theirs.image_token_index, t.rms_norm_eps)
+    assert tuple(got["llm"].values())[:8] == want
+    assert got["img"]["width"] == v.hidden_size and got["img"]["depth"] == v.num_hidden_layers
+    assert got["img"]["mlp_dim"] == v.intermediate_size
+    assert got["img"]["num_heads"] == v.num_attention_heads
+    assert got["img"]["patch_size"] == (v.patch_size, v.patch_size) and got["res"] == 256
 
 
 @pytest.mark.parametrize(
@@ -254,6 +351,33 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="could not be written.*No space left"):
         write_folder(tmp_path / "hf", golden(), spec(), tokenizer=TOKENIZER)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_rows_of_padding_never_win(tmp_path, dtype):
+    write_folder(tmp_path / "hf", golden(), spec(), dtype=dtype, tokenizer=TOKENIZER)
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "hf" / "model.safetensors", "np") as f:
+        table = f.get_tensor("language_model.model.embed_tokens.weight").astype(np.float64)
+    hidden = np.random.default_rng(0).normal(size=(500, 64)) * 10
+    logits = hidden @ table.T
+    assert table.shape == (1728, 64)
+    assert (logits[:, 1664:].max(axis=1) < logits[:, :1664].max(axis=1)).all()
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share = share[:, 1664:].sum(axis=1) / share.sum(axis=1)
+    assert share.max() < 64 / 1728 and np.median(share) < 1e-3
+    settings = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert settings["suppress_tokens"] == list(range(1664, 1728))
+
+
+def test_files_have_the_modes_of_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_folder(tmp_path / "hf", golden(), spec(), tokenizer=TOKENIZER)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "hf").iterdir()} == {0o644}
 
 
 # ---- live, where torch and transformers are installed --------------------------------------------

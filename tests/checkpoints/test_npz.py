@@ -162,12 +162,46 @@ def test_a_pickle_is_never_run(tmp_path):
     assert not (tmp_path / "was_run").exists()
 
 
-def test_wrong_keys(tmp_path):
-    np.savez(tmp_path / "x.npz", **{"params/a": np.zeros(1), "opt/a": np.zeros(1)})
-    with pytest.raises(UserError, match=r"every key under 'params/'.*'opt/a'"):
+FLAT = {"img/a": np.float32([1, 2]), "llm/b": np.float32([[3]])}
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        FLAT,  # as big_vision's fine-tuning notebook saves them
+        {f"params/{k}": x for k, x in FLAT.items()},
+        {f"params/{k}": x for k, x in FLAT.items()} | {"opt/0/mu/img/a": FLAT["img/a"] + 1},
+        {f"params/{k}": x for k, x in FLAT.items()} | {"step": np.int32(7), "extra/seed": 3},
+        {f"opt/target/{k}": x for k, x in FLAT.items()} | {"opt/state/step": np.int64(7)},
+        {k: x.astype(np.float64) for k, x in FLAT.items()},
+    ],
+    ids=["notebook", "params", "optimizer", "step", "target", "float64"],
+)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_files_of_big_vision(tmp_path, saved, save):
+    save(tmp_path / "x.npz", **saved)
+    same(read_npz(tmp_path / "x.npz"), FLAT)
+
+
+def test_a_whole_model_as_the_notebook_saves_it(tmp_path):
+    with np.load(GOLDEN / "params.npz") as arrays:
+        flat = {key.removeprefix("params/"): arrays[key] for key in arrays}
+    np.savez(tmp_path / "x.npz", **flat)
+    found = open_checkpoint(str(tmp_path / "x.npz"))
+    assert found.spec == open_checkpoint(str(GOLDEN / "params.npz")).spec
+    same({name: x.read() for name, x in found.tensors.items()}, flat)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "uint16", "bool", "complex64", "U3"])
+def test_only_floating_point_is_a_parameter(tmp_path, dtype):
+    np.savez(tmp_path / "x.npz", **{"params/a": np.float32([1]), "params/b": np.ones(2, dtype)})
+    with pytest.raises(UserError, match=r"x.npz holds 1 parameters that are not .*such as b of"):
         read_npz(tmp_path / "x.npz")
+
+
+def test_no_parameter(tmp_path):
     np.savez(tmp_path / "y.npz")
-    with pytest.raises(UserError, match="no key at all"):
+    with pytest.raises(UserError, match="holds no parameter"):
         read_npz(tmp_path / "y.npz")
 
 

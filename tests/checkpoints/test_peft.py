@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -51,6 +52,10 @@ def write(folder, tensors=None, **kwargs):
     return folder
 
 
+def opened(folder):
+    return open_adapter(folder, spec(), open_folder(HF)[0])
+
+
 def change_config(folder, **changes):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -95,7 +100,7 @@ def test_names_and_shapes_in_the_file(tmp_path):
 
 def test_there_and_back(tmp_path):
     folder = write(tmp_path / "a", alpha=5.0, rslora=True, dropout=0.1)
-    tensors, lora = open_adapter(folder, spec())
+    tensors, lora = opened(folder)
     assert tensors.keys() == adapters().keys()
     for name, x in adapters().items():
         np.testing.assert_array_equal(tensors[name].read(), x.read(), err_msg=name)
@@ -111,8 +116,11 @@ def test_on_top_of_its_base(tmp_path):
     assert checkpoint.spec["lora"]["rank"] == 3 and checkpoint.root == str(HF)
     names = trees.flatten(abstract_params(make_model(checkpoint.spec))).keys()
     assert checkpoint.tensors.keys() == names
+    change_config(folder, base_model_name_or_path="../gone.npz")
+    with pytest.raises(UserError, match=r"'../gone.npz' is neither a path .* give the base"):
+        open_checkpoint(str(folder))
     change_config(folder, base_model_name_or_path="someone/else")
-    with pytest.raises(UserError, match="'someone/else' is neither a path .* give the base"):
+    with pytest.raises(UserError, match="someone/else is no path that exists, and someone/else"):
         open_checkpoint(str(folder))
     assert open_checkpoint(str(folder), base=str(HF)).tensors.keys() == names
     change_config(folder, base_model_name_or_path="google/paligemma-3b-pt-224", revision="float16")
@@ -132,7 +140,7 @@ def test_the_projector_comes_along(tmp_path):
     assert json.loads((folder / "adapter_config.json").read_text())["modules_to_save"] == [
         "multi_modal_projector"
     ]
-    tensors, _ = open_adapter(folder, spec())
+    tensors, _ = opened(folder)
     for name, x in head.items():
         np.testing.assert_array_equal(tensors[name].read(), x.read())
     with pytest.raises(UserError, match="'llm/final_norm/scale'.* were trained too"):
@@ -143,7 +151,7 @@ def test_one_of_two_matrices(tmp_path):
     """peft may adapt values and not keys; pgjax keeps both in one parameter."""
     folder = write(tmp_path / "a")
     change_weights(folder, lambda flat: {k: x for k, x in flat.items() if "v_proj" in k})
-    tensors, lora = open_adapter(folder, spec())
+    tensors, lora = opened(folder)
     assert len(tensors) == 2 + 2 and "kv_einsum" in lora["targets"]
     for factor in "ab":
         x = tensors[f"llm/layers/attn/kv_einsum/w_lora_{factor}"].read()
@@ -172,7 +180,7 @@ def test_adapters_that_pgjax_does_not_have(tmp_path, change, message):
     folder = write(tmp_path / "a")
     change_config(folder, **change)
     with pytest.raises(UserError, match=message):
-        open_adapter(folder, spec())
+        opened(folder)
 
 
 def test_a_chosen_layer_needs_both_factors(tmp_path):
@@ -180,31 +188,144 @@ def test_a_chosen_layer_needs_both_factors(tmp_path):
     layer = "base_model.model.model.language_model.layers.1.self_attn.q_proj.lora_"
     change_weights(folder, lambda flat: {k: x for k, x in flat.items() if k.startswith(layer)})
     with pytest.raises(UserError, match=r"- language_model\.model\.layers\.0\.self_attn"):
-        open_adapter(folder, spec())
+        opened(folder)
     change_config(folder, layers_to_transform=[1])
-    tensors, _ = open_adapter(folder, spec())
+    tensors, _ = opened(folder)
     x = tensors["llm/layers/attn/q_einsum/w_lora_b"].read()
     assert x[1].any() and not x[0].any() and not x[2].any()
     change_weights(folder, lambda flat: {k: x for k, x in flat.items() if "lora_A" in k})
     with pytest.raises(UserError, match=r"- .*layers\.1\.self_attn\.q_proj\.lora_B\.weight 96x3"):
-        open_adapter(folder, spec())
+        opened(folder)
 
 
 def test_broken_adapters(tmp_path):
     folder = write(tmp_path / "a")
     lost = "base_model.model.model.language_model.layers.1.self_attn.q_proj.lora_B.weight"
     change_weights(folder, lambda flat: {k: x for k, x in flat.items() if k != lost} | {
-        "base_model.model.model.lm_head.weight": np.zeros((2, 2), np.float32)
+        "base_model.model.model.other.weight": np.zeros((2, 2), np.float32)
     })  # fmt: skip
     with pytest.raises(UserError) as e:
-        open_adapter(folder, spec())
+        opened(folder)
     assert "- language_model.model.layers.1.self_attn.q_proj.lora_B.weight" in str(e.value)
-    assert "+ lm_head.weight 2x2 is left over" in str(e.value)
+    assert "+ other.weight 2x2 is left over" in str(e.value)
     change_weights(folder, lambda flat: {"x": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match="adapts no matrix of this model"):
-        open_adapter(folder, spec())
+        opened(folder)
     with pytest.raises(UserError, match="exists already"):
         write(folder)
+
+
+PREFIX = "base_model.model.model."
+LINEAR = f"{PREFIX}multi_modal_projector.linear."
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_of_the_projector_is_merged(tmp_path, rslora):
+    """As target_modules="all-linear" makes it."""
+    folder = write(tmp_path / "a")
+    rng = np.random.default_rng(1)
+    a, b = (rng.normal(size=x).astype(np.float32) for x in ((3, 48), (64, 3)))
+    new = {f"{LINEAR}lora_A.weight": a, f"{LINEAR}lora_B.weight": b}
+    change_weights(folder, lambda flat: {**flat, **new})
+    change_config(folder, lora_alpha=5, use_rslora=rslora)
+    tensors, lora = opened(folder)
+    kernel = open_folder(HF)[0]["img/head/kernel"].read()
+    want = kernel + 5 / (3**0.5 if rslora else 3) * (b @ a).T
+    np.testing.assert_allclose(tensors["img/head/kernel"].read(), want, atol=1e-5)
+    assert "img/head" not in lora["targets"]
+    found = open_checkpoint(str(folder), base=str(HF))
+    names = trees.flatten(abstract_params(make_model(found.spec))).keys()
+    assert found.tensors.keys() == names
+    change_weights(folder, lambda flat: {k: x for k, x in flat.items() if "linear.lora_B" not in k})
+    with pytest.raises(UserError, match=r"- multi_modal_projector\.linear\.lora_B\.weight 64x3 is"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("padding", [0, 64])
+def test_a_trained_embedding(tmp_path, padding):
+    folder = write(tmp_path / "a")
+    table = np.random.default_rng(2).normal(size=(1664 + padding, 64)).astype(np.float32)
+    trained = {f"{PREFIX}language_model.embed_tokens.weight": table}
+    change_weights(folder, lambda flat: {**flat, **trained})
+    with pytest.raises(UserError, match="embed_tokens.weight alone, .*ensure_weight_tying"):
+        opened(folder)
+    output = {"base_model.model.lm_head.weight": table.copy()}
+    change_weights(folder, lambda flat: {**flat, **output})
+    got = opened(folder)[0]["llm/embedder/input_embedding"].read()
+    np.testing.assert_array_equal(got, table[:1664])
+    output["base_model.model.lm_head.weight"][7] += 1
+    change_weights(folder, lambda flat: {**flat, **output})
+    with pytest.raises(UserError, match="lm_head.weight is not the embedding"):
+        opened(folder)
+    change_weights(folder, lambda flat: {k: x for k, x in flat.items() if "embed_tokens" not in k})
+    with pytest.raises(UserError, match="trained lm_head.weight alone"):
+        opened(folder)
+
+
+def test_a_pickled_adapter_says_the_way_out(tmp_path):
+    folder = write(tmp_path / "a")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(UserError, match="adapter_model.bin, which is a pickle .* save it again"):
+        opened(folder)
+
+
+def test_files_have_the_modes_of_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        folder = write(tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert {p.name: oct(p.stat().st_mode & 0o777) for p in folder.iterdir()} == {
+        "adapter_config.json": "0o640", "adapter_model.safetensors": "0o640",
+    }  # fmt: skip
+
+
+def test_an_adapter_on_top_of_itself(tmp_path):
+    folder = write(tmp_path / "a")
+    change_config(folder, base_model_name_or_path=str(folder))
+    with pytest.raises(UserError, match="give the base"):
+        open_checkpoint(str(folder))
+    with pytest.raises(UserError, match="on top of itself"):
+        open_checkpoint(str(folder), base=str(folder))
+    other = write(tmp_path / "b")
+    change_config(folder, base_model_name_or_path="../b")
+    change_config(other, base_model_name_or_path="../a")
+    with pytest.raises(UserError, match="on top of itself"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("tied", [False, True])
+def test_all_linear_of_peft_agrees(tmp_path, tied):
+    """Logits of peft's own model, of which every adapter is random."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    peft = pytest.importorskip("peft")
+    theirs = transformers.PaliGemmaForConditionalGeneration.from_pretrained(
+        HF, dtype=torch.float32, attn_implementation="eager"
+    )
+    options = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True} if tied else {}
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules="all-linear", **options)
+    theirs = peft.get_peft_model(theirs, config).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, x in theirs.named_parameters():
+            if "lora_" in name or ("modules_to_save" in name and "embed_tokens" in name):
+                x.add_(torch.randn(x.shape) * 0.05)
+    theirs.save_pretrained(tmp_path / "a")
+    image, text = inputs()
+    tokens = torch.tensor(np.concatenate([np.full((1, 16), 1664), text], axis=1))
+    with torch.no_grad():
+        want = theirs(
+            input_ids=tokens,
+            attention_mask=torch.ones_like(tokens),
+            token_type_ids=torch.zeros_like(tokens),
+            pixel_values=torch.tensor(image.transpose(0, 3, 1, 2).copy()),
+        ).logits[0, -1, :1664]
+    found = open_checkpoint(str(tmp_path / "a"), base=str(HF))
+    got = logits(make_model(found.spec), found.tensors, image, text)[0, -1]
+    np.testing.assert_allclose(got, want.numpy(), atol=5e-5)
 
 
 def variables(tensors):

@@ -88,3 +88,64 @@ def test_command(command, tmp_path):
     bad.write_text('{"image": "nope.png", "suffix": "x"}\n' * 20)
     done = command(*args, f"--config.input.data.fname={bad}", check=False)
     assert done.returncode == 3 and "18 cannot be read" in done.stdout
+
+
+def test_what_looks_like_tokens(photos):
+    texts = [
+        "<loc0001><loc1023> <seg000> <seg127> x < 3 <a>",
+        "<loc1024>", "<loc12>", "<seg128>", "an <image>", "<eos>", "<loc>", "<loc99999>",
+    ]  # fmt: skip
+    lines = [{"image": "0.png", "prefix": "detect", "suffix": text} for text in texts]
+    lines.append({"image": "0.png", "prefix": "<image>caption", "suffix": "x"})
+    found = check(photos, lines)
+    place = f"{photos}/data.jsonl"
+    assert found["unknown"]["count"] == len(lines) - 1
+    assert found["unknown"]["examples"][:2] == [f"{place}:2: <loc1024>", f"{place}:3: <loc12>"]
+    assert any("read as ordinary text" in line for line in describe(found))
+
+
+@pytest.mark.parametrize(
+    ("values", "twice"),
+    [
+        ([{"image_id": 1}, {"image_id": 1}], []),  # two captions of one image
+        ([{"video_id": 1}, {"video_id": 1}], []),
+        ([{"question_id": 1, "image_id": 1}, {"question_id": 1, "image_id": 2}], ["1"]),
+        ([{"id": [1, {}]}, {"id": [1, {}]}], ["[1, {}]"]),
+        ([{"id": None}, {"id": None}], []),
+        ([{"id": 1}, {"id": "1"}], ["1"]),
+    ],
+)
+def test_ids(photos, values, twice):
+    lines = [{"image": "0.png", "prefix": "p", "suffix": "s", **value} for value in values]
+    assert check(photos, lines)["twice"]["examples"] == twice
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"suffix": None}, "the suffix is null, expected one string"),
+        ({"suffix": ["a"]}, "the suffix is a list"),
+        ({"prefix": None}, "prefix is a NoneType"),
+        ({"suffix": "a \ud800 b"}, "suffix holds half of a surrogate pair"),
+        ({"image": "\ud800.png"}, r"\ud800"),
+        ({"image": "a\0.png"}, "is no path"),
+    ],
+)
+def test_lines_that_cannot_be_used(photos, line, reason):
+    found = check(photos, [{"image": "0.png", "prefix": "p", "suffix": "s", **line}])
+    assert found["unreadable"]["count"] == 1, found
+    (said,) = found["unreadable"]["examples"]
+    assert reason in said
+    said.encode()  # can be written
+
+
+@pytest.mark.parametrize("policy", ["error", "drop", "truncate"])
+def test_what_ends_training_ends_the_check(photos, program, policy):
+    lines = [{"image": "0.png", "suffix": "red circle " * 200}] * 8
+    (photos / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pp = "decode|resize(64)|value_range(-1,1)|setdefault('prefix','p')|"
+    pp += f"for_training(64, on_truncate='{policy}')"
+    args = ("--config=forkme:variant=tiny", f"--config.input.data.fname={photos}/data.jsonl")
+    more = [f"--config.evals.val.pp={pp}", f"--config.input.pp={pp}"]
+    said = program("check-data", *args, *more, status=3 if policy == "error" else 0)
+    assert ("which ends training" in said.out) == (policy == "error")

@@ -11,9 +11,10 @@ import pytest
 from conftest import GOLDEN, PHOTOS, ROOT
 from hub_server import Hub
 
+from pgjax.checkpoints.base_checkpoint import BaseRecord
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.hf_export import DTYPES
-from pgjax.checkpoints.npz import base_of, open_npz, read_npz
+from pgjax.checkpoints.npz import base_of, open_npz, read_npz, write_npz
 from pgjax.errors import UserError
 
 
@@ -86,7 +87,7 @@ def run(command, tmp_path_factory):
 def test_a_delta_goes_on_top_of_its_base(run, convert, tmp_path):
     convert(run, tmp_path / "whole.npz")
     convert(run, tmp_path / "delta.npz", "--delta")
-    assert base_of(tmp_path / "delta.npz") == "tiny"
+    assert base_of(tmp_path / "delta.npz") == BaseRecord("tiny")
     assert all(name.startswith("llm/layers/attn/") for name in open_npz(tmp_path / "delta.npz"))
     sizes = [(tmp_path / f"{name}.npz").stat().st_size for name in ("delta", "whole")]
     assert sizes[0] < sizes[1] / 5
@@ -105,8 +106,31 @@ def test_a_run_answers_the_same_after_export(run, convert, tmp_path):
     want = pgjax.load(run).generate(image, "caption en", max_new_tokens=8)
     got = pgjax.load(tmp_path / "hf").generate(image, "caption en", max_new_tokens=8)
     assert got == want
-    with pytest.raises(UserError, match="which sets res"):
+    with pytest.raises(UserError, match="sets res and tokenizer itself"):
         pgjax.load(run, res=96)
+
+
+def test_a_run_on_top_of_a_given_base(run, convert, tmp_path):
+    flat = {name: x.read() for name, x in open_checkpoint("tiny").tensors.items()}
+    flat["img/head/bias"] = flat["img/head/bias"] + np.float32(1).astype(
+        flat["img/head/bias"].dtype
+    )
+    write_npz(tmp_path / "base.npz", flat)
+    convert(run, tmp_path / "out.npz", "--base", tmp_path / "base.npz")
+    got = read_npz(tmp_path / "out.npz")["img/head/bias"]
+    np.testing.assert_array_equal(got, flat["img/head/bias"].astype(np.float32))
+
+
+@pytest.mark.parametrize("dest", ["out.npz", "hf"])
+def test_values_beyond_float16_are_counted(convert, tmp_path, dest):
+    flat = {
+        name: x.read().astype(np.float32) for name, x in open_checkpoint("tiny").tensors.items()
+    }
+    flat["img/head/bias"][:3] = 1e5, -1e5, 65504.0
+    write_npz(tmp_path / "x.npz", flat)
+    said = convert(tmp_path / "x.npz", tmp_path / dest, "--dtype=float16").err
+    assert "2 values of 1 parameters (img/head/bias) are beyond the range of float16" in said
+    assert "float16" not in convert(tmp_path / "x.npz", tmp_path / "b.npz", "--dtype=bfloat16").err
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from pgjax.data.decode import as_rgb, decode_image
 from pgjax.data.pipeline import Pipeline
@@ -143,6 +143,48 @@ def test_bomb_is_refused_from_its_header():
 def test_bad_data(data, message):
     with pytest.raises(DataError, match=message):
         decode_image(data)
+
+
+def test_tiff_and_avif():
+    np.testing.assert_array_equal(decode_image(encode(rgb(), "TIFF")), rgb())
+    if features.check("avif"):
+        flat = np.full((16, 16, 3), 90, np.uint8)
+        assert abs(decode_image(encode(flat, "AVIF")).astype(int) - 90).max() <= 3
+
+
+def test_pixels_of_32_bits_are_refused():
+    for mode in ("I", "F"):
+        image = Image.fromarray(np.full((4, 4), 0.5, np.float32)).convert(mode)
+        with pytest.raises(DataError, match=f"32 bits .mode {mode}., whose range is not known"):
+            decode_image(encode(image, "TIFF"))
+        with pytest.raises(DataError, match="32 bits"):
+            as_rgb(image)
+
+
+def test_heic_names_the_way_out():
+    pytest.importorskip("PIL")
+    data = b"\0\0\0\x18ftypheic" + bytes(200)
+    with pytest.raises(DataError, match="HEIC, which needs pip install pillow-heif|damaged|not an"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_damaged_files_give_one_kind_of_error(fmt):
+    """Bytes are changed at random; what is still an image decodes."""
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rgb((9, 11))).convert("P"), Image.new("P", (11, 9))]
+    more = {"save_all": True, "append_images": frames[1:]} if fmt == "GIF" else {}
+    data = encode(frames[0].convert("RGB") if fmt != "GIF" else frames[0], fmt, **more)
+    for _ in range(400):
+        changed = bytearray(data)
+        for _ in range(rng.integers(1, 6)):
+            changed[rng.integers(len(data))] = rng.integers(256)
+        for frames in (None, 3):
+            try:
+                image = decode_image(bytes(changed), frames=frames, max_pixels=10_000)
+            except DataError:
+                continue
+            assert image.shape[-1] == 3 and image.dtype == np.uint8
 
 
 def test_arrays():

@@ -59,7 +59,7 @@ def test_blank_lines_bom_crlf_and_no_last_newline(folder):
 def test_index_of_a_long_file_takes_12_bytes_a_line():
     lines = [b'{"n": %d}\n' % i if i % 10 else b"\n" for i in range(200_000)]
     data = b"".join(lines)
-    ends, numbers = _index(io.BytesIO(data))
+    ends, numbers, _ = _index(io.BytesIO(data))
     assert len(ends) == len(numbers) == 180_000
     assert ends.nbytes + numbers.nbytes == 12 * 180_000
     for k in np.random.default_rng(0).integers(1, 180_000, 50):
@@ -79,7 +79,7 @@ def test_index_streams(monkeypatch):
             return lines
 
     stream = Stream(b'{"a": 1}\n' * 1000)
-    ends, _ = _index(stream)
+    ends, _, _ = _index(stream)
     assert list(ends) == list(range(9, 9001, 9))
     assert stream.largest < 200
 

@@ -62,7 +62,7 @@ def test_kinds_of_images(model, scenes, tmp_path):
     picture.save(data, "PNG")
     same = [array, picture, tmp_path / "a.png", str(tmp_path / "a.png"), data.getvalue()]
     assert len(set(model.generate(same, "caption", max_new_tokens=16))) == 1
-    with pytest.raises(UserError, match=r"none\.png cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"none\.png: the image cannot be read: No such file"):
         model.generate(tmp_path / "none.png", "caption")
     with pytest.raises(UserError, match="float32, expected uint8"):
         model.generate(array.astype(np.float32), "caption")
@@ -117,8 +117,6 @@ def test_allowed_forbidden_and_stop(model, scenes):
     assert set(answer.split()) <= {"red", "blue"}
     text = model.generate(scenes[1]["image"], scenes[1]["prefix"], stop="<loc0512>")
     assert "<loc0512>" not in text[:-9]
-    with pytest.raises(UserError, match="stop 'two words' is"):
-        model.generate(image, "caption", stop="two words")
 
 
 def test_detect(model, scenes):
@@ -176,7 +174,7 @@ def test_a_quantized_image_tower(scenes, capsys):
 
 
 OPTIONS = {
-    "max_new_tokens": 64,
+    "max_new_tokens": None,
     "sampler": "greedy",
     "seed": 0,
     "batch_size": 0,
@@ -184,6 +182,8 @@ OPTIONS = {
     "allowed": None,
     "forbidden": (),
     "cache_dtype": None,
+    "orient": None,
+    "allow_urls": False,
 }
 
 
@@ -204,7 +204,7 @@ def test_signatures_name_every_option(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_tokens": 3}, "'max_tokens' is not an option of decoding; did you mean"),
+        ({"max_tokens": 3}, "has no argument 'max_tokens'; max_new_tokens=64 is"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0, expected a whole number, 1 or more"),
         ({"seed": 10**20}, "seed is 1000.*, expected a whole number, 0 to 2,147,483,647"),
         ({"batch_size": 1.5}, "batch_size is 1.5"),

@@ -14,7 +14,8 @@ import pgjax
 from pgjax.data.scenes import SceneSource
 from pgjax.errors import UserError
 from pgjax.inference.images import PromptedImages
-from pgjax.inference.prediction_records import as_line, image_files, records
+from pgjax.inference.prediction_file import as_line
+from pgjax.inference.prediction_records import image_files, records
 
 
 def test_files(tmp_path):

@@ -75,7 +75,11 @@ def test_damaged_files(folder, file, content, message):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize("content", ["{}", "3", "[1]", "no json", '{"model_type": "paligemma"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "3", "null", "[1]", "no json", "[" * 10**5, "\0", '{"model_type": "paligemma"}'],
+    ids=range(8),
+)
 def test_another_folder_is_no_run(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     assert not is_run(tmp_path)

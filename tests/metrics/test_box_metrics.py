@@ -38,7 +38,7 @@ def test_box_iou():
     assert box_iou(first_counts, meta) == {"iou": 0.0, "acc": 0.0}
 
 
-@pytest.mark.parametrize("text", ["", "cat", "<loc0001><loc0002> cat", "<loc0768>" * 4])
+@pytest.mark.parametrize("text", ["", "cat", "<loc0001><loc0002> cat", "<loc0768>" * 3])
 def test_box_iou_of_nonsense_is_zero(text):
     assert box_iou(text, {"boxes": [[0, 0, 1, 1]]}) == {"iou": 0.0, "acc": 0.0}
 

@@ -15,6 +15,9 @@ from pgjax.errors import UserError
 from pgjax.training.resuming import resume
 from pgjax.training.state import TrainState, resumable_state
 
+# orbax leaves coroutines and files behind when one of several reads fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def state_at(step, shape=(3, 4), optimizer="adam"):
     params = {"llm/w": jnp.full(shape, step, jnp.float32)}

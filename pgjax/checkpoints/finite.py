@@ -1,0 +1,84 @@
+"""Finds NaN and infinite values among the parameters that are read."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from pgjax.checkpoints.tensors import Tensor
+from pgjax.errors import UserError, note
+
+ALLOW = "PGJAX_ALLOW_NONFINITE"  # the environment variable that allows them
+# Of each dtype, the unsigned integer of its width, the bits without the sign, and the bits of
+# infinity; what is larger is NaN.
+_BITS = {
+    "float32": (np.uint32, 0x7FFF_FFFF, 0x7F80_0000),
+    "float16": (np.uint16, 0x7FFF, 0x7C00),
+    "bfloat16": (np.uint16, 0x7FFF, 0x7F80),
+}
+_CHUNK = 2**16  # values that are looked at at a time, so that they stay in the processor's cache
+
+
+def count_nonfinite(x: np.ndarray) -> int:
+    """Returns how many values of an array are NaN or infinite."""
+    if str(x.dtype) not in _BITS:
+        return int(np.sum(~np.isfinite(x)))
+    unsigned, mask, infinity = _BITS[str(x.dtype)]
+    flat = np.ascontiguousarray(x).reshape(-1).view(unsigned)
+    total = 0
+    for i in range(0, flat.size, _CHUNK):
+        bits = flat[i : i + _CHUNK] & unsigned(mask)
+        if bits.max() >= infinity:
+            total += int(np.sum(bits >= infinity))
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A tensor that counts the values which are not finite, as they are read.
+
+    Attributes:
+      source: the tensor.
+      counts: by the first row of each read, so that rows which are read twice count once.
+    """
+
+    source: Tensor
+    counts: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the source."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the source."""
+        return self.source.dtype
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Reads rows start:stop."""
+        x = self.source.read(start, stop)
+        if found := count_nonfinite(x):
+            self.counts[start] = max(found, self.counts.get(start, 0))
+        return x
+
+
+def refuse_nonfinite(tensors: Mapping[str, Checked], *, what: str) -> None:
+    """Reports the values that were read and are not finite.
+
+    Args:
+      tensors: the tensors by name, which have been read.
+      what: the checkpoint, for messages.
+
+    Raises:
+      UserError: there are such values, and $PGJAX_ALLOW_NONFINITE does not allow them.
+    """
+    found = {name: sum(x.counts.values()) for name, x in tensors.items() if x.counts}
+    if not found:
+        return
+    names = ", ".join([*found][:3]) + (" and more" if len(found) > 3 else "")
+    said = f"{what} holds {sum(found.values())} values that are NaN or infinite, in {names}"
+    if not os.environ.get(ALLOW):
+        raise UserError(f"{said}; set ${ALLOW}=1 to load it all the same.")
+    note(f"{said}.")

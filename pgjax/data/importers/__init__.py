@@ -1,0 +1,1 @@
+"""Readers of annotations as other programs store them, for `pgjax make-jsonl`."""
