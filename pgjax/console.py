@@ -71,3 +71,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
     head = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     return "\n".join([head.rstrip(), "-" * len(head), *(line.rstrip() for line in lines)])
+
+
+def table_in_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Formats rows as a table in Markdown; `|` in a cell is escaped, line breaks are dropped."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

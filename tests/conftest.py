@@ -13,6 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test leaves this machine
 
 shape_checks.install()
 
+pytest_plugins = ["installed_wheel", "durations"]  # their fixtures
+
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden"

@@ -36,6 +36,8 @@ ALLOWED = {
     | PARTS
     | {"config", "console", "devices", "distributed", "evaluation", "loading", "recipes"},
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
+    "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
+    | {"loading", "metrics", "training"},
     # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
     "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
@@ -44,7 +46,7 @@ ALLOWED = {
     "commands": BASE
     | PARTS
     | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
-    | {"inference", "loading", "published", "recipes", "training"},
+    | {"inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

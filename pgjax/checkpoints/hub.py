@@ -1,4 +1,4 @@
-"""Downloads released checkpoints from the Hugging Face hub, or by kagglehub from Kaggle."""
+"""Downloads released checkpoints from the Hugging Face hub or Kaggle, and uploads exported ones."""
 
 import hashlib
 import importlib.util
@@ -195,16 +195,70 @@ def _explained(repo: str, fetch: Callable[[], pathlib.Path]) -> pathlib.Path:
         ) from None
     except UserError:
         raise
-    except (errors.HfHubHTTPError, OSError, RuntimeError) as e:
-        raise _interrupted(repo, e) from None
-    except Exception as e:  # The transport's errors depend on the version of the hub's client.
-        if type(e).__module__.split(".")[0] not in ("httpx", "httpcore", "requests", "hf_xet"):
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        raise UserError(
+            f"{repo} is not in the cache of the Hugging Face hub, and the hub cannot be reached; "
+            "connect this machine to the network (and unset HF_HUB_OFFLINE, if it is set), and run "
+            "the command again."
+        ) from None
+    except Exception as e:
+        if not _of_transport(e):
             raise
-        raise _interrupted(repo, e) from None
+        raise UserError(
+            f"{repo} could not be downloaded ({_reason(e)}); run the command again to resume the "
+            "download."
+        ) from None
 
 
-def _interrupted(repo: str, e: Exception) -> UserError:
-    reason = " ".join(str(e).split())[:200] or type(e).__name__
-    return UserError(
-        f"{repo} could not be downloaded ({reason}); run the command again to resume the download."
-    )
+def create_repository(repo: str) -> None:
+    """Creates a repository of the hub, unless it exists; so a missing token is noticed early.
+
+    Raises:
+      UserError: the hub refuses, or cannot be reached.
+    """
+    import huggingface_hub as hub
+
+    try:
+        hub.create_repo(repo, exist_ok=True)
+    except Exception as e:
+        if not _of_transport(e):
+            raise
+        raise UserError(
+            f"The repository {repo} cannot be created on the Hugging Face hub ({_reason(e)}); log "
+            "in with `hf auth login`, or set HF_TOKEN to a token that may write."
+        ) from None
+
+
+def upload(folder: pathlib.Path, repo: str) -> None:
+    """Uploads a folder to a repository of the hub, which is created if need be.
+
+    Raises:
+      UserError: the hub refuses, or cannot be reached.
+    """
+    import huggingface_hub as hub
+
+    try:
+        create_repository(repo)
+        hub.upload_folder(repo_id=repo, folder_path=folder)
+    except UserError as e:
+        raise UserError(f"{folder} is written, but not pushed to {repo}: {e}") from None
+    except Exception as e:
+        if not _of_transport(e):
+            raise
+        raise UserError(f"{folder} is written, but not pushed to {repo} ({_reason(e)}).") from None
+
+
+def _of_transport(e: Exception) -> bool:
+    """Says whether an error is of the hub, the network or the disk, and not of pgjax."""
+    from huggingface_hub import errors
+
+    # The transport's errors depend on the version of the hub's client.
+    library = type(e).__module__.split(".")[0]
+    return isinstance(
+        e, (errors.HfHubHTTPError, errors.HFValidationError, OSError, RuntimeError)
+    ) or (library in ("httpx", "httpcore", "requests", "hf_xet"))
+
+
+def _reason(e: Exception) -> str:
+    """The whole message of an error in one line."""
+    return " ".join(str(e).split()).rstrip(".") or type(e).__name__

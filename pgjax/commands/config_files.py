@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from pgjax.commands.command import one_line
 from pgjax.config import parse_config, reference
+from pgjax.config.init_sizes import derived_sizes
 from pgjax.errors import ConfigError, UsageError, UserError
 from pgjax.recipes import adapted
 
@@ -116,17 +117,21 @@ def load_one_config(text: str) -> ConfigDict:
 
 
 def finish_config(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """The config with what its mode of adaptation sets; it is parsed, so that it can be relied on.
+    """The config with what its `init` and its mode of adaptation set; it is parsed as well.
 
     Args:
       config: as loaded, overrides included.
-      overrides: `{dotted key: value}`, which win over the mode.
+      overrides: `{dotted key: value}`, which win over the mode. One of `init` brings the decoder
+        of that checkpoint along, unless another one sets a decoder.
 
     Raises:
       ConfigError: unknown keys or values that do not fit, or an unknown mode.
       UserError: a module of `config.imports` that cannot be imported.
     """
     config = adapted(config, overrides)
+    if "init" in overrides and not any(key.startswith("model.llm") for key in overrides):
+        with config.unlocked():
+            config.model.update(derived_sizes(config.init, config.model))
     parse_config(config)
     return config
 

@@ -44,7 +44,10 @@ class Convert(Command):
             "out: the one that it knows.",
         )  # fmt: skip
         self._push = self.text(
-            "push_to_hub", None, "Upload the folder to this repository of the Hugging Face hub."
+            "push_to_hub",
+            None,
+            "Upload the folder to this repository (OWNER/NAME) of the Hugging Face hub, with a "
+            "model card.",
         )
 
     def run(self) -> None:
@@ -52,7 +55,8 @@ class Convert(Command):
         name, dest = self.positional[0], pathlib.Path(self.positional[1]).expanduser()
         if self._push.value and dest.suffix == ".npz":
             raise UsageError("--push_to_hub uploads a folder; let DEST be one.")
-        from pgjax.loading.export import export, open_source, push
+        from pgjax.commands.publish import publish
+        from pgjax.loading.export import export, open_source
 
         export(
             open_source(name, self._tokenizer.value, self._base.value),
@@ -62,5 +66,6 @@ class Convert(Command):
             adapter=self._adapter.value,
         )
         if self._push.value:
-            push(dest, self._push.value)
+            adapter, base = self._adapter.value, self._base.value or ""
+            publish(name, dest, self._push.value, adapter=adapter, base=base)
         print(dest)

@@ -11,8 +11,8 @@ from pgjax.commands.output import write_json
 from pgjax.errors import UsageError
 
 DEVICE_HELP = (
-    "The device to plan for, which need not be here: t4, l4, a100-40, h100, v5e, …; left out: the "
-    "one of this machine."
+    "The device to plan for, which need not be here: t4, l4, rtx3060, rtx4090, a100-40, h100, "
+    "v5e, …; left out: the one of this machine."
 )
 JSON_HELP = "File to write the plan's figures to, as JSON (bytes, seconds, FLOP)."
 
@@ -34,9 +34,12 @@ class PlanFlags:
         self.frames = command.integer(
             "frames", 0, "Images per example to plan for; 0: as the data was prepared.", 0
         )
+        self.parameters = command.boolean(
+            "parameters", False, "List every parameter, and which of them train, and stop."
+        )
 
     def print_plan(self, config: ConfigDict) -> None:
-        """Plans a run of this config and prints the table.
+        """Plans a run of this config and prints the table, or that of its parameters.
 
         Devices that are not here are compiled for by their own compiler; where that is not
         installed, a CPU stands for as many of them as are needed.
@@ -51,11 +54,16 @@ class PlanFlags:
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
         from pgjax.devices.data_sheets import get_device, this_device
         from pgjax.devices.targets import use_cpu
-        from pgjax.training.training_plan import plan
+        from pgjax.training.parameter_tables import parameter_table
+        from pgjax.training.training_plan import open_step_builder, plan
 
         if elsewhere:
             use_cpu()
         device = get_device(self.device.value) if self.device.value else this_device()
+        if self.parameters.value:
+            builder = open_step_builder(config.to_dict(), device)
+            print(parameter_table(builder.sharded.shapes, builder.multipliers, builder.storage))
+            return
         frames, largest = self.frames.value, self.largest_batch.value
         found = plan(config.to_dict(), device, frames=frames, largest=largest)
         print(found.text)

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from pgjax.commands.config_files import copy_config
 from pgjax.commands.config_flag import ConfigFlag
@@ -57,6 +58,11 @@ class Train(DistributedCommand):
         self._copy = self.text(
             "copy_config", None, "Write a copy of this config, which comes with pgjax, to FILE."
         )
+        self._push = self.text(
+            "push_to_hub", None,
+            "After training, export the run and upload it, with a model card, to this repository "
+            "(OWNER/NAME) of the Hugging Face hub; of a LoRA run, the adapter.",
+        )  # fmt: skip
         self._plan = self.boolean("plan", False, "Plan memory and time, as pgjax plan, and stop.")
         self._plan_flags = PlanFlags(self)
 
@@ -84,16 +90,33 @@ class Train(DistributedCommand):
         config = self._config.read()
         if self._print.value:
             print(config)
-        elif self._plan.value:
+        elif self._plan.value or self._plan_flags.parameters.value:
             self._plan_flags.print_plan(config)
         elif self._workdir.value is None:
             raise UsageError("--workdir is missing; checkpoints and metrics are written there.")
         else:
-            check_training(parse_config(config))
-            self.join_processes()
-            from pgjax.loading.compiler_options import cache_compilations
-            from pgjax.training.loop import train
+            self._train(config)
 
-            cache_compilations()
-            workdir = pathlib.Path(self._workdir.value).expanduser()
-            train(config, workdir, self._profile.value, resume_from=self._resume_from.value)
+    def _train(self, config: ConfigDict) -> None:
+        check_training(parse_config(config))
+        self.join_processes()
+        if repo := self._push.value:
+            if self.joined:
+                raise UsageError(
+                    "--push_to_hub is for runs in one process; pgjax convert uploads those of "
+                    "several, when they are finished."
+                )
+            from pgjax.checkpoints.hub import create_repository
+
+            create_repository(repo)  # so that a missing token is noticed before training
+        from pgjax.loading.compiler_options import cache_compilations
+        from pgjax.training.loop import train
+
+        cache_compilations()
+        workdir = pathlib.Path(str(self._workdir.value)).expanduser()
+        train(config, workdir, self._profile.value, resume_from=self._resume_from.value)
+        if repo:
+            from pgjax.commands.publish import publish_run
+
+            publish_run(workdir, repo)
+            print(f"The run is at https://huggingface.co/{repo}.")

@@ -19,7 +19,7 @@ from pgjax.devices.precision import BFLOAT16, FLOAT16, Precision, precision_here
 from pgjax.errors import UserError
 
 USABLE = 0.95  # share of the memory; the rest is for the driver and for gaps between buffers
-_PCIE3, _PCIE4 = 15.75e9, 31.5e9  # bytes/s of 16 lanes
+_PCIE3, _PCIE4, _PCIE5 = 15.75e9, 31.5e9, 63e9  # bytes/s of 16 lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Gpu:
     fpus: int  # float32 units of a multiprocessor
     threads: int  # threads of a multiprocessor
     shared: int  # KiB of shared memory of a multiprocessor
-    l2: int  # MiB of level-2 cache
+    l2: float  # MiB of level-2 cache
     clock: float  # GHz
     memory_size: int | None = None  # bytes that the driver reports, where they are known
 
@@ -90,6 +90,42 @@ def _nvlink(link: float, network: float) -> dict[str, Any]:
     return {"link": link, "linked": 8, "network": network}
 
 
+def _geforce(
+    model: str,
+    gigabytes: float,
+    memory: float,
+    link: float,
+    capability: tuple[int, int],
+    cores: int,
+    l2: float,
+    clock: float,
+) -> _Row:
+    """Returns a GeForce RTX, of which NVIDIA's architecture papers give these figures.
+
+    A multiprocessor does 512 FLOP of 16-bit products with float32 sums in a clock, and half as many
+    in TF32; before Ampere, which has no TF32, 128 in float32.
+
+    Args:
+      model: such as `4080`; not the Ti, SUPER, D or laptop GPU of that number.
+      gigabytes: 10⁹ bytes of device memory.
+      memory: bytes/s of it.
+      link: bytes/s of PCI Express.
+      capability: compute capability.
+      cores: streaming multiprocessors.
+      l2: MiB of level-2 cache.
+      clock: the boost clock in GHz.
+    """
+    ampere = capability >= (8, 0)
+    flops = cores * clock * 1e9 * 512
+    rates = Rates(flops, flops / (2 if ampere else 4), memory, link)
+    fpus, threads, shared = (128, 1536, 100) if ampere else (64, 1024, 64)
+    gpu = Gpu(
+        f"NVIDIA GeForce RTX {model}", capability, cores, fpus, threads, shared, l2, clock
+    )  # fmt: skip
+    kind = f"RTX {model}(?! Ti| SUPER| D| Laptop)"
+    return _Row(kind, gigabytes, rates, gpu, BFLOAT16 if ampere else FLOAT16)
+
+
 DEVICES = {
     "p100": _Row(
         "P100", 16, Rates(18.7e12, 9.3e12, 732e9, _PCIE3),
@@ -116,14 +152,18 @@ DEVICES = {
         "A10", 24, Rates(125e12, 62.5e12, 600e9, _PCIE4),
         Gpu("NVIDIA A10", (8, 6), 72, 128, 1536, 100, 6, 1.695),
     ),
-    "rtx3090": _Row(
-        "RTX 3090", 24, Rates(71e12, 35.6e12, 936e9, _PCIE4),
-        Gpu("NVIDIA GeForce RTX 3090", (8, 6), 82, 128, 1536, 100, 6, 1.695),
-    ),
-    "rtx4090": _Row(
-        "RTX 4090", 24, Rates(165.2e12, 82.6e12, 1008e9, _PCIE4),
-        Gpu("NVIDIA GeForce RTX 4090", (8, 9), 128, 128, 1536, 100, 72, 2.52),
-    ),
+    "rtx2080ti": _geforce("2080 Ti", 11, 616e9, _PCIE3, (7, 5), 68, 5.5, 1.545),
+    "rtx3060": _geforce("3060", 12, 360e9, _PCIE4, (8, 6), 28, 3, 1.777),
+    "rtx3070": _geforce("3070", 8, 448e9, _PCIE4, (8, 6), 46, 4, 1.725),
+    "rtx3080": _geforce("3080", 10, 760e9, _PCIE4, (8, 6), 68, 5, 1.71),
+    "rtx3090": _geforce("3090", 24, 936e9, _PCIE4, (8, 6), 82, 6, 1.695),
+    "rtx4060": _geforce("4060", 8, 272e9, _PCIE4 / 2, (8, 9), 24, 24, 2.46),  # 8 lanes
+    "rtx4070": _geforce("4070", 12, 504e9, _PCIE4, (8, 9), 46, 36, 2.475),
+    "rtx4080": _geforce("4080", 16, 716.8e9, _PCIE4, (8, 9), 76, 64, 2.505),
+    "rtx4090": _geforce("4090", 24, 1008e9, _PCIE4, (8, 9), 128, 72, 2.52),
+    "rtx5070": _geforce("5070", 12, 672e9, _PCIE5, (12, 0), 48, 48, 2.512),
+    "rtx5080": _geforce("5080", 16, 960e9, _PCIE5, (12, 0), 84, 64, 2.617),
+    "rtx5090": _geforce("5090", 32, 1792e9, _PCIE5, (12, 0), 170, 96, 2.407),
     "a100-40": _Row(
         "A100.*40GB", 40, Rates(312e12, 156e12, 1555e9, **_nvlink(300e9, 25e9)),
         Gpu("NVIDIA A100-SXM4-40GB", (8, 0), 108, 64, 2048, 164, 40, 1.41, 42_331_013_120),

@@ -124,7 +124,7 @@ def gpu_description(device: Device) -> str:
         "registers_per_core_limit": 65536,
         "registers_per_block_limit": 65536,
         "memory_bandwidth": int(rates.memory),
-        "l2_cache_size": gpu.l2 * 2**20,
+        "l2_cache_size": int(gpu.l2 * 2**20),
         "clock_rate_ghz": gpu.clock,
         "device_memory_size": gpu.memory_size or device.memory_bytes,
         "cuda_compute_capability": f"{{ major: {major} minor: {minor} }}",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from pgjax.console import table_in_markdown
 from pgjax.errors import UserError
 
 _STYLE = """
@@ -95,9 +96,7 @@ class Page:
             elif kind == "text":
                 parts.append(content[0])
             elif kind == "table":
-                header, rows = content
-                lines = [header, ["---"] * len(header), *rows]
-                parts.append("\n".join(f"| {' | '.join(map(_md_cell, r))} |" for r in lines))
+                parts.append(table_in_markdown(*content))
             else:
                 caption, drawing = content
                 folder.mkdir(exist_ok=True)
@@ -113,10 +112,6 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _md_cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _jpeg(image: Image.Image) -> bytes:

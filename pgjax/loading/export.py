@@ -208,19 +208,3 @@ def _check(source: WeightSource, dest: pathlib.Path, delta: bool, adapter: bool)
         raise UserError("--delta needs a base, but this run began with random weights.")
     if adapter and (source.trained is None or not source.lora.rank or dest.suffix == ".npz"):
         raise UserError("--adapter takes a run directory with LoRA adapters and writes a folder.")
-
-
-def push(folder: pathlib.Path, repo: str) -> None:
-    """Uploads a folder to a repository of the Hugging Face hub, which is created if need be.
-
-    Raises:
-      UserError: the hub refuses, or cannot be reached.
-    """
-    import huggingface_hub as hub
-
-    try:
-        hub.create_repo(repo, exist_ok=True)
-        hub.upload_folder(repo_id=repo, folder_path=folder)
-    except (hub.errors.HfHubHTTPError, OSError) as e:
-        reason = " ".join(str(e).split())
-        raise UserError(f"{folder} is written, but not pushed to {repo} ({reason}).") from None

@@ -30,13 +30,11 @@ MODES: dict[str, dict[str, Any]] = {
     "freeze_vit": {"trainable": ((_TOWER, False), (".*", True))},
     "freeze_llm": {"trainable": (("llm/.*", False), (".*", True))},
     "projector": {"trainable": (("img/head/.*", True), (".*", False))},
-    # Plain SGD on the decoder's attention matrices, for a T4, as in big_vision's notebook.
+    # Plain SGD on the decoder's attention matrices, for a T4, as in big_vision's notebook. Dtypes
+    # that the config leaves to `auto` suit the device: float16 on a T4, bfloat16 on newer ones.
     "attention": {
         "trainable": ((_ATTENTION, True), (".*", False)),
         "trainable_dtype": "float32",
-        "frozen_dtype": "float16",
-        "model.img_dtype": "float16",
-        "model.llm_dtype": "float32",
         "optimizer.name": "sgd",
         "optimizer.args": {},
         "optimizer.lr": 0.03,

@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pgjax.benchmarks.published import PUBLISHED
+from pgjax.config.init_sizes import derived_sizes
 from pgjax.errors import UserError
 from pgjax.recipes.base import parse_arg
 from pgjax.recipes.transfer import transfer
@@ -112,6 +113,7 @@ def benchmark(
     if not tiny:
         c.init = init.format(res=args.res)
     c.init = args.init or c.init
+    c.model.update(derived_sizes(c.init, c.model))
     if c.init.startswith("mix-"):  # their scores have rows of their own
         for spec in c.evals.values():
             name = f"mix_{spec.get('published', '')}"

@@ -10,7 +10,7 @@ import pathlib
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
@@ -20,7 +20,7 @@ from pgjax.errors import note
 
 
 class Board:
-    """Scalars for TensorBoard; after the first failure it says so and writes no more."""
+    """Values for TensorBoard; after the first failure it says so and writes no more."""
 
     def __init__(self, folder: pathlib.Path, first_step: int):
         """Begins an event file.
@@ -44,7 +44,11 @@ class Board:
         """Adds points; a kill of this process after it does not lose them."""
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         if points:
-            self._put(Event(step=step, summary=Summary(value=points)))
+            self.show(step, points)
+
+    def show(self, step: int, values: Sequence[Summary.Value]) -> None:
+        """Adds values of any kind, such as the pictures and texts of `board_values`."""
+        self._put(Event(step=step, summary=Summary(value=values)))
 
     def close(self) -> None:
         """Closes the file."""

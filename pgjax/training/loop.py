@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import sharding
-from pgjax.config import RunConfig, parse_config
+from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.console import Phase, say, table
 from pgjax.distributed import doing, exchange
 from pgjax.errors import UserError
@@ -22,6 +22,8 @@ from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
 from pgjax.evaluation.store import Record, Records
+from pgjax.training.board_values import picture_value, text_value
+from pgjax.training.device_use import DeviceUse
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter, OnMetrics
 from pgjax.training.plan_text import step_line
@@ -93,6 +95,8 @@ def _train(
     # Scores from before the first step are those of the config that they were taken with.
     metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
     metrics.on_write = on_metrics
+    as_text = json.dumps(to_dict(run.config), indent=1)
+    metrics.show(start, [text_value("config", f"```json\n{as_text}\n```")])
     saver = Saver(run, stops, start)
     stops.interruptible = False
     try:
@@ -127,7 +131,7 @@ def _fit(
     batch = _to_device(run, host)
     step_fn = _compile_step(run, batch)
 
-    line = LiveLine(start, total)
+    line = LiveLine(start, total, DeviceUse(run.builder, host))
     pending: _Pending = []
     for step in range(start + 1, total + 1):
         trace.before(step)
@@ -257,8 +261,11 @@ def _evaluate(
         metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
         some = result.records[:WATCHED_IMAGES]
-        if watch and jax.process_index() == 0 and some and "prediction" in some[0]:
-            watch(_sheet(run, name, some))
+        if jax.process_index() == 0 and some and "prediction" in some[0]:
+            sheet = _sheet(run, name, some)
+            metrics.show(step, [picture_value(f"{name}/answers", sheet)])
+            if watch:
+                watch(sheet)
     return results
 
 
@@ -306,15 +313,19 @@ def _say_skipped(run: TrainingRun) -> None:
 
 
 def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]) -> None:
-    """Prints the scores after training beside those before it, where they are known."""
+    """Prints the scores after training, beside those before it where they are known."""
     rows = []
     for name, result in last.items():
         for key, after in result.scores.items():
             before = first[name].scores.get(key) if name in first else None
             before = _first_score(workdir, f"{name}/{key}") if before is None else before
             rows.append((name, key, "" if before is None else f"{before:.4g}", f"{after:.4g}"))
-    if rows:
+    if not rows:
+        return
+    if any(row[2] for row in rows):
         say(table(("evaluation", "score", "before", "after"), rows))
+    else:
+        say(table(("evaluation", "score", "after"), [(*row[:2], row[3]) for row in rows]))
 
 
 def _first_score(workdir: pathlib.Path, key: str) -> float | None:

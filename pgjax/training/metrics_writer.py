@@ -2,10 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from tensorboardX.proto.summary_pb2 import Summary
 
 from pgjax.errors import UserError
 from pgjax.training.board import Board
@@ -16,7 +17,7 @@ OnMetrics = Callable[[int, Mapping[str, float]], object]
 
 
 class MetricsWriter:
-    """Writes scalars to `metrics.jsonl` and TensorBoard, from process 0 only.
+    """Writes to `metrics.jsonl` and TensorBoard, from process 0 only.
 
     Attributes:
       on_write: called with each step and its values, on process 0; None calls nothing.
@@ -82,6 +83,11 @@ class MetricsWriter:
                 if slash:
                     found.setdefault(name, {})[score] = value
         return found
+
+    def show(self, step: int, values: Sequence[Summary.Value]) -> None:
+        """Adds pictures and texts to TensorBoard, see `board_values`."""
+        if self._writes and values:
+            self._board.show(step, values)
 
     def close(self) -> None:
         """Closes both."""

@@ -1,8 +1,7 @@
 """Describes a training run and the plan of it, for people to read."""
 
+import contextlib
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -12,6 +11,7 @@ from pgjax.devices.compiled import Figures, figures_of
 from pgjax.devices.data_sheets import Device, Gpu, Rates, this_device
 from pgjax.devices.program_cost import Cost
 from pgjax.devices.targets import compiler_of
+from pgjax.errors import UserError
 from pgjax.models.attention import Shape, chosen
 from pgjax.training.step_builder import TrainStepBuilder
 from pgjax.training.step_memory import (
@@ -134,29 +134,18 @@ def precision_line(builder: TrainStepBuilder) -> str:
     )
 
 
-def parameter_table(
-    shapes: Mapping[str, tuple[int, ...]],
-    multipliers: Mapping[str, float],
-    dtypes: Mapping[str, Any],
-) -> str:
-    """Formats a table of all parameters: their shape, dtype, and whether and how fast they train.
-
-    Args:
-      shapes: the shape of each parameter, by name.
-      multipliers: the learning-rate multiplier of each trainable parameter, by name.
-      dtypes: the dtype of each parameter, by name.
-    """
-    rows = []
-    for name, shape in shapes.items():
-        rate = multipliers.get(name)
-        trains = "frozen" if rate is None else "trains" if rate == 1 else f"trains at lr × {rate:g}"
-        rows.append((name, "×".join(map(str, shape)) or "scalar", str(dtypes[name]), trains))
-    total = {
-        kind: sum(math.prod(s) for n, s in shapes.items() if (n in multipliers) == kind)
-        for kind in (True, False)
-    }
-    text = table(("parameter", "shape", "dtype", ""), rows)
-    return f"{text}\n{total[True]:,} parameters train, {total[False]:,} are frozen."
+def device_line(builder: TrainStepBuilder) -> str:
+    """Describes in one line the devices that a run uses, and what computes attention on them."""
+    device, mesh = this_device(), builder.sharded.mesh
+    hosts = jax.process_count()
+    line = (
+        f"Runs on {mesh.size} × {device.name} (data {mesh.shape['data']} × model "
+        f"{mesh.shape['model']}), {gib(device.usable_bytes)} of memory each"
+        f"{f', in {hosts} processes' if hosts > 1 else ''}."
+    )
+    with contextlib.suppress(UserError):  # ops of the user's own may leave the length unknown
+        line += f" {attention_line(builder)}"
+    return line
 
 
 def attention_line(builder: TrainStepBuilder) -> str:

@@ -1,6 +1,5 @@
 """Builds from a config all that a training run needs before its first step."""
 
-import contextlib
 import dataclasses
 import hashlib
 import math
@@ -25,7 +24,8 @@ from pgjax.loading.run_directory import (
     read_run,
     write_run,
 )
-from pgjax.training.plan_text import attention_line, parameter_table, precision_line
+from pgjax.training.parameter_tables import parameter_summary
+from pgjax.training.plan_text import device_line, precision_line
 from pgjax.training.resuming import resume
 from pgjax.training.same_everywhere import check_same, check_shared, data_identity, versions
 from pgjax.training.state import TrainState
@@ -82,9 +82,8 @@ def set_up(
     evaluators = {name: make_evaluator(name, spec, context) for name, spec in config.evals.items()}
     builder = make_step_builder(context, total_steps)
     say(precision_line(builder))
-    with contextlib.suppress(UserError):  # custom ops may leave the length of texts unknown
-        say(attention_line(builder))
-    say(parameter_table(context.shapes, builder.multipliers, builder.storage))
+    say(device_line(builder))
+    say(parameter_summary(context.shapes, builder.multipliers, builder.storage))
     opt_state = builder.abstract()[0].opt_state
     say(f"The state of the optimizer takes {nbytes(moments(opt_state)):,} bytes on each device.")
     check_fits(builder, config)

@@ -1,7 +1,6 @@
 """What `pip install` of a wheel gives, away from the clone: every command, from an empty folder."""
 
 import json
-import os
 import pathlib
 import shutil
 import socket
@@ -11,61 +10,24 @@ import time
 import urllib.request
 
 import pytest
-from conftest import PHOTOS, ROOT
+from conftest import PHOTOS
 
 pytestmark = pytest.mark.slow
 
 
-def pip(*args):
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, args)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def program(installed_program):
+    return installed_program
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with pgjax alone, as its wheel has it."""
-    clone, wheels, site = (tmp_path_factory.mktemp(name) for name in ("clone", "wheels", "site"))
-    for name in ("setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, clone)
-    for name in ("pgjax", "configs", "transfers"):
-        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", clone)
-    (wheel,) = wheels.glob("*.whl")
-    pip("install", "--no-deps", "--no-index", f"--target={site}", wheel)
-    return site
+def folder(empty_folder):
+    return empty_folder
 
 
 @pytest.fixture(scope="module")
-def environment(installed, compilation_cache):
-    return {
-        **os.environ,
-        "PYTHONPATH": str(installed),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
-    }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("empty")
-
-
-@pytest.fixture(scope="module")
-def program(installed, environment, folder):
-    """Runs `pgjax …` in the folder, which is empty at first."""
-
-    def run(*args, status=0):
-        done = subprocess.run(
-            [installed / "bin" / "pgjax", *map(str, args)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        assert done.returncode == status, f"{args}:\n{done.stdout}\n{done.stderr}"
-        return done
-
-    return run
+def environment(wheel_environment):
+    return wheel_environment
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,10 @@ def test_devices():
         ("TPU v5p", "v5p"),
         ("TPU v5", "v5p"),
         ("NVIDIA L40", None),
+        ("NVIDIA GeForce RTX 4070", "rtx4070"),
+        ("NVIDIA GeForce RTX 4070 Ti", None),
+        ("NVIDIA GeForce RTX 3080 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 2080 Ti", "rtx2080ti"),
         ("cpu", None),
     ],
 )
@@ -43,6 +47,22 @@ def test_every_gpu_is_found_by_what_its_driver_calls_it():
     for name in GPUS:
         device = get_device(name)
         assert rates_of(device.target.description) == device.rates
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [("rtx2080ti", 53.8), ("rtx3080", 59.5), ("rtx3090", 71), ("rtx4080", 97.5),
+     ("rtx4090", 165.2), ("rtx5080", 112.6), ("rtx5090", 209.5)],
+)  # fmt: skip
+def test_geforce_rates_are_those_of_the_architecture_papers(name, tflops):
+    """Of 16-bit products with float32 sums, as the papers' tables print them."""
+    assert get_device(name).rates.flops / 1e12 == pytest.approx(tflops, rel=0.004)
+
+
+def test_small_devices():
+    usable = {name: get_device(name).usable_bytes / 2**30 for name in ("rtx3070", "rtx4070")}
+    assert 7 < usable["rtx3070"] < 8 < 10 < usable["rtx4070"] < 12
+    assert get_device("rtx2080ti").precision == FLOAT16
 
 
 def test_links_end_at_a_machine():

@@ -1,13 +1,18 @@
 import io
 import json
+import re
+import struct
 
 import pytest
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from pgjax.console import Phase, table
 from pgjax.errors import UserError
+from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
-from pgjax.training.plan_text import parameter_table
+from pgjax.training.parameter_tables import parameter_summary, parameter_table
 
 
 def rows(workdir):
@@ -35,12 +40,58 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path):
     assert [p.name for p in tmp_path.glob("metrics*")] == ["metrics.jsonl"]
 
 
+def events(workdir):
+    """The values of all event files, read as the format of records is documented."""
+    for path in sorted((workdir / "tb").glob("events*")):
+        data = path.read_bytes()
+        while data:
+            (size,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + size])
+            yield from ((event.step, value) for value in event.summary.value)
+            data = data[12 + size + 4 :]
+
+
+def test_tensorboard_has_pictures_and_texts(tmp_path):
+    metrics = MetricsWriter(tmp_path, 0)
+    picture = Image.new("RGB", (5, 3), (255, 0, 0))
+    metrics.show(0, [text_value("config", "```json\n{}\n```")])
+    metrics.show(7, [picture_value("answers", picture)])
+    metrics.write(7, {"lr": 0.5})
+    metrics.close()
+    found = {value.tag: (step, value) for step, value in events(tmp_path)}
+    assert found["config"][1].tensor.string_val == [b"```json\n{}\n```"]
+    assert found["config"][1].metadata.plugin_data.plugin_name == "text"
+    step, value = found["answers"]
+    shown = Image.open(io.BytesIO(value.image.encoded_image_string))
+    assert step == 7 and (value.image.width, value.image.height) == (5, 3)
+    assert shown.getpixel((0, 0)) == (255, 0, 0)
+    assert (found["lr"][0], found["lr"][1].simple_value) == (7, 0.5)
+
+
 @pytest.mark.parametrize("line", ["", "nonsense", "[1, 2]", '{"loss": 1}', "null", "3"])
 def test_lines_that_are_no_rows_are_dropped(tmp_path, line):
     good = '{"step": 1, "loss": 2.0}'
     (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n")
     MetricsWriter(tmp_path, 5).close()
     assert (tmp_path / "metrics.jsonl").read_text() == good + "\n"
+
+
+def test_parameters_by_module():
+    shapes = {
+        "img/head/kernel": (2, 3), "llm/layers/mlp/linear": (2, 5, 7), "img/head/bias": (3,),
+        "llm/layers/attn/q/w": (2, 4), "llm/layers/attn/q/w_lora_a": (2, 1),
+    }  # fmt: skip
+    trains = {"llm/layers/attn/q/w_lora_a": 1.0, "img/head/bias": 0.1}
+    rows = parameter_summary(shapes, trains, dict.fromkeys(shapes, "bfloat16")).splitlines()
+    cells = [re.split(r"  +", row) for row in rows[2:-1]]
+    assert cells == [
+        ["img/head", "6 in 1", "bfloat16", "frozen"],
+        ["llm/layers/mlp", "70 in 1", "bfloat16", "frozen"],
+        ["img/head", "3 in 1", "bfloat16", "trains at lr × 0.1"],
+        ["llm/layers/attn", "8 in 1", "bfloat16", "frozen"],
+        ["llm/layers/attn, adapters", "2 in 1", "bfloat16", "trains"],
+    ]
+    assert rows[-1].startswith("5 parameters train, 84 are frozen.") and "--parameters" in rows[-1]
 
 
 def test_parameter_table():
@@ -91,7 +142,8 @@ def test_live_line(capsys, monkeypatch):
     assert rates["steps_per_second"] == 10.0 and rates["input_wait"] == 0.0
     first, second = capsys.readouterr().out.splitlines()
     assert first.split("  ") == [
-        "step 20/4000", "loss 1.2500", "2.00 steps/s", "ETA 0:33:10", "input wait 40%",
+        "step 20/4000", "loss 1.2500", "2.00 steps/s", "16 examples/s", "ETA 0:33:10",
+        "input wait 40%",
     ]  # fmt: skip
     assert "ETA 0:06:37" in second
 

@@ -49,7 +49,7 @@ def builder(*args, precision=None, **kwargs):
 
 def test_the_t4_recipe_at_full_size():
     """What trains, in what precision, and what the optimizer keeps of it: nothing."""
-    p = builder("attention")
+    p = builder("attention", precision=FLOAT16)
     state, frozen = p.abstract()
     assert {n.removeprefix("llm/layers/attn/") for n in state.params} == {
         "q_einsum/w", "kv_einsum/w", "attn_vec_einsum/w",
@@ -66,7 +66,7 @@ def test_the_t4_recipe_at_full_size():
 @pytest.mark.slow
 @pytest.mark.parametrize(("res", "batch"), [(224, 8), (448, 2)])
 def test_the_t4_recipe_fits_into_nine_gib(res, batch):
-    p = builder("attention", batch_size=batch, **{"model.res": res})
+    p = builder("attention", precision=FLOAT16, batch_size=batch, **{"model.res": res})
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote float16 parameters
         assert compile_memory(p).peak <= 9 * GIB
 

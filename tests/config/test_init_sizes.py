@@ -1,0 +1,54 @@
+"""A checkpoint's name and the sizes of the model go together."""
+
+import pytest
+
+import pgjax
+from pgjax.checkpoints.released import RELEASES
+from pgjax.config import parse_config
+from pgjax.config.init_sizes import variants_of
+from pgjax.errors import ConfigError
+
+DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_every_released_name_is_known(name):
+    size = name.split("-")[1] if name.startswith("paligemma2") else ""
+    assert variants_of(name) == {"img": "So400m/14", "llm": DECODERS.get(size, "gemma_2b")}
+
+
+@pytest.mark.parametrize("name", ["", "mine.npz", "runs/pt-224", "pt-224/", "paligemma2-3b"])
+def test_other_names_say_nothing(name):
+    assert variants_of(name) is None
+
+
+def test_init_brings_its_decoder_along():
+    config = pgjax.read_config("forkme", {"init": "paligemma2-10b-pt-224"})
+    assert config.model.llm.variant == "gemma2_9b"
+    config = pgjax.read_config("vqav2:init=paligemma2-3b-pt-224")
+    assert config.model.llm.variant == "gemma2_2b"
+    config = pgjax.read_config("forkme", {"init": "paligemma2-3b-pt-224", "model.llm.dropout": 0.1,
+                                          "model.llm.variant": "gemma2_2b"})  # fmt: skip
+    assert dict(config.model.llm) == {"variant": "gemma2_2b", "dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init": "paligemma2-3b-pt-224", "model.llm.variant": "gemma_2b"},
+         r"config.init is 'paligemma2-3b-pt-224', whose llm is of the variant 'gemma2_2b', but "
+         r"config.model.llm is .*--config.model.llm.variant=gemma2_2b"),
+        ({"model.llm.variant": "gemma2_2b"}, r"config.init is 'pt-224', whose llm"),
+        ({"init": "tiny"}, r"config.init is 'tiny', whose img is of the variant 'tiny/8'"),
+        ({"model.img": {"variant": "So400m/14", "depth": 3}}, r"whose img is of the variant"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_not_those_of_init(changes, message):
+    with pytest.raises(ConfigError, match=message) as e:
+        pgjax.read_config("forkme", changes)
+    assert str(e.value).count(". ") == 0 and str(e.value).endswith(".")
+
+
+def test_plain_dicts_are_checked_as_well():
+    with pytest.raises(ConfigError, match=r"config.init is 'mix-224'"):
+        parse_config({"init": "mix-224", "model": {"llm": {"variant": "gemma2_2b"}}})
