@@ -3,9 +3,9 @@
 import io
 
 from PIL import Image
-from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboardX.proto.tensor_pb2 import TensorProto
-from tensorboardX.proto.types_pb2 import DT_STRING
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.tensor_pb2 import TensorProto  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.types_pb2 import DT_STRING  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def picture_value(tag: str, picture: Image.Image) -> Summary.Value:
