@@ -65,7 +65,7 @@ def cases(tmp):
     train = "pgjax.train"
     return {
         "missing file": (train, ["--config.input.data.fname=none.jsonl"], r"none\.jsonl .*read"),
-        "no file given": (train, [], r"fname is not given"),
+        "no file given": (train, [], r"fname is empty; set config\.input\.data\.fname"),
         "bad JSON line": (train, [data("bad.jsonl", *[good, "{oops"] * 9)],
                           r"bad\.jsonl:\d+: .*not JSON"),
         "line without image": (train, [data("noimage.jsonl", *[{"suffix": "x"}] * 20)],
@@ -99,7 +99,7 @@ def cases(tmp):
         "truncated npz": (train, [photos, f"--config.init={tmp / 'cut.npz'}"],
                           r"cut\.npz .*truncated"),
         "foreign npz": (train, [photos, f"--config.init={tmp / 'foreign.npz'}"],
-                        r"foreign\.npz: expected every key under 'params/'"),
+                        r"foreign\.npz is no PaliGemma: "),
         "missing checkpoint": (train, [photos, "--config.init=pt224"],
                                r"neither a path nor a released name. Did you mean 'pt-224'"),
         "checkpoint of other sizes": (train, [photos, "--config.init=pt-224"],
@@ -120,7 +120,7 @@ def cases(tmp):
                             r"stopped at step \d+, because .*Last good checkpoint"),
         "no space left": (train, [photos], r"checkpoint.*could not be saved", 300_000),
         "not a run": ("pgjax.predict", [f"--run={tmp}", f"--image={PHOTOS}"],
-                      r"neither a run directory nor"),
+                      r"is not of a known checkpoint format"),
         "nothing to predict": ("pgjax.predict", [f"--run={tmp}", f"--image={tmp}/none"],
                                r"none does not exist"),
         "unknown sampler": ("pgjax.predict", [f"--run={tmp}", f"--image={PHOTOS}",

@@ -253,7 +253,7 @@ def test_flags_win_over_a_mode():
     config.optimizer.lr, config.frozen_dtype = 0.5, "float32"
     out = adapted(config, {"optimizer.lr": 0.5, "frozen_dtype": "float32"})
     assert out.optimizer.lr == 0.5 and out.frozen_dtype == "float32"
-    assert out.optimizer.name == "sgd" and out.model.img_dtype == "float16"
+    assert out.optimizer.name == "sgd" and out.optimizer.grad_clip_norm == 0.0
     assert config.optimizer.name == "adam"  # the original stays
 
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from pgjax.commands.command import one_line
 from pgjax.config import parse_config, reference
-from pgjax.config.init_sizes import derived_sizes
+from pgjax.config.init_sizes import check_init, derived_sizes
 from pgjax.errors import ConfigError, UsageError, UserError
 from pgjax.recipes import adapted
 
@@ -132,7 +132,7 @@ def finish_config(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDic
     if "init" in overrides and not any(key.startswith("model.llm") for key in overrides):
         with config.unlocked():
             config.model.update(derived_sizes(config.init, config.model))
-    parse_config(config)
+    check_init(parse_config(config), "config")
     return config
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pgjax.config import named
-from pgjax.config.init_sizes import check_init
 from pgjax.config.sections import EvalConfig, RunConfig
 from pgjax.errors import ConfigError
 from pgjax.registry import import_extensions
@@ -112,7 +111,6 @@ def _check_together(config: RunConfig, where: str) -> None:
         raise wrong(
             f"{where}.model.res", config.model.res, f"a multiple of the patch size {patch[0]}"
         )
-    check_init(config, where)
     if config.mesh.data == config.mesh.model == -1:
         raise ConfigError(f"{where}.mesh.data and mesh.model are both -1; expected at most one.")
 

@@ -89,7 +89,7 @@ def test_predict(run):
 def test_make_jsonl(run):
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 100, 100], "iscrowd": 0}
     coco = {
-        "images": [{"id": 1, "file_name": "flower.jpg", "width": 640, "height": 427}],
+        "images": [{"id": 1, "file_name": "flower.jpg", "width": 224, "height": 224}],
         "annotations": [{**box, "area": 10_000}],
         "categories": [{"id": 1, "name": "flower"}],
     }

@@ -4,7 +4,6 @@ import pytest
 
 import pgjax
 from pgjax.checkpoints.released import RELEASES
-from pgjax.config import parse_config
 from pgjax.config.init_sizes import variants_of
 from pgjax.errors import ConfigError
 
@@ -47,8 +46,3 @@ def test_sizes_that_are_not_those_of_init(changes, message):
     with pytest.raises(ConfigError, match=message) as e:
         pgjax.read_config("forkme", changes)
     assert str(e.value).count(". ") == 0 and str(e.value).endswith(".")
-
-
-def test_plain_dicts_are_checked_as_well():
-    with pytest.raises(ConfigError, match=r"config.init is 'mix-224'"):
-        parse_config({"init": "mix-224", "model": {"llm": {"variant": "gemma2_2b"}}})

@@ -271,5 +271,5 @@ def test_make_source(folder):
         make_source({"name": "jsonl", "fname": fname, "splt": "all"})
     with pytest.raises(UserError, match="'jsnl' is not a known data source; did you mean 'jsonl'"):
         make_source({"name": "jsnl"})
-    with pytest.raises(UserError, match="None is not a known data source; expected one of jsonl"):
+    with pytest.raises(UserError, match="None is not a known data source; expected one of .*jsonl"):
         make_source({})

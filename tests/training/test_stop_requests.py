@@ -14,6 +14,15 @@ from pgjax.training.stop_requests import SAVE, StopRequests
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """Both as in a terminal, also where these tests run under nohup."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_a_request(number, capfd):
     before = [signal.getsignal(n) for n in SIGNALS]
