@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import re
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import fsspec
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Int32, Int64
 from pgjax.data.splits import EmptySplit, Picked, parse_split, shuffled
 from pgjax.errors import DataError, UserError, note
 from pgjax.registry import SOURCES
+from pgjax.schema import Rule
 
 _CHUNK = 1 << 22  # bytes of lines that are indexed together
 _IMAGE = re.compile(rb'"image(?:_base64)?"\s*:\s*("(?:[^"\\]|\\.)*+"|\[[^\]]*+\])')
@@ -45,7 +46,7 @@ class JsonlSource:
         allow_outside_root: bool = False,
         *,
         shuffle: bool = False,
-        seed: int = 0,
+        seed: Annotated[int, Rule(at_least=0)] = 0,
         if_empty: str = "",
     ):
         """Builds the index with one pass over the file.
