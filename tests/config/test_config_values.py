@@ -27,6 +27,7 @@ JSONL = {"name": "jsonl", "fname": "x.jsonl"}
 EVAL = {"kind": "answers", "data": JSONL, "pp": f"{PP}|for_answering(16)"}
 SOURCES = {
     "jsonl": {"fname": "x.jsonl"},
+    "memory": {"rows": "x"},
     "tfds": {"dataset": "x", "split": "train"},
     "prepared": {"dataset": "x", "split": "train"},
     "scenes": {},
