@@ -48,6 +48,7 @@ setup(
         "pillow>=12.3",
         "safetensors>=0.8",
         "sentencepiece>=0.2.3",
+        "pyyaml>=6.0",  # data.yaml of YOLO
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.70",
