@@ -48,7 +48,7 @@ def segmentation(g: Golden) -> Iterator[Check]:
     worst, wrong = 0.0, 0
     for i, text in enumerate(json.loads(str(seg["eval/pred_strings_json"]))):
         truth = read_mask(seg, i)
-        found = [box for box in parse_boxes(text) if box.codes][:1]
+        found = [box for box in parse_boxes(text, mend=False) if box.codes][:1]
         iou = 0.0
         for box in found:
             edges = [v * 1024 / 1023 for v in box[:4]]
