@@ -254,6 +254,7 @@ def test_flags_win_over_a_mode():
     out = adapted(config, {"optimizer.lr": 0.5, "frozen_dtype": "float32"})
     assert out.optimizer.lr == 0.5 and out.frozen_dtype == "float32"
     assert out.optimizer.name == "sgd" and out.optimizer.grad_clip_norm == 0.0
+    assert out.model.img_dtype == config.model.img_dtype  # what suits the device is not the mode's
     assert config.optimizer.name == "adam"  # the original stays
 
 

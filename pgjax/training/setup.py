@@ -11,6 +11,7 @@ import jax
 from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints
 from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
+from pgjax.config.init_sizes import check_init
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import Source, make_source
@@ -71,6 +72,7 @@ def set_up(
       UserError: the config does not fit together, into memory, to the data or to the run directory,
         which is not changed in that case.
     """
+    check_init(config, "config")
     check_training(config)
     check_same("config", {"config": to_dict(config), "versions": versions()})
     check_shared(workdir, token)

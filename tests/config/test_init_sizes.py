@@ -46,3 +46,11 @@ def test_sizes_that_are_not_those_of_init(changes, message):
     with pytest.raises(ConfigError, match=message) as e:
         pgjax.read_config("forkme", changes)
     assert str(e.value).count(". ") == 0 and str(e.value).endswith(".")
+
+
+def test_plain_dicts_are_checked_as_well(tmp_path):
+    from pgjax.training.loop import train
+
+    with pytest.raises(ConfigError, match=r"config.init is 'mix-224'"):
+        train({"init": "mix-224", "model": {"llm": {"variant": "gemma2_2b"}}}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
