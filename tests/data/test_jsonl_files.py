@@ -29,7 +29,10 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (gzip.compress(b'{"image": "a.png"}\n'), r"compressed by gzip.* gunzip -k .*data\.jsonl"),
+        (
+            gzip.compress(b'{"image": "a.png"}\n', mtime=0),
+            r"compressed by gzip.* gunzip -k .*data\.jsonl",
+        ),
         (b"\x28\xb5\x2f\xfd....", r"compressed by Zstandard.* zstd -d "),
         ('{"image": "a.png"}\n'.encode("utf-16"), "in UTF-16.* iconv "),
         (b"PAR1....", "a parquet file.* pgjax make-jsonl "),
