@@ -1,8 +1,16 @@
 """The exceptions and notes that are addressed to users."""
 
+import contextlib
+import errno
+import os
 import sys
+from collections.abc import Iterator
 
 TEMPORARY = 75  # exit status EX_TEMPFAIL: the same command, started again, continues
+
+# What an operating system refuses a program that is right.
+_CODES = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM EAGAIN".split()
+REFUSALS = {getattr(errno, code): os.strerror(getattr(errno, code)) for code in _CODES}
 
 
 class UserError(Exception):
@@ -33,6 +41,23 @@ class Stopped(UserError):
     """A run that was asked to stop and has saved its state; the same command continues it."""
 
     status = TEMPORARY
+
+
+@contextlib.contextmanager
+def writing(path: os.PathLike | str) -> Iterator[None]:
+    """Turns what keeps a file or a folder from being written into one sentence.
+
+    Raises:
+      UserError: an `OSError` was raised inside.
+    """
+    try:
+        yield
+    except OSError as e:
+        other = f", {e.filename}" if e.filename and str(e.filename) != str(path) else ""
+        raise UserError(
+            f"{path} cannot be written ({e.strerror or e}{other}); what was finished before is "
+            "whole: when it can be written, the same command goes on."
+        ) from None
 
 
 def note(text: str) -> None:

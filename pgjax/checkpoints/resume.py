@@ -9,7 +9,6 @@ The files of a run:
 """
 
 import contextlib
-import errno
 import os
 import pathlib
 import re
@@ -23,13 +22,11 @@ import orbax.checkpoint as ocp
 
 from pgjax.checkpoints.checksums import find_damage, has_checksums, write_checksums
 from pgjax.checkpoints.orbax_messages import QuietSaves
-from pgjax.errors import UserError
+from pgjax.errors import REFUSALS, UserError
 
 FOLDER = "checkpoints"
 
 _NAME = re.compile(r"step_(\d+)")
-_CODES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENOMEM")
-_REASONS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
 class Checkpoints:
@@ -321,7 +318,7 @@ def _key(entry: Any) -> str:
 def _reason(e: Exception) -> str:
     """The operating system's word, where there is one in what tensorstore says around it."""
     text = str(e)
-    return next((reason for reason in _REASONS if reason in text), _first_line(e))
+    return next((reason for reason in REFUSALS.values() if reason in text), _first_line(e))
 
 
 def _first_line(e: Exception) -> str:

@@ -4,8 +4,10 @@ import difflib
 import importlib
 import inspect
 import os
+import shlex
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -14,7 +16,7 @@ import pgjax
 from pgjax.commands.command import Command, one_line
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
-from pgjax.errors import UserError
+from pgjax.errors import REFUSALS, UserError
 
 # Command -> module of pgjax.commands, and the class in it.
 COMMANDS = {
@@ -30,6 +32,7 @@ COMMANDS = {
     "report": ("report", "Report"),
     "list": ("list", "List"),
 }
+_LONGEST = 300  # characters of a message that nobody has worded
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -48,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}."
         _fail(None, f"{name!r} is not a command of pgjax; {hint}", 2)
-    command = command_class(name)(rest)
-    if any(arg in _HELP for arg in rest):
-        _exit_after_print(command_help(command))
+    command = None
     try:
+        command = command_class(name)(rest)
+        if any(arg in _HELP for arg in rest):
+            _exit_after_print(command_help(command))
         command.parse()
         status = command.run() or 0
         if isinstance(command, DistributedCommand):
@@ -66,11 +70,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         _close_output()
     except Exception as e:
-        if isinstance(command, DistributedCommand) and command.joined:
+        if isinstance(command, DistributedCommand):
             command.await_explanation()
-            traceback.print_exc()
-            command.leave_processes(1, f"{type(e).__name__}: {one_line(e)}")
-        raise
+        _fail(command, _unforeseen(e, name, rest), 1)
 
 
 def command_class(name: str) -> type[Command]:
@@ -95,6 +97,29 @@ def _exit_after_print(text: str) -> NoReturn:
 def _close_output() -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + signal.SIGPIPE)
+
+
+def _unforeseen(e: Exception, name: str, rest: Sequence[str]) -> str:
+    """One sentence about an error that is no `UserError`.
+
+    What the machine refuses needs no more; of all else, the traceback is in a file that the
+    sentence names, or on the screen where no file can be written.
+    """
+    what = f"{type(e).__name__}: {one_line(e)[:_LONGEST]}"
+    if "--debug" in rest or isinstance(e, MemoryError):
+        return f"{what}."
+    if isinstance(e, OSError) and e.errno in REFUSALS:
+        return f"The system refuses {e.filename or 'a file'} ({REFUSALS[e.errno]})."
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="pgjax_error_", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"pgjax {pgjax.__version__}: {name} {shlex.join(rest)}\n\n")
+            traceback.print_exc(file=file)
+    except OSError:
+        traceback.print_exc()
+        return f"Unexpected {what}; please report it with the lines above."
+    return f"Unexpected {what}; please report it with {file.name}, which has the traceback."
 
 
 def _fail(command: Command | None, message: str, status: int) -> NoReturn:
