@@ -9,8 +9,8 @@ from collections.abc import Iterator
 TEMPORARY = 75  # exit status EX_TEMPFAIL: the same command, started again, continues
 
 # What an operating system refuses a program that is right.
-_CODES = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM EAGAIN".split()
-REFUSALS = {getattr(errno, code): os.strerror(getattr(errno, code)) for code in _CODES}
+_CODES = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM".split()
+_REFUSALS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
 class UserError(Exception):
@@ -43,20 +43,32 @@ class Stopped(UserError):
     status = TEMPORARY
 
 
+def refusal(e: BaseException) -> str:
+    """What the operating system refused, in its words; "" where an error has another reason.
+
+    Libraries in C++ or Rust raise errors of their own, in whose text those words are.
+    """
+    return next((reason for reason in _REFUSALS if reason in str(e)), "")
+
+
 @contextlib.contextmanager
 def writing(path: os.PathLike | str) -> Iterator[None]:
     """Turns what keeps a file or a folder from being written into one sentence.
 
     Raises:
-      UserError: an `OSError` was raised inside.
+      UserError: an `OSError` was raised inside, or what a library makes of one.
     """
     try:
         yield
-    except OSError as e:
-        other = f", {e.filename}" if e.filename and str(e.filename) != str(path) else ""
+    except UserError:
+        raise
+    except Exception as e:
+        reason = refusal(e) or (isinstance(e, OSError) and (e.strerror or str(e)))
+        if not reason:
+            raise
         raise UserError(
-            f"{path} cannot be written ({e.strerror or e}{other}); what was finished before is "
-            "whole: when it can be written, the same command goes on."
+            f"{path} cannot be written ({reason}); what was finished before is whole: when it can "
+            "be written, the same command goes on."
         ) from None
 
 

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from pgjax.checkpoints.checksums import find_damage, has_checksums, write_checksums
 from pgjax.checkpoints.orbax_messages import QuietSaves
-from pgjax.errors import REFUSALS, UserError
+from pgjax.errors import UserError, refusal
 
 FOLDER = "checkpoints"
 
@@ -150,7 +150,7 @@ class Checkpoints:
             return
         (what, e), self._failed = self._failed, None
         raise UserError(
-            f"{what} could not be saved under {self.folder} ({_reason(e)}); the newest good "
+            f"{what} could not be saved under {self.folder} ({refusal(e) or _first_line(e)}); the newest good "
             f"checkpoint is {self.name_of_latest()}."
         ) from e
 
@@ -313,12 +313,6 @@ def _key(entry: Any) -> str:
         if hasattr(entry, name):
             return str(getattr(entry, name))
     return str(entry)
-
-
-def _reason(e: Exception) -> str:
-    """The operating system's word, where there is one in what tensorstore says around it."""
-    text = str(e)
-    return next((reason for reason in REFUSALS.values() if reason in text), _first_line(e))
 
 
 def _first_line(e: Exception) -> str:

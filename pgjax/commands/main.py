@@ -16,7 +16,7 @@ import pgjax
 from pgjax.commands.command import Command, one_line
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
-from pgjax.errors import REFUSALS, UserError
+from pgjax.errors import UserError, refusal
 
 # Command -> module of pgjax.commands, and the class in it.
 COMMANDS = {
@@ -32,6 +32,8 @@ COMMANDS = {
     "report": ("report", "Report"),
     "list": ("list", "List"),
 }
+_OPEN_FILES = 4096  # workers, shards and connections of one process hardly need more
+_FEWEST_OPEN_FILES = 128
 _LONGEST = 300  # characters of a message that nobody has worded
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _fail(None, f"{name!r} is not a command of pgjax; {hint}", 2)
     command = None
     try:
+        _allow_open_files()
         command = command_class(name)(rest)
         if any(arg in _HELP for arg in rest):
             _exit_after_print(command_help(command))
@@ -99,6 +102,28 @@ def _close_output() -> NoReturn:
     sys.exit(128 + signal.SIGPIPE)
 
 
+def _allow_open_files() -> None:
+    """Allows this process as many open files as the system lets it have.
+
+    Raises:
+      UserError: these are so few that libraries would fail in the middle of the work.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _FEWEST_OPEN_FILES:
+        raise UserError(
+            f"This process may have {soft} open files, expected {_FEWEST_OPEN_FILES} or more; "
+            f"`ulimit -n {_OPEN_FILES}` before it allows that."
+        )
+
+
 def _unforeseen(e: Exception, name: str, rest: Sequence[str]) -> str:
     """One sentence about an error that is no `UserError`.
 
@@ -108,16 +133,16 @@ def _unforeseen(e: Exception, name: str, rest: Sequence[str]) -> str:
     what = f"{type(e).__name__}: {one_line(e)[:_LONGEST]}"
     if "--debug" in rest or isinstance(e, MemoryError):
         return f"{what}."
-    if isinstance(e, OSError) and e.errno in REFUSALS:
-        return f"The system refuses {e.filename or 'a file'} ({REFUSALS[e.errno]})."
+    if reason := refusal(e):
+        return f"The system refuses {getattr(e, 'filename', None) or 'a file'} ({reason})."
+    text = traceback.format_exc()
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="pgjax_error_", suffix=".txt", delete=False
         ) as file:
-            file.write(f"pgjax {pgjax.__version__}: {name} {shlex.join(rest)}\n\n")
-            traceback.print_exc(file=file)
+            file.write(f"pgjax {pgjax.__version__}: {name} {shlex.join(rest)}\n\n{text}")
     except OSError:
-        traceback.print_exc()
+        print(text, end="", file=sys.stderr)
         return f"Unexpected {what}; please report it with the lines above."
     return f"Unexpected {what}; please report it with {file.name}, which has the traceback."
 
