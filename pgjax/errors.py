@@ -9,8 +9,13 @@ from collections.abc import Iterator
 TEMPORARY = 75  # exit status EX_TEMPFAIL: the same command, started again, continues
 
 # What an operating system refuses a program that is right.
-_CODES = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM".split()
-_REFUSALS = [os.strerror(getattr(errno, code)) for code in _CODES]
+_REFUSALS = [
+    os.strerror(code)
+    for code in (
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+        errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    )
+]  # fmt: skip
 
 
 class UserError(Exception):

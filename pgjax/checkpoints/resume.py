@@ -150,8 +150,8 @@ class Checkpoints:
             return
         (what, e), self._failed = self._failed, None
         raise UserError(
-            f"{what} could not be saved under {self.folder} ({refusal(e) or _first_line(e)}); the newest good "
-            f"checkpoint is {self.name_of_latest()}."
+            f"{what} could not be saved under {self.folder} ({refusal(e) or _first_line(e)}); the "
+            f"newest good checkpoint is {self.name_of_latest()}."
         ) from e
 
     def name_of_latest(self) -> str:

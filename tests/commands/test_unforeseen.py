@@ -26,7 +26,9 @@ def test_the_traceback_is_in_the_file_that_the_sentence_names(program, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     thrown(monkeypatch, TypeError("unhashable\ntype"))
     err = program("list", "configs", status=1).err
-    told = r"error: Unexpected TypeError: unhashable type; please report it with (\S+), which has .*"
+    told = (
+        r"error: Unexpected TypeError: unhashable type; please report it with (\S+), which has .*"
+    )
     text = pathlib.Path(re.fullmatch(told + r"\.\n", err)[1]).read_text()
     assert re.search(r": list configs\n\nTraceback .*\n\s+raise error\n.*TypeError", text, re.S)
 
@@ -52,7 +54,8 @@ def test_debug_prints_it(program, monkeypatch, tmp_path):
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/b"),
          "The system refuses a/b (No space left on device)."),
-        (RuntimeError("tensorstore: Too many open files"), "The system refuses a file (Too many open files)."),
+        (RuntimeError("tensorstore: Too many open files"),
+         "The system refuses a file (Too many open files)."),
         (MemoryError("of 3 GiB"), "MemoryError: of 3 GiB."),
         (KeyboardInterrupt(), "Interrupted; files that were finished before are complete."),
     ],

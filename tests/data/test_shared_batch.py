@@ -68,7 +68,9 @@ def test_arrays_of_objects_arrive():
 def test_the_sender_has_ended():
     batch, end = received()
     end()
-    with pytest.raises(UserError, match="A worker process was lost .*before its batch was received"):
+    with pytest.raises(
+        UserError, match="A worker process was lost .*before its batch was received"
+    ):
         batch.open()
 
 
