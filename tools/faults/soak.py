@@ -4,8 +4,8 @@
 
 The model has one layer in each tower; data comes from two worker processes, with evaluations,
 checkpoints and TensorBoard on the way. Prints a Markdown table of ten parts of the run with their
-medians, and exits with 1 if the last part has more open files or threads than the third (two of
-them may be of a save), or 3 % more memory.
+medians, and exits with 1 if the last four have more open files or threads than the four before
+(two may be of a save), or 3 % more memory.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pgjax.training.loop import train
 from tools.faults.config import get_config
 
 PARTS = 10
-FIRST = 2  # the part from which on all is to stay equal
+COMPARED = 4  # parts at the end, and as many before them
 MORE_MEMORY = 1.03
 COLUMNS = ("memory, MiB", "of workers, MiB", "open files", "threads")
 
@@ -42,6 +42,11 @@ def _memory(pid: str) -> float:
     """MiB of its own; pages of files come and go with what else the machine does."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def medians(samples: list[tuple]) -> list[float]:
+    """The median of each column."""
+    return [statistics.median(column) for column in zip(*samples, strict=True)]
 
 
 def main() -> None:
@@ -69,12 +74,12 @@ def main() -> None:
     parts = [[] for _ in range(PARTS)]
     for step, values in samples:
         parts[min(PARTS - 1, step * PARTS // args.steps)].append(values)
-    medians = [[statistics.median(column) for column in zip(*p, strict=True)] for p in parts]
     print(f"| until step | {' | '.join(COLUMNS)} |")
     print("|" + " --- |" * (1 + len(COLUMNS)))
-    for k, row in enumerate(medians):
-        print(f"| {(k + 1) * args.steps // PARTS:,} | {' | '.join(f'{x:.0f}' for x in row)} |")
-    first, last = medians[FIRST], medians[-1]
+    for k, part in enumerate(parts, 1):
+        print(f"| {k * args.steps // PARTS:,} | {' | '.join(f'{x:.0f}' for x in medians(part))} |")
+    first = medians(sum(parts[-2 * COMPARED : -COMPARED], []))
+    last = medians(sum(parts[-COMPARED:], []))
     limits = [MORE_MEMORY * x for x in first[:2]] + [x + 2 for x in first[2:]]
     grown = [f"{name}: {a:.0f} to {b:.0f}" for name, a, b, limit in
              zip(COLUMNS, first, last, limits, strict=True) if b > limit]  # fmt: skip
