@@ -20,6 +20,7 @@ from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base, record_base
 from pgjax.checkpoints.resume import FOLDER
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import TrackedScore
 from pgjax.schema import field, parse_file, read_json
 
 CONFIG_FILE = "config.json"
@@ -37,6 +38,8 @@ class _Manifest:
     trained: tuple[str, ...] = field(doc="Names of the parameters that the run trains.")
     base_path: str = field("", doc="The absolute path of config.init, if it is a path.")
     base_checksum: str = field("", doc="The checksum of what lies there.")
+    best_score: str = field("", doc="The score by which the best checkpoint is kept.")
+    best_is_lowest: bool = field(False, doc="Whether a lower value of it is better.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +51,14 @@ class RunDirectory:
       config: of the run.
       trained: the names of the parameters that the run trains.
       base: what is recorded of the source of all others, which `config.init` names.
+      best: the score by which the best checkpoint is kept; None where none is.
     """
 
     path: pathlib.Path
     config: RunConfig
     trained: tuple[str, ...]
     base: BaseRecord
+    best: TrackedScore | None = None
 
     def find_base(self) -> str:
         """Returns the name under which the source of the parameters that it keeps can be opened.
@@ -109,11 +114,16 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
     except UserError as e:
         raise UserError(f"{path / CONFIG_FILE}: {e}") from None
     base = BaseRecord(config.init, found.base_path, found.base_checksum)
-    return RunDirectory(path, config, found.trained, base)
+    best = TrackedScore(found.best_score, found.best_is_lowest) if found.best_score else None
+    return RunDirectory(path, config, found.trained, base, best)
 
 
 def write_run(
-    path: pathlib.Path, config: RunConfig, trained: Sequence[str], tokenizer: bytes
+    path: pathlib.Path,
+    config: RunConfig,
+    trained: Sequence[str],
+    tokenizer: bytes,
+    best: TrackedScore | None = None,
 ) -> None:
     """Writes config, manifest and tokenizer; no file is ever left half-written.
 
@@ -122,6 +132,7 @@ def write_run(
       config: of the run, as the user gave it.
       trained: names of the parameters that the run trains.
       tokenizer: the SentencePiece model.
+      best: the score by which the best checkpoint is kept; None where none is.
 
     Raises:
       UserError: a file cannot be written.
@@ -132,6 +143,8 @@ def write_run(
         "trained": list(trained),
         "base_path": base.path,
         "base_checksum": base.checksum,
+        "best_score": best.key if best else "",
+        "best_is_lowest": bool(best and best.lower_is_better),
     }
     files = {
         CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),

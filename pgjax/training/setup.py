@@ -12,11 +12,13 @@ from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints
 from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
 from pgjax.config.init_sizes import check_init
+from pgjax.config.parsing import split_score
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
+from pgjax.loading.best_checkpoint import TrackedScore
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
 from pgjax.loading.parameters import load_parameters
 from pgjax.loading.run_directory import (
@@ -50,6 +52,10 @@ class TrainingRun:
     state: TrainState
     checkpoints: Checkpoints
     changed: str  # how the config differs from the one that the run was started with
+
+    def tracked(self, text: str) -> TrackedScore | None:
+        """Returns the score that a key such as `keep_best` names; None for ""."""
+        return _tracked(text, self.evaluators)
 
     def params(self) -> Flat:
         """Returns all parameters by name, frozen and trainable."""
@@ -106,10 +112,17 @@ def set_up(
                 f"{workdir} is at step {step}, which is past the last step of this config, "
                 f"{total_steps}."
             )
+        epochs = position["examples"] / loader.num_examples
+        say(
+            f"Going on after step {step} of {total_steps}, from {checkpoints.folder}/step_{step}: "
+            f"{position['examples']:,} examples are done, {epochs:.2f} epochs."
+        )
     if changed:
         say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
     if jax.process_index() == 0:
-        write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
+        best = _tracked(config.keep_best, evaluators)
+        model_bytes = context.tokenizer.model_bytes
+        write_run(workdir, config, sorted(builder.multipliers), model_bytes, best)
     return TrainingRun(
         config=config,
         workdir=workdir,
@@ -123,6 +136,14 @@ def set_up(
         checkpoints=checkpoints,
         changed=changed,
     )
+
+
+def _tracked(text: str, evaluators: Mapping[str, Evaluator]) -> TrackedScore | None:
+    if not text:
+        return None
+    key, evaluation, direction = split_score(text)
+    lowest = evaluators[evaluation].main.lower_is_better
+    return TrackedScore(key, direction == "min" if direction else lowest)
 
 
 def _check_split(config: RunConfig) -> None:
