@@ -20,7 +20,7 @@ from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base, record_base
 from pgjax.checkpoints.resume import FOLDER
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
-from pgjax.loading.best_checkpoint import TrackedScore
+from pgjax.loading.best_checkpoint import BEST, TrackedScore, read_scores
 from pgjax.schema import field, parse_file, read_json
 
 CONFIG_FILE = "config.json"
@@ -67,6 +67,42 @@ class RunDirectory:
           UserError: it is not found.
         """
         return find_base(self.base, self.path) if self.base.name else ""
+
+    def choose_step(self, steps: Sequence[int], wanted: int | str | None) -> int:
+        """Returns the step of one of the run's checkpoints.
+
+        Args:
+          steps: those of all checkpoints.
+          wanted: the step, `best` for the one with the best `keep_best` score, or None for the
+            newest.
+
+        Raises:
+          UserError: there is no such checkpoint, or the run keeps no best one.
+        """
+        if not steps:
+            raise UserError(f"Run directory {self.path} holds no complete checkpoint.")
+        if wanted is None:
+            return max(steps)
+        if wanted == BEST:
+            if self.best is None:
+                raise UserError(
+                    f"step is 'best', but {self.path} keeps no best checkpoint, since its "
+                    f"config.keep_best is empty; expected one of its steps {sorted(steps)}."
+                )
+            values = read_scores(self.path, self.best.key)
+            found = self.best.best({step: v for step, v in values.items() if step in steps})
+            if found is None:
+                raise UserError(
+                    f"step is 'best', but {self.path} has no {self.best.key} of a checkpoint; "
+                    f"expected one of its steps {sorted(steps)}."
+                )
+            return found
+        if not str(wanted).isdecimal() or int(wanted) not in steps:
+            raise UserError(
+                f"step is {wanted!r}, expected 'best' or one of the checkpoints of {self.path}, "
+                f"{sorted(steps)}."
+            )
+        return int(wanted)
 
     @property
     def tokenizer(self) -> pathlib.Path:

@@ -195,7 +195,7 @@ def _end_early(
     known: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Result]:
     """Makes the step that has just been evaluated the last one, with all that belongs to it."""
-    say(f"The run ends early, after step {saver.step} of {run.total_steps}: {why}.")
+    say(f"The run ends early at step {saver.step} of {run.total_steps}: {why}.")
     saver.save()
     left = [name for name in run.evaluators if name not in done]
     return _evaluate(run, metrics, saver.step, left, saver, watch, known)

@@ -54,8 +54,8 @@ class TrainingRun:
     changed: str  # how the config differs from the one that the run was started with
 
     def tracked(self, text: str) -> TrackedScore | None:
-        """Returns the score that a key such as `keep_best` names; None for ""."""
-        return _tracked(text, self.evaluators)
+        """Returns the score that a text names, see `tracked_score`."""
+        return tracked_score(text, self.evaluators)
 
     def params(self) -> Flat:
         """Returns all parameters by name, frozen and trainable."""
@@ -114,13 +114,13 @@ def set_up(
             )
         epochs = position["examples"] / loader.num_examples
         say(
-            f"Going on after step {step} of {total_steps}, from {checkpoints.folder}/step_{step}: "
+            f"Going on from step {step} of {total_steps}, {checkpoints.folder}/step_{step}: "
             f"{position['examples']:,} examples are done, {epochs:.2f} epochs."
         )
     if changed:
         say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
     if jax.process_index() == 0:
-        best = _tracked(config.keep_best, evaluators)
+        best = tracked_score(config.keep_best, evaluators)
         model_bytes = context.tokenizer.model_bytes
         write_run(workdir, config, sorted(builder.multipliers), model_bytes, best)
     return TrainingRun(
@@ -138,7 +138,8 @@ def set_up(
     )
 
 
-def _tracked(text: str, evaluators: Mapping[str, Evaluator]) -> TrackedScore | None:
+def tracked_score(text: str, evaluators: Mapping[str, Evaluator]) -> TrackedScore | None:
+    """Returns the score that `EVALUATION/SCORE[:max|:min]` names; None for ""."""
     if not text:
         return None
     key, evaluation, direction = split_score(text)
