@@ -179,9 +179,9 @@ def write_run(
         "trained": list(trained),
         "base_path": base.path,
         "base_checksum": base.checksum,
-        "best_score": best.key if best else "",
-        "best_is_lowest": bool(best and best.lower_is_better),
     }
+    if best:
+        manifest |= {"best_score": best.key, "best_is_lowest": best.lower_is_better}
     files = {
         CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),
         TOKENIZER_FILE: tokenizer,

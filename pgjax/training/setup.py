@@ -97,7 +97,8 @@ def set_up(
     check_fits(builder, config)
 
     with Phase(f"loading parameters from {config.init or 'a random initialisation'}"):
-        params = load_parameters(context, builder.storage)
+        source = dataclasses.replace(config, init=find_init(config, workdir))
+        params = load_parameters(dataclasses.replace(context, config=source), builder.storage)
         trainable = {name: params.pop(name) for name in builder.multipliers}
         state = builder.state(trainable)
         jax.block_until_ready(state)
@@ -187,6 +188,17 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
         return config.total_steps
     examples = config.total_epochs * loader.num_examples
     return max(1, math.ceil(examples / config.input.batch_size))
+
+
+def find_init(config: RunConfig, workdir: pathlib.Path) -> str:
+    """Returns where `config.init` can be opened, also if the run goes on from another folder.
+
+    Raises:
+      UserError: what the run was started from is not found, or has other contents by now.
+    """
+    if (workdir / CONFIG_FILE).exists() and (run := read_run(workdir)).config.init == config.init:
+        return run.find_base()
+    return config.init
 
 
 def _changed(config: RunConfig, workdir: pathlib.Path) -> str:
