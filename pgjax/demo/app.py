@@ -1,211 +1,21 @@
 """The web page to ask checkpoints about images: its layout, and what its controls do."""
 
-import contextlib
-import functools
 import pathlib
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
 from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
 from pgjax.benchmarks.readers.coco35l import LANGUAGES
-from pgjax.checkpoints import released
 from pgjax.demo.access import OwnPagesOnly, known_names
-from pgjax.demo.answering import Models, Result
-from pgjax.demo.examples import examples_of
-from pgjax.demo.questions import (
-    MOST_BYTES,
-    MOST_SEED,
-    MOST_TOKENS,
-    SAMPLERS,
-    choice,
-    read_question,
-)
-from pgjax.demo.rendering import answer_html, head_html
-from pgjax.demo.tasks import OWN, read_prompt, tasks_of, translate
-from pgjax.errors import UserError
-from pgjax.inference.mask_rle import encode_mask
+from pgjax.demo.handlers import NAMES, NONE, Page
+from pgjax.demo.questions import MOST_BYTES, MOST_SEED, MOST_TOKENS, SAMPLERS
+from pgjax.demo.tasks import tasks_of
 
 WAITING = 128  # questions in the queue; further ones are refused
-_NONE = "(none)"  # instead of a second checkpoint
-_SHOWN_SIDE = 1024  # pixels of the longer side of a picture with boxes, at most
-_SMALL_SIDE = 640  # smaller ones are enlarged by whole numbers, up to this
 _CSS = pathlib.Path(__file__).parent / "page.css"
 _KEEP = 1800  # seconds for which a visitor's answer can be shown with another threshold
-_NAMES = {"caption": "Caption", "question": "Question", "detect": "Detect", "segment": "Segment"}
-_NAMES |= {"read": "Read text", OWN: "Own prompt"}
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turns errors into what the page shows: one sentence, without Python's own words."""
-    try:
-        yield
-    except UserError as e:
-        raise gr.Error(str(e), duration=None, print_exception=False) from None
-    except Exception:
-        traceback.print_exc()
-        raise gr.Error(
-            "This failed for an unexpected reason; the terminal of pgjax demo shows the traceback.",
-            duration=None,
-            print_exception=False,
-        ) from None
-
-
-class Page:
-    """What the controls of the page do; arguments are what a browser or a program has sent."""
-
-    def __init__(
-        self, checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
-    ) -> None:
-        """Loads nothing yet.
-
-        Args:
-          checkpoints: what can be asked.
-          quantize: int8, int4 or nf4, for the decoder's matrices; None to leave them.
-          folder: for pictures of examples; uploads lie in its folder `uploads`.
-        """
-        self.checkpoints = list(checkpoints)
-        self._models = Models(quantize)
-        self._folder = folder
-        self.examples = functools.cache(lambda name: examples_of(name, folder / "examples"))
-
-    def _checkpoint(self, name: Any) -> str:
-        return choice("checkpoint", name, self.checkpoints)
-
-    def choose_checkpoint(self, checkpoint: Any, task: Any, text: Any, language: Any) -> list[Any]:
-        """Offers the tasks and examples of a checkpoint, and writes the prompt anew."""
-        with _explained():
-            tasks = tasks_of(self._checkpoint(checkpoint))
-            task = task if task in tasks else next(iter(tasks))
-            gallery = gr.update(value=self.examples(checkpoint))
-            return [*self.choose_task(checkpoint, task, text, language), gallery]
-
-    def choose_task(self, checkpoint: Any, task: Any, text: Any, language: Any) -> list[Any]:
-        """Shows the controls of a task, and writes its prompt."""
-        with _explained():
-            tasks = tasks_of(self._checkpoint(checkpoint))
-            chosen = tasks[choice("task", task, list(tasks))]
-            return [
-                gr.update(choices=[(_NAMES[name], name) for name in tasks], value=task),
-                gr.update(visible=bool(chosen.hint) and task != OWN, info=chosen.hint),
-                gr.update(visible=chosen.has_language),
-                self.write_prompt(checkpoint, task, text, language),
-            ]
-
-    def write_prompt(self, checkpoint: Any, task: Any, text: Any, language: Any) -> Any:
-        """Writes the prompt of a task in the checkpoint's own language."""
-        with _explained():
-            tasks = tasks_of(self._checkpoint(checkpoint))
-            if choice("task", task, list(tasks)) == OWN:
-                return gr.update()
-            if not isinstance(text, str) or not isinstance(language, str):
-                raise UserError("text and language are not text.")
-            return tasks[task].prompt(text, language)
-
-    def choose_example(self, checkpoint: Any, chosen: gr.SelectData) -> list[Any]:
-        """Fills in an example's picture and prompt."""
-        with _explained():
-            picture, prompt = self.examples(self._checkpoint(checkpoint))[chosen.index]
-            task, text, language = read_prompt(checkpoint, prompt)
-            controls = self.choose_task(checkpoint, task, text, language or "en")
-            return [picture, text, language or "en", *controls[:-1], prompt]
-
-    def ask(self, checkpoint: Any, second: Any, threshold: Any, *asked: Any) -> Iterator[list[Any]]:
-        """Asks one checkpoint or two, and shows what is known so far.
-
-        Args:
-          checkpoint: which of them.
-          second: another one, or `(none)`.
-          threshold: the least score of objects that are shown, in percent.
-          *asked: image, prompt, sampler, length, seed and orient, see `read_question`.
-
-        Yields:
-          Values of the outputs: the results for `show`, then as `show` returns.
-        """
-        with _explained():
-            names = [self._checkpoint(checkpoint)]
-            if second != _NONE:
-                names.append(self._checkpoint(second))
-            results: list[Result | None] = [None, None]
-            for i, name in enumerate(names):
-                image, prompt, *options = asked
-                if i and isinstance(prompt, str):
-                    prompt = translate(prompt, names[0], name)
-                for result in self._models.ask(
-                    name, self._question(image, prompt, *options), beside=names
-                ):
-                    results[i] = result
-                    yield [results, *self.show(results, threshold)]
-
-    def _question(self, *asked: Any) -> Any:
-        return read_question(*asked, uploads=self._folder / "uploads")
-
-    def show(self, results: Sequence[Result | None] | None, threshold: Any) -> list[Any]:
-        """Shows results with the objects above a threshold.
-
-        Returns:
-          Updates of the slider of the threshold, and of a panel's column, heading, picture, answer
-          and raw text, for each of two panels.
-        """
-        with _explained():
-            if not isinstance(threshold, int | float) or not results:
-                raise UserError("The answer is not kept any more; ask again.")
-            updates = [gr.update(visible=any(r and r.found for r in results))]
-            for result in results:
-                updates += _panel(result and result.above(threshold / 100))
-            return updates
-
-    def answer(self, checkpoint: Any, *asked: Any) -> dict[str, Any]:
-        """What programs call: an answer as JSON, with the objects that it names."""
-        with _explained():
-            question = self._question(*asked)
-            *_, result = self._models.ask(self._checkpoint(checkpoint), question)
-            assert result.answer is not None and result.found is not None
-            records = result.found.to_records()
-            for record, found in zip(records, result.found, strict=True):
-                if found.mask is not None:
-                    record["segmentation"] = encode_mask(found.mask)
-            return {
-                "text": result.text,
-                "ended": result.answer.ended,
-                "logprob": round(result.answer.logprob, 4),
-                "objects": records,
-            }
-
-
-def _panel(result: Result | None) -> list[Any]:
-    if result is None:
-        return [gr.update(visible=False), *[gr.update()] * 4]
-    picture = gr.update(value=None, visible=False)
-    if result.found:
-        longest = max(result.found.size)
-        scale = _SHOWN_SIDE / longest if longest > _SHOWN_SIDE else max(1, _SMALL_SIDE // longest)
-        drawn = result.found.draw(scale=scale, colors=result.colors)
-        picture = gr.update(value=drawn, visible=True)
-    return [
-        gr.update(visible=True),
-        head_html(result.checkpoint, about(result.checkpoint)),
-        picture,
-        answer_html(result),
-        result.text,
-    ]
-
-
-def about(checkpoint: str) -> str:
-    """What a checkpoint is for; "" where its name does not say."""
-    if checkpoint == "tiny":
-        return "knows drawn shapes only"
-    release = released.get(pathlib.PurePath(checkpoint).name.removesuffix(".npz"))
-    return release.use if release else ""
-
-
-def _as_sent(component: Any) -> Any:
-    """Leaves what is sent to the page's own checks, instead of Gradio's."""
-    component.preprocess = lambda payload: payload
-    return component
 
 
 def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path) -> gr.Blocks:
@@ -233,70 +43,49 @@ def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
                     label="picture", type="filepath", sources=["upload", "clipboard"], height=290,
                     elem_id="image", buttons=[],
                 )  # fmt: skip
-                image.preprocess = lambda payload: payload and payload.path
                 with gr.Row(visible=len(checkpoints) > 1):
-                    checkpoint = _as_sent(
-                        gr.Dropdown(
+                    checkpoint = gr.Dropdown(
                             list(checkpoints), value=first, label="checkpoint", min_width=150,
                             elem_id="checkpoint",
-                        )
-                    )  # fmt: skip
-                    second = _as_sent(
-                        gr.Dropdown(
-                            [_NONE, *checkpoints], value=_NONE, label="side by side with",
+                        )  # fmt: skip
+                    second = gr.Dropdown(
+                            [NONE, *checkpoints], value=NONE, label="side by side with",
                             min_width=150, elem_id="second",
-                        )
-                    )  # fmt: skip
-                task = _as_sent(
-                    gr.Radio(
-                        [(_NAMES[name], name) for name in tasks], value=task_name, label="task",
+                        )  # fmt: skip
+                task = gr.Radio(
+                        [(NAMES[name], name) for name in tasks], value=task_name, label="task",
                         elem_id="task",
-                    )
-                )  # fmt: skip
+                    )  # fmt: skip
                 with gr.Row():
-                    text = _as_sent(
-                        gr.Textbox(
+                    text = gr.Textbox(
                             label="about what", info=chosen.hint, visible=bool(chosen.hint),
                             elem_id="text", scale=3, min_width=200,
-                        )
-                    )  # fmt: skip
-                    language = _as_sent(
-                        gr.Dropdown(
+                        )  # fmt: skip
+                    language = gr.Dropdown(
                             list(LANGUAGES), value="en", label="language",
                             visible=chosen.has_language, scale=1, min_width=90,
-                        )
-                    )  # fmt: skip
-                prompt = _as_sent(
-                    gr.Textbox(
+                        )  # fmt: skip
+                prompt = gr.Textbox(
                         chosen.prompt("", "en"), label="prompt, as the checkpoint reads it",
                         elem_id="prompt",
-                    )
-                )  # fmt: skip
+                    )  # fmt: skip
                 ask = gr.Button("Ask", variant="primary", elem_id="ask")
                 with gr.Accordion("Options", open=False):
-                    sampler = _as_sent(gr.Dropdown(SAMPLERS, value="greedy", label="sampler"))
-                    length = _as_sent(
-                        gr.Slider(
+                    sampler = gr.Dropdown(SAMPLERS, value="greedy", label="sampler")
+                    length = gr.Slider(
                             0, MOST_TOKENS, 0, step=1, label="longest answer, in tokens",
                             info="0: 64, and room for ten objects",
-                        )
-                    )  # fmt: skip
-                    seed = _as_sent(
-                        gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="seed")
-                    )
-                    orient = _as_sent(
-                        gr.Checkbox(
+                        )  # fmt: skip
+                    seed = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="seed")
+                    orient = gr.Checkbox(
                             False, label="turn pictures as their EXIF orientation says",
                             info="otherwise they are read as they are stored, as in training",
-                        )
-                    )  # fmt: skip
+                        )  # fmt: skip
             with gr.Column(scale=7, min_width=340):
-                threshold = _as_sent(
-                    gr.Slider(
+                threshold = gr.Slider(
                         0, 100, 0, step=1, label="hide objects with a score below (%)",
                         visible=False, elem_id="threshold",
-                    )
-                )  # fmt: skip
+                    )  # fmt: skip
                 with gr.Row():
                     panels = [_build_panel(i) for i in range(2)]
                 gr.HTML("Examples: click one to ask it.", elem_classes="pg-asked")
@@ -310,8 +99,10 @@ def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
         asked = [image, prompt, sampler, length, seed, orient]
         described = [checkpoint, task, text, language]
         controls = [task, text, language, prompt]
-        own: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        one_by_one = {"concurrency_limit": 1, "concurrency_id": "models"}
+        # What is sent is checked by the page itself, instead of by Gradio.
+        own: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
+        own["show_progress"] = "hidden"
+        one_by_one = {"preprocess": False, "concurrency_limit": 1, "concurrency_id": "models"}
         answering = {
             "fn": page.ask,
             "inputs": [checkpoint, second, threshold, *asked],

@@ -118,28 +118,28 @@ def _picture(name: str) -> bytes:
 
 
 def _sign() -> Image.Image:
-    picture = Image.new("RGB", (448, 336), "#b9c4cc")
+    picture = Image.new("RGB", (400, 400), "#b9c4cc")
     draw = ImageDraw.Draw(picture)
-    draw.rounded_rectangle((24, 24, 424, 312), 16, "#14532d", "#f8fafc", 6)
-    lines = (("BOOKSHOP", 52, 84), ("Mon – Sat   9:00 – 18:30", 30, 168), ("Sun   11 – 4", 30, 216))
+    draw.rounded_rectangle((20, 40, 380, 330), 16, "#14532d", "#f8fafc", 6)
+    lines = (("BOOKSHOP", 50, 94), ("Mon-Sat  9:00-18:30", 32, 170), ("Sun  11:00-16:00", 32, 222))
     for text, size, y in lines:
-        draw.text((224, y), text, "#f8fafc", ImageFont.load_default(size), anchor="mm")
-    draw.text((224, 272), "Please ring the bell", "#fde68a", ImageFont.load_default(24), "mm")
+        draw.text((200, y), text, "#f8fafc", ImageFont.load_default(size), "mm")
+    draw.text((200, 284), "Please ring the bell", "#fde68a", ImageFont.load_default(24), "mm")
     return picture
 
 
 def _chart() -> Image.Image:
-    picture = Image.new("RGB", (448, 336), "white")
+    picture = Image.new("RGB", (400, 400), "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(20)
-    draw.text((224, 28), "Fruit sold in May (kg)", "#101828", ImageFont.load_default(24), "mm")
+    draw.text((200, 28), "Fruit sold in May (kg)", "#101828", ImageFont.load_default(24), "mm")
     bars = (("apples", 42, "#e6194b"), ("pears", 27, "#3cb44b"), ("plums", 58, "#911eb4"))
     for i, (label, value, color) in enumerate(bars):
-        left = 70 + 120 * i
-        draw.rectangle((left, 290 - 3.6 * value, left + 80, 290), fill=color)
-        draw.text((left + 40, 276 - 3.6 * value), str(value), "#101828", font, "mm")
-        draw.text((left + 40, 310), label, "#101828", font, "mm")
-    draw.line((50, 290, 420, 290), "#101828", 2)
+        left = 45 + 115 * i
+        draw.rectangle((left, 310 - 4 * value, left + 80, 310), fill=color)
+        draw.text((left + 40, 296 - 4 * value), str(value), "#101828", font, "mm")
+        draw.text((left + 40, 330), label, "#101828", font, "mm")
+    draw.line((25, 310, 375, 310), "#101828", 2)
     return picture
 
 

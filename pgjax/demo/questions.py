@@ -43,7 +43,7 @@ class Question:
 
 
 def read_question(
-    path: Any,
+    image: Any,
     prompt: Any,
     sampler: Any,
     length: Any,
@@ -54,7 +54,7 @@ def read_question(
     """Checks what was sent.
 
     Args:
-      path: of the uploaded file; None where there is none.
+      image: as Gradio sends an uploaded file, a dict with its `path`; None where there is none.
       prompt: a text.
       sampler: one of `SAMPLERS`.
       length: 1 to `MOST_TOKENS`; 0 for what suits the prompt.
@@ -73,9 +73,10 @@ def read_question(
         )
     if not isinstance(orient, bool):
         raise UserError(f"orient is {_short(orient)}, expected true or false.")
+    path = _upload(image, uploads)
     return Question(
-        image=_read_upload(path, uploads),
-        name=pathlib.Path(path).name,
+        image=_read(path),
+        name=path.name,
         prompt=prompt.strip() or None,
         sampler=choice("sampler", sampler, SAMPLERS),
         length=_whole("length", length, 0, MOST_TOKENS) or None,
@@ -95,14 +96,19 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     raise UserError(f"{name} is {_short(value)}, expected one of {', '.join(choices)}.")
 
 
-def _read_upload(path: Any, uploads: pathlib.Path) -> bytes:
-    if path is None:
+def _upload(image: Any, uploads: pathlib.Path) -> pathlib.Path:
+    if image is None:
         raise UserError("There is no image yet: drop one, or click an example.")
+    path = image.get("path") if isinstance(image, dict) else None
     if not isinstance(path, str) or "\0" in path:
-        raise UserError(f"image is {_short(path)}, expected an uploaded file.")
+        raise UserError(f"image is {_short(image)}, expected an uploaded file.")
     file = pathlib.Path(path)
     if not file.resolve().is_relative_to(uploads.resolve()) or not file.is_file():
         raise UserError("The image is no file that was uploaded here, or it has been deleted.")
+    return file
+
+
+def _read(file: pathlib.Path) -> bytes:
     size = file.stat().st_size
     if size > MOST_BYTES:
         raise UserError(f"The file has {size / 1e6:.0f} MB, at most {MOST_BYTES / 1e6:.0f} MB go.")
