@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
+from gradio.themes import Soft  # pyright: ignore[reportMissingImports]
 from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
 from pgjax.benchmarks.readers.coco35l import LANGUAGES
@@ -14,6 +15,10 @@ from pgjax.demo.questions import MOST_BYTES, MOST_SEED, MOST_TOKENS, SAMPLERS
 from pgjax.demo.tasks import tasks_of
 
 WAITING = 128  # questions in the queue; further ones are refused
+# On a phone the answers are below the controls.
+_SHOW_ANSWERS = (
+    "() => { if (innerWidth < 720) document.getElementById('answers').scrollIntoView() }"
+)
 _CSS = pathlib.Path(__file__).parent / "page.css"
 _KEEP = 1800  # seconds for which a visitor's answer can be shown with another threshold
 
@@ -45,47 +50,47 @@ def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
                 )  # fmt: skip
                 with gr.Row(visible=len(checkpoints) > 1):
                     checkpoint = gr.Dropdown(
-                            list(checkpoints), value=first, label="checkpoint", min_width=150,
-                            elem_id="checkpoint",
-                        )  # fmt: skip
-                    second = gr.Dropdown(
-                            [NONE, *checkpoints], value=NONE, label="side by side with",
-                            min_width=150, elem_id="second",
-                        )  # fmt: skip
-                task = gr.Radio(
-                        [(NAMES[name], name) for name in tasks], value=task_name, label="task",
-                        elem_id="task",
+                        list(checkpoints), value=first, label="checkpoint", min_width=150,
+                        elem_id="checkpoint",
                     )  # fmt: skip
+                    second = gr.Dropdown(
+                        [NONE, *checkpoints], value=NONE, label="side by side with",
+                        min_width=150, elem_id="second",
+                    )  # fmt: skip
+                task = gr.Radio(
+                    [(NAMES[name], name) for name in tasks], value=task_name, label="task",
+                    elem_id="task",
+                )  # fmt: skip
                 with gr.Row():
                     text = gr.Textbox(
-                            label="about what", info=chosen.hint, visible=bool(chosen.hint),
-                            elem_id="text", scale=3, min_width=200,
-                        )  # fmt: skip
-                    language = gr.Dropdown(
-                            list(LANGUAGES), value="en", label="language",
-                            visible=chosen.has_language, scale=1, min_width=90,
-                        )  # fmt: skip
-                prompt = gr.Textbox(
-                        chosen.prompt("", "en"), label="prompt, as the checkpoint reads it",
-                        elem_id="prompt",
+                        label="about what", info=chosen.hint, visible=bool(chosen.hint),
+                        elem_id="text", scale=3, min_width=200,
                     )  # fmt: skip
+                    language = gr.Dropdown(
+                        list(LANGUAGES), value="en", label="language",
+                        visible=chosen.has_language, scale=1, min_width=90,
+                    )  # fmt: skip
+                prompt = gr.Textbox(
+                    chosen.prompt("", "en"), label="prompt, as the checkpoint reads it",
+                    elem_id="prompt",
+                )  # fmt: skip
                 ask = gr.Button("Ask", variant="primary", elem_id="ask")
                 with gr.Accordion("Options", open=False):
                     sampler = gr.Dropdown(SAMPLERS, value="greedy", label="sampler")
                     length = gr.Slider(
-                            0, MOST_TOKENS, 0, step=1, label="longest answer, in tokens",
-                            info="0: 64, and room for ten objects",
-                        )  # fmt: skip
+                        0, MOST_TOKENS, 0, step=1, label="longest answer, in tokens",
+                        info="0: 64, and room for ten objects",
+                    )  # fmt: skip
                     seed = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label="seed")
                     orient = gr.Checkbox(
-                            False, label="turn pictures as their EXIF orientation says",
-                            info="otherwise they are read as they are stored, as in training",
-                        )  # fmt: skip
-            with gr.Column(scale=7, min_width=340):
-                threshold = gr.Slider(
-                        0, 100, 0, step=1, label="hide objects with a score below (%)",
-                        visible=False, elem_id="threshold",
+                        False, label="turn pictures as their EXIF orientation says",
+                        info="otherwise they are read as they are stored, as in training",
                     )  # fmt: skip
+            with gr.Column(scale=7, min_width=340, elem_id="answers"):
+                threshold = gr.Slider(
+                    0, 100, 0, step=1, label="hide objects with a score below (%)",
+                    visible=False, elem_id="threshold",
+                )  # fmt: skip
                 with gr.Row():
                     panels = [_build_panel(i) for i in range(2)]
                 gr.HTML("Examples: click one to ask it.", elem_classes="pg-asked")
@@ -111,7 +116,9 @@ def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
             "api_visibility": "private",
             "show_progress_on": [ask],
         }
-        gr.on([ask.click, prompt.submit, text.submit], **answering)
+        asks = [ask.click, prompt.submit, text.submit]
+        gr.on(asks, **answering)
+        gr.on([*asks, gallery.select], js=_SHOW_ANSWERS)
         checkpoint.input(page.choose_checkpoint, described, [*controls, gallery], **own)
         task.input(page.choose_task, described, controls, **own)
         gr.on([text.input, language.input], page.write_prompt, described, prompt, **own)
@@ -139,16 +146,17 @@ def _build_panel(index: int) -> list[Any]:
     return [column, head, picture, answer, raw]
 
 
-def _theme() -> gr.Theme:
+def _theme() -> Soft:
     """Fonts of the visitor's system, so that nothing is loaded from elsewhere; plain labels."""
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    return theme.set(
+    theme = Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    theme.set(
         block_title_background_fill="transparent",
         block_title_padding="0",
         block_title_text_color="*body_text_color",
         block_label_text_color="*body_text_color",
         block_label_background_fill="*block_background_fill",
     )
+    return theme
 
 
 def serve(

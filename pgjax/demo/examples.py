@@ -1,6 +1,7 @@
 """Images with prompts to begin with, for each kind of checkpoint: what it was trained on."""
 
 import io
+import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -82,13 +83,13 @@ def _scenes() -> Iterator[_Example]:
 
 
 def _of_run(path: pathlib.Path) -> Iterator[_Example]:
-    """Examples of the run's evaluation, or else of its training."""
+    """Examples of the run's evaluations, and then of its training."""
     config = read_run(path).config
-    held_out = [spec.data for spec in config.evals.values() if spec.kind == "answers"]
-    source = make_source(next(iter([*held_out, config.input.data])))
+    data = [spec.data for spec in config.evals.values() if spec.kind == "answers"]
+    sources = [make_source(spec) for spec in (*data, config.input.data) if spec]
+    examples = (source[i] for source in sources for i in range(min(_COUNT, len(source))))
     ask = Pipeline.parse(config.answering.prompt) if config.answering.prompt else None
-    for i in range(min(_COUNT, len(source))):
-        example = source[i]
+    for example in itertools.islice(examples, _COUNT):
         if "prefix" not in example and ask:
             example = ask(example, np.random.default_rng(0))
         image: Any = example["image"]
