@@ -136,9 +136,9 @@ def object_colors(image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Sequence[fl
 
 
 def ink_on(color: str) -> str:
-    """Black or white, whichever is easier to read on a color, a name or `#rrggbb`."""
-    red, green, blue = ImageColor.getrgb(color)[:3]
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "white"
+    """Black or white, whichever has more contrast (WCAG 2) on a color, a name or `#rrggbb`."""
+    red, green, blue = ((v / 255) ** 2.2 for v in ImageColor.getrgb(color)[:3])
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
 
 
 def contact_sheet(items: Sequence[SheetItem], columns: int, scale: int) -> Image.Image:

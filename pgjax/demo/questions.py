@@ -1,13 +1,11 @@
 """What a visitor asks, checked: pages and programs may send anything."""
 
 import dataclasses
-import io
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
+from pgjax.data.decode import decode_image
 from pgjax.errors import UserError
 
 MOST_CHARACTERS = 1000  # of a prompt
@@ -113,16 +111,7 @@ def _read(file: pathlib.Path) -> bytes:
     if size > MOST_BYTES:
         raise UserError(f"The file has {size / 1e6:.0f} MB, at most {MOST_BYTES / 1e6:.0f} MB go.")
     data = file.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except Exception:  # whatever is wrong with the file is said when it is decoded
-        return data
-    if width * height > MOST_PIXELS:
-        raise UserError(
-            f"the image is too large: got {width}x{height}, expected at most {MOST_PIXELS:,} "
-            "pixels."
-        )
+    decode_image(data, max_pixels=MOST_PIXELS)  # the model may be slow to say what is wrong
     return data
 
 
