@@ -109,7 +109,7 @@ def build(checkpoints: Sequence[str], quantize: str | None, folder: pathlib.Path
         own["show_progress"] = "hidden"
         one_by_one = {"preprocess": False, "concurrency_limit": 1, "concurrency_id": "models"}
         answering = {
-            "fn": page.ask,
+            "fn": page.show_answers,
             "inputs": [checkpoint, second, threshold, *asked],
             "outputs": [results, *shown],
             **one_by_one,

@@ -104,7 +104,9 @@ class Page:
             controls = self.choose_task(checkpoint, task, text, language or "en")
             return [picture, text, language or "en", *controls[:-1], prompt]
 
-    def ask(self, checkpoint: Any, second: Any, threshold: Any, *asked: Any) -> Iterator[list[Any]]:
+    def show_answers(
+        self, checkpoint: Any, second: Any, threshold: Any, *asked: Any
+    ) -> Iterator[list[Any]]:
         """Asks one checkpoint or two, and shows what is known so far.
 
         Args:

@@ -13,7 +13,8 @@ from pgjax.demo.examples import examples_of
 from pgjax.demo.tasks import OWN, read_prompt, tasks_of, translate
 
 KINDS = ("tiny", "mix-224", "paligemma2-3b-pt-448", "ft-vqav2-448", "ft-docvqa-896",
-         "ft-chartqa-448", "ft-cococap-224", "ft-refcoco-seg-448", "ft-science-qa-224", "ft-ai2d-448")  # fmt: skip
+         "ft-chartqa-448", "ft-cococap-224", "ft-refcoco-seg-448", "ft-science-qa-224",
+         "ft-ai2d-448")  # fmt: skip
 
 
 @pytest.mark.parametrize(
