@@ -5,7 +5,9 @@ import ipaddress
 import os
 import pathlib
 import re
+import signal
 import socket
+import sys
 import tempfile
 import urllib.parse
 from collections.abc import Awaitable, Callable, Collection, Iterator, MutableMapping
@@ -58,6 +60,7 @@ def private_folder() -> Iterator[pathlib.Path]:
     Gradio, which must not have been imported before, keeps its uploads there.
     """
     os.umask(0o077)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # which cleans up
     with tempfile.TemporaryDirectory(prefix="pgjax_demo_") as folder:
         uploads = pathlib.Path(folder) / "uploads"
         uploads.mkdir()

@@ -27,16 +27,11 @@ if not (CHROMIUM and shutil.which("chromedriver")):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """Two checkpoints: the tiny one, and a copy of its weights, which are asked as PaliGemma's."""
-    from conftest import ROOT
-
+def demo(tmp_path_factory, command):
+    """Two checkpoints: the tiny one, and its export, which is asked as a released one would be."""
     folder = tmp_path_factory.mktemp("demo")
-    copy = folder / "copy"
-    copy.mkdir()
-    shutil.copy(ROOT / "pgjax/checkpoints/tiny.npz", copy / "own.npz")
-    shutil.copy(ROOT / "pgjax/text/tiny_tokenizer.model", copy / "tokenizer.model")
-    with serving(folder, f"--checkpoints=tiny,{copy / 'own.npz'}") as demo:
+    command("-m", "pgjax", "convert", "tiny", folder / "exported")
+    with serving(folder, f"--checkpoints=tiny,{folder / 'exported'}") as demo:
         yield demo
 
 
@@ -194,7 +189,7 @@ def test_a_visit(visitor, demo):
     visitor.until(lambda: visitor.value("#prompt textarea") == "caption")
 
     # Two checkpoints side by side, each asked in its own words.
-    visitor.choose("second", "own.npz")
+    visitor.choose("second", "exported")
     visitor.click("#ask")
     visitor.answered("caption")
     visitor.answered("caption en", panel=1)
@@ -204,7 +199,7 @@ def test_a_visit(visitor, demo):
     assert (second["y"] > first["y"]) == (visitor.width < 600)
 
     # The other one brings its own tasks and examples.
-    visitor.choose("checkpoint", "own.npz")
+    visitor.choose("checkpoint", "exported")
     visitor.until(lambda: "Read text" in visitor.text("#task"))
     visitor.until(lambda: "ocr" in visitor.text("#examples"))
     visitor.photograph("other")
