@@ -83,7 +83,7 @@ class Visitor:
     def choose(self, menu, label):
         self.all(f"#{menu} input")[0].click()
         option = self.until(
-            lambda: next((x for x in self.all("ul.options li") if label in x.text), None)
+            lambda: next((x for x in self.all("[role=option]") if label in x.text), None)
         )
         self.browser.execute_script(
             "arguments[0].dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))", option
