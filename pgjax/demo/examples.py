@@ -72,7 +72,7 @@ _Example = tuple[str, bytes, str]  # the name of the picture's file, its bytes, 
 
 
 def _scenes() -> Iterator[_Example]:
-    scenes = SceneSource(split="demo", tasks=_SCENE_TASKS, max_shapes=2, wording="pt")
+    scenes = SceneSource(split="page", tasks=_SCENE_TASKS, max_shapes=2, wording="pt")
     drawn = (scenes.draw(i) for i in range(len(scenes)))
     several = (example for example, shapes in drawn if len(shapes) > 1)
     for task in _SCENE_TASKS:
