@@ -9,11 +9,10 @@ from pgjax.errors import UserError
 
 
 class Demo(Command):
-    """Serves a web page to ask checkpoints about images.
+    """Serves a web page to ask checkpoints about images, one or two side by side.
 
-    Answers are streamed, and boxes and masks are drawn. Only this machine can open the page, unless
-    --host says otherwise. The page needs gradio: pip install
-    'pgjax[demo]'.
+    Boxes and masks are drawn, and can be downloaded. Only this machine can open the page, unless
+    --host says otherwise. The page needs gradio: pip install 'pgjax[demo]'.
     """
 
     name = "demo"

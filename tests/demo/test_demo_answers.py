@@ -211,6 +211,7 @@ def ask(models, image, prompt, **options):
     return list(models.ask("tiny", Question(png(image), "a.png", prompt, **options)))
 
 
+@pytest.mark.slow
 def test_answers_of_a_model(models):
     source = SceneSource("demo_test", tasks=("segment",), max_shapes=1, style="plain", wording="pt")
     example = source[0]
@@ -224,6 +225,7 @@ def test_answers_of_a_model(models):
     assert searched.text == result.text
 
 
+@pytest.mark.slow
 def test_images_are_read_as_generate_reads_them(models):
     """As they are stored, unless the visitor wants them turned."""
     source = SceneSource("demo_test", tasks=("detect",), max_shapes=1, style="plain", wording="pt")
