@@ -12,7 +12,7 @@ JAX = "jax>=0.10.2,<0.13"
 TOKAMAX = "tokamax>=0.0.17; python_version >= '3.12'"
 
 setup(
-    name="pgjax",
+    name="paligemma-jax",
     version=VERSION,
     description="PaliGemma in JAX/Flax: fine-tune, evaluate and predict",
     long_description=(HERE / "README.md").read_text(),
@@ -42,10 +42,10 @@ setup(
         "jaxtyping>=0.3.11",
         "ml_collections>=1.1",
         "ml_dtypes>=0.5",
-        "numpy>=2.4",
+        "numpy>=2.0.2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pillow>=12.3",
+        "pillow>=11.3",
         "safetensors>=0.8",
         "sentencepiece>=0.2.3",
         "pyyaml>=6.0",  # data.yaml of YOLO
@@ -59,7 +59,7 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
-        "notebook": ["ipykernel>=7.4", "matplotlib>=3.11", "nbclient>=0.11", "nbformat>=5.11"],
+        "notebook": ["ipykernel>=6.17", "matplotlib>=3.10", "nbclient>=0.10", "nbformat>=5.10"],
         "metrics": ["pycocotools>=2.0.11"],
         # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
         "captions": ["pycocoevalcap>=1.2"],
