@@ -13,7 +13,7 @@ class Demo(Command):
 
     Answers are streamed, and boxes and masks are drawn. Only this machine can open the page, unless
     --host says otherwise. The page needs gradio: pip install
-    'pgjax[demo]'.
+    'paligemma-jax[demo]'.
     """
 
     name = "demo"
@@ -38,7 +38,7 @@ class Demo(Command):
     def run(self) -> None:
         """Serves until it is interrupted."""
         if importlib.util.find_spec("gradio") is None:
-            raise UserError("The demo needs gradio: pip install 'pgjax[demo]'.")
+            raise UserError("The demo needs gradio: pip install 'paligemma-jax[demo]'.")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
         from pgjax.inference.demo_page import serve
         from pgjax.loading.compiler_options import cache_compilations
