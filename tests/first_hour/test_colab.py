@@ -1,4 +1,4 @@
-"""A Colab user's first hour: a wheel beside the notebook, the cell that installs it, a first answer.
+"""A Colab user's first hour: a wheel beside the notebook, its installation, the first answer.
 
 The virtual environment has Colab's versions of packages, older than those that pgjax was written
 with, and its kernel has loaded matplotlib and Pillow before the first cell, as Colab's has.
@@ -16,12 +16,12 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-COLAB = """
-ipykernel==6.17.1 ipython==7.34.0 jupyter-client==7.4.9 tornado==6.5.1 matplotlib==3.10.0
-pillow==11.3.0 protobuf==5.29.5 jax==0.7.2 jaxlib==0.7.2 absl-py==1.4.0 fsspec==2025.3.0
-huggingface-hub==0.36.0 tqdm==4.67.1
-""".split()
-COLAB.append("numpy==2.0.2" if sys.version_info < (3, 13) else "numpy==2.1.0")
+COLAB = [
+    "ipykernel==6.17.1", "ipython==7.34.0", "jupyter-client==7.4.9", "tornado==6.5.1",
+    "matplotlib==3.10.0", "numpy==2.0.2" if sys.version_info < (3, 13) else "numpy==2.1.0",
+    "pillow==11.3.0", "protobuf==5.29.5", "jax==0.7.2", "jaxlib==0.7.2", "absl-py==1.4.0",
+    "fsspec==2025.3.0", "huggingface-hub==0.36.0", "tqdm==4.67.1",
+]  # fmt: skip
 BEFORE = "%matplotlib inline\nimport PIL.Image"
 AFTER = """
 import importlib.metadata, json, PIL, matplotlib, numpy, tornado, ipykernel
