@@ -22,10 +22,11 @@ COLAB = [
     "pillow==11.3.0", "protobuf==5.29.5", "jax==0.7.2", "jaxlib==0.7.2", "absl-py==1.4.0",
     "fsspec==2025.3.0", "huggingface-hub==0.36.0", "tqdm==4.67.1",
 ]  # fmt: skip
-BEFORE = "%matplotlib inline\nimport PIL.Image"
+BEFORE = "%matplotlib inline\nimport PIL.Image, google.protobuf"
 AFTER = """
-import importlib.metadata, json, PIL, matplotlib, numpy, tornado, ipykernel
+import importlib.metadata, json, PIL, google.protobuf, matplotlib, numpy, tornado, ipykernel
 loaded = {"pillow": PIL, "matplotlib": matplotlib, "numpy": numpy, "ipykernel": ipykernel}
+loaded |= {"protobuf": google.protobuf}
 versions = {name: [x.__version__, importlib.metadata.version(name)] for name, x in loaded.items()}
 print(json.dumps(versions | {"tornado": [tornado.version, importlib.metadata.version("tornado")]}))
 """
