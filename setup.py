@@ -40,7 +40,7 @@ setup(
         "flax>=0.12.8,<0.13",
         "fsspec>=2025.3",
         "grain>=0.2.18",
-        "huggingface_hub>=0.34",
+        "huggingface_hub>=2.0",
         "jaxtyping>=0.3",
         "ml_collections>=1.1",
         "ml_dtypes>=0.5",
