@@ -19,7 +19,7 @@ def test_versions_agree():
 
 
 def test_one_address():
-    """The same wherever it is named: badges, the install cell, the citation, the site."""
+    """The same wherever it is named: badges, the install cell, the citation."""
     owner_and_name = pgjax.REPOSITORY.removeprefix("https://github.com/")
     named = {
         path: set(re.findall(r"github(?:\.com)?/([\w-]+/pgjax)\b", path.read_text()))
@@ -28,7 +28,7 @@ def test_one_address():
         for path in ROOT.glob(pattern)
     }  # fmt: skip
     assert set().union(*named.values()) == {owner_and_name}
-    for name in ("CITATION.cff", "mkdocs.yml", "tools/notebook_cells/install.py"):
+    for name in ("CITATION.cff", "tools/notebook_cells/install.py"):
         assert named[ROOT / name], name
 
 
