@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# The one place that holds the address; what shows it elsewhere is compared with this one.
+REPOSITORY = "https://github.com/pgjax/pgjax"
+
 __all__ = [
     "Answer",
     "DetectedObject",

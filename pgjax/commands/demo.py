@@ -12,7 +12,7 @@ class Demo(Command):
     """Serves a web page to ask checkpoints about images, one or two side by side.
 
     Boxes and masks are drawn, and can be downloaded. Only this machine can open the page, unless
-    --host says otherwise. The page needs gradio: pip install 'pgjax[demo]'.
+    --host says otherwise. The page needs gradio: pip install 'paligemma-jax[demo]'.
     """
 
     name = "demo"
@@ -41,7 +41,7 @@ class Demo(Command):
     def run(self) -> None:
         """Serves until it is interrupted."""
         if importlib.util.find_spec("gradio") is None:
-            raise UserError("The demo needs gradio: pip install 'pgjax[demo]'.")
+            raise UserError("The demo needs gradio: pip install 'paligemma-jax[demo]'.")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
         from pgjax.demo.access import private_folder, warn_if_open
         from pgjax.loading.compiler_options import cache_compilations

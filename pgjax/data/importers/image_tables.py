@@ -188,7 +188,9 @@ def _arrow_rows(files: Sequence[pathlib.Path]) -> Iterator[tuple[dict[str, Any],
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise UserError("Parquet and arrow need pyarrow: pip install 'pgjax[prepare]'.") from None
+        raise UserError(
+            "Parquet and arrow need pyarrow: pip install 'paligemma-jax[prepare]'."
+        ) from None
     for file in files:
         try:
             if file.suffix == ".parquet":
