@@ -1,8 +1,8 @@
 """Executes the notebooks in `colabs/` and stores them with their outputs.
 
-python tools/run_notebooks.py                       # all of them, in place
+python tools/run_notebooks.py                       # all of them, in place, in tiny mode
 python tools/run_notebooks.py colabs/inference.ipynb --out elsewhere/
-python tools/run_notebooks.py --checkpoint mix-224 --out elsewhere/
+python tools/run_notebooks.py colabs/inference.ipynb --checkpoint mix-224 --out elsewhere/
 """
 
 import argparse
@@ -17,18 +17,31 @@ from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIMEOUT = 3600  # the most seconds that a cell may take
+# What gives a notebook a real checkpoint.
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
+CHOICE = 'CHECKPOINT = "'
 
 
 def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> None:
     """Runs a notebook in an empty folder with links to the repository, and writes it to `out`.
 
+    Args:
+      path: the notebook.
+      out: the folder for the executed one.
+      checkpoint: the checkpoint to use instead of the notebook's, with this machine's tokens; None
+        to hide the tokens, so that the notebook uses the tiny one.
+
     Raises:
       nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     if checkpoint:
-        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-        first.source = re.sub(r'CHECKPOINT = "[^"]*"', f'CHECKPOINT = "{checkpoint}"', first.source)
+        cell = next(cell for cell in notebook.cells if CHOICE in cell.source)
+        cell.source = re.sub(f'{CHOICE}[^"]*"', f'{CHOICE}{checkpoint}"', cell.source)
+    else:
+        env = {k: v for k, v in env.items() if k not in (*TOKENS, "PGJAX_CHECKPOINTS")}
+        env["HF_TOKEN_PATH"] = os.devnull
     with tempfile.TemporaryDirectory() as folder:
         for name in ("pgjax", "transfers", "tools", "tests"):
             os.symlink(ROOT / name, pathlib.Path(folder) / name)
@@ -38,7 +51,7 @@ def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> No
             resources={"metadata": {"path": folder}},
             kernel_name="python3",
         )
-        client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+        client.execute(env=env)
     slim(notebook)
     part = out / f"{path.name}.part"
     nbformat.write(notebook, part)
@@ -68,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         help="the notebooks to run (default: all of colabs/)",
     )
     parser.add_argument(
-        "--checkpoint", help="the checkpoint to use instead of that in the first cell"
+        "--checkpoint",
+        help="the checkpoint to use instead of the notebook's, with this machine's tokens",
     )
     parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "colabs", help="the folder to write to"
