@@ -6,41 +6,32 @@ import pathlib
 import shutil
 
 from pgjax.checkpoints import hub, locate, released
-from pgjax.errors import UserError
 
 SECRETS = ("HF_TOKEN", *hub.KAGGLE_KEYS)
-_ACCELERATORS = ("accel*", "vfio/[0-9]*")  # TPUs, in /dev
+_TPUS = ("accel*", "vfio/[0-9]*")  # in /dev
 
 
 def checkpoint_or_tiny(name: str) -> str:
     """Returns the name of a checkpoint, or `tiny` where a GPU or a licence token is missing.
 
-    Colab's Secrets `HF_TOKEN`, `KAGGLE_USERNAME` and `KAGGLE_KEY` become environment variables, so
-    that commands in cells find them as well. What is missing is printed, with how to get it. The
-    accelerator is looked for without JAX, which would take its memory.
+    What is missing is printed, with how to get it. Colab's Secrets `HF_TOKEN`, `KAGGLE_USERNAME`
+    and `KAGGLE_KEY` become environment variables, so that commands in cells find them as well. GPUs
+    and TPUs are looked for without JAX, which would take their memory from these commands.
 
     Args:
-      name: as for `pgjax.load`; one that needs no licence is returned as it is.
-
-    Raises:
-      UserError: the name is not that of a checkpoint.
+      name: as for `pgjax.load`; one that is not a released checkpoint is returned as it is.
     """
-    if not isinstance(name, str) or not name:
-        raise UserError(f"name is {name!r}, expected the name of a checkpoint such as 'mix-224'.")
-    if name in locate.PACKAGED:
-        return name
     _read_secrets()
     release = released.get(name)
-    if release is None and not (locate.is_remote(name) or pathlib.Path(name).exists()):
-        if not locate.is_repository(name):
-            raise UserError(f"There is no checkpoint {name!r}. {released.hint(name)}")
+    if release is None:
+        return name
     missing = []
     if not _has_accelerator():
         missing.append(
             f"{name} needs a GPU, and there is none: in Colab, choose Runtime → Change runtime "
             "type → T4, and run all cells again."
         )
-    if release and not locate.is_here(release) and not hub.can_authorize(release):
+    if not locate.is_here(release) and not hub.can_authorize(release):
         missing.append(
             f"{name} needs a token: accept its licence at https://huggingface.co/{release.repo} "
             "and make a token that may read at https://huggingface.co/settings/tokens .\n"
@@ -66,5 +57,5 @@ def _read_secrets() -> None:
 
 
 def _has_accelerator() -> bool:
-    devices = (path for pattern in _ACCELERATORS for path in pathlib.Path("/dev").glob(pattern))
-    return shutil.which("nvidia-smi") is not None or any(True for _ in devices)
+    tpus = (path for pattern in _TPUS for path in pathlib.Path("/dev").glob(pattern))
+    return shutil.which("nvidia-smi") is not None or next(tpus, None) is not None

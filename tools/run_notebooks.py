@@ -23,7 +23,7 @@ CHOICE = 'CHECKPOINT = "'
 
 
 def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> None:
-    """Runs a notebook in an empty folder with links to the repository, and writes it to `out`.
+    """Runs a notebook in a folder that has nothing but `tests/`, and writes it to `out`.
 
     Args:
       path: the notebook.
@@ -43,8 +43,7 @@ def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> No
         env = {k: v for k, v in env.items() if k not in (*TOKENS, "PGJAX_CHECKPOINTS")}
         env["HF_TOKEN_PATH"] = os.devnull
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("pgjax", "transfers", "tools", "tests"):
-            os.symlink(ROOT / name, pathlib.Path(folder) / name)
+        os.symlink(ROOT / "tests", pathlib.Path(folder) / "tests")  # for its photographs
         client = NotebookClient(
             notebook,
             timeout=TIMEOUT,
