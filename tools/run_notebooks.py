@@ -58,14 +58,33 @@ def execute(path: pathlib.Path, out: pathlib.Path, checkpoint: str | None) -> No
 
 
 def slim(notebook: nbformat.NotebookNode) -> None:
-    """Removes times, second copies of pictures, and warnings that `!` causes."""
+    """Removes times, second copies of pictures, and what a terminal would have written over."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if "os.forkpty()" not in o.get("text", "")]
-        for output in cell.get("outputs", ()):
+        if cell.cell_type != "code":
+            continue
+        merged: list[nbformat.NotebookNode] = []
+        for output in cell.outputs:
+            same = merged and "name" in output and merged[-1].get("name") == output.name
+            if same:
+                merged[-1].text += output.text
+            else:
+                merged.append(output)
             if "image/jpeg" in output.get("data", {}):
                 output.data.pop("image/png", None)
+        for output in merged:
+            if "text" in output:
+                output.text = "".join(map(_visible, re.findall(r"[^\n]*\n|[^\n]+", output.text)))
+        cell.outputs = [output for output in merged if output.get("text", "-")]
+
+
+def _visible(line: str) -> str:
+    """What a terminal shows of a line in the end, "" for warnings of libraries and for nothing."""
+    parts = [part.rstrip() for part in re.sub(r"\x1b\[\w+", "", line).split("\r")]
+    shown = next((part for part in reversed(parts) if part.strip()), "")
+    warning = shown.startswith("WARNING:absl") or "os.fork" in shown
+    blank = not shown and line.strip(" \n") != ""  # a bar that was wiped
+    return "" if warning or blank else f"{shown}\n"
 
 
 def main(argv: list[str] | None = None) -> int:
