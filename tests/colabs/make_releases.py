@@ -6,14 +6,14 @@ PYTHONPATH=.:tests/colabs/emulation python tests/colabs/make_releases.py OUT_FOL
 import pathlib
 import sys
 
-import jax
+import flax.linen as nn
 import numpy as np
 
 from pgjax.checkpoints.hf_export import write_folder
 from pgjax.checkpoints.released import RELEASES
 from pgjax.checkpoints.tensors import InMemory
 from pgjax.config.init_sizes import variants_of
-from pgjax.models.paligemma import explicit, init_params, make_model
+from pgjax.models.paligemma import abstract_params, explicit, make_model
 from pgjax.text.tokenizer import Tokenizer
 from pgjax.trees import flatten
 
@@ -26,10 +26,12 @@ def main() -> None:
         model = make_model(
             {"res": release.res, **{part: {"variant": v} for part, v in variants.items()}}
         )
-        flat = flatten(init_params(model, jax.random.key(seed)))
+        shapes = {k: x.shape for k, x in flatten(nn.unbox(abstract_params(model))).items()}
+        rng = np.random.default_rng(seed)
+        weights = {k: rng.normal(0, 0.05, s).astype(np.float32) for k, s in shapes.items()}
         write_folder(
             pathlib.Path(out, release.repo),
-            {key: InMemory(np.asarray(x)) for key, x in flat.items()},
+            {key: InMemory(x) for key, x in weights.items()},
             explicit(model),
             dtype="float16",
             tokenizer=Tokenizer.tiny().model_bytes,
