@@ -24,7 +24,7 @@ CASES = {
     ("finetune_paligemma", "pt-224.f16"): (),
     ("detection", "paligemma2-3b-pt-224"): (),
     ("qlora_448", "pt-448.f16"): (),
-    ("evaluate", "ft-rsvqa-lr-224.f16"): ("mix-224.f16",),
+    ("evaluate", "ft-ai2d-224.f16"): ("mix-224.f16",),
 }
 LEAST = {"evaluate": 1, "qlora_448": 3}  # pictures in a notebook; in others there are four
 
@@ -51,7 +51,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory):
-    """What the notebooks take from elsewhere: a bucket of captioned images, and RSVQA."""
+    """What the notebooks take from elsewhere: a bucket of captioned images, and AI2D."""
     folder = tmp_path_factory.mktemp("downloads")
     bucket = folder / "longcap100"
     shutil.copytree(PHOTOS, bucket)
@@ -60,11 +60,10 @@ def downloads(tmp_path_factory):
         (bucket / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
     sys.path.append(str(TESTS / "benchmarks"))
     try:
-        from make_rsvqa_lr import make
+        from make_ai2d import make
     finally:
         sys.path.pop()
     make(folder)
-    shutil.make_archive(folder / "Images_LR", "zip", folder, "Images_LR")
     return folder
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 try:
-    from pgjax.benchmarks.readers import rsvqa
+    from pgjax.benchmarks.readers import ai2d
     from pgjax.models.variants import SiglipConfig
     from pgjax.registry import DECODER_VARIANTS, IMAGE_VARIANTS
 except ImportError:  # not a process that can use pgjax
@@ -15,4 +15,4 @@ else:
             head_dim=8, vocab_size=1664,
         )  # fmt: skip
     IMAGE_VARIANTS._entries["So400m/14"] = SiglipConfig(32, 2, 64, 2)
-    rsvqa.LOW.splits["test"] = None  # the fixture has fewer questions
+    ai2d.READER.splits["test"] = None  # the fixture has fewer questions
