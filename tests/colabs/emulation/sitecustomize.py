@@ -14,5 +14,5 @@ else:
             DECODER_VARIANTS[_name], width=32, depth=2, mlp_dim=64, num_heads=4, num_kv_heads=1,
             head_dim=8, vocab_size=1664,
         )  # fmt: skip
-    IMAGE_VARIANTS._entries["So400m/14"] = SiglipConfig(32, 2, 64, 2)
+    IMAGE_VARIANTS._entries["So400m/14"] = SiglipConfig(32, 2, 64, 2, patch_size=(28, 28))
     ai2d.READER.splits["test"] = None  # the fixture has fewer questions
