@@ -82,7 +82,8 @@ def _visible(line: str) -> str:
     """What a terminal shows of a line in the end, "" for warnings of libraries and for nothing."""
     parts = [part.rstrip() for part in re.sub(r"\x1b\[\w+", "", line).split("\r")]
     shown = next((part for part in reversed(parts) if part.strip()), "")
-    warning = shown.startswith("WARNING:absl") or "os.fork" in shown
+    marks = ("WARNING:absl", "os.fork", "/site-packages/", "  warnings.warn(")
+    warning = any(mark in shown for mark in marks)
     blank = not shown and line.strip(" \n") != ""  # a bar that was wiped
     return "" if warning or blank else f"{shown}\n"
 

@@ -17,6 +17,11 @@ EXPECTED = {"detection", "evaluate", "finetune_paligemma", "inference", "qlora_4
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
+def code_of(path):
+    cells = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def test_all_are_there():
     assert {path.stem for path in NOTEBOOKS} == EXPECTED
 
@@ -34,12 +39,11 @@ def test_stored_with_outputs(path):
 @each
 def test_begins_with_a_choice(path):
     """Installation, then a checkpoint by name, and the GPU's memory before JAX takes it."""
-    sources = ["".join(x["source"]) for x in json.loads(path.read_text())["cells"]]
-    chosen = next(i for i, source in enumerate(sources) if source.startswith('CHECKPOINT = "'))
-    first_use = next(i for i, x in enumerate(sources) if re.search(r"pgjax\.(load|read)|!", x))
-    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in sources[chosen] and chosen < first_use
-    assert "pgjax.checkpoint_or_tiny(CHECKPOINT)" in sources[chosen]
-    assert not any(re.search(r"import (jax|flax)|from (jax|flax)", x) for x in sources[:chosen])
+    install, choice, *_ = code_of(path)
+    assert "import pgjax" in install and not re.search(r"import (jax|flax)", install)
+    assert re.match(r'CHECKPOINT = "[\w.-]+"  # or ', choice)
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in choice
+    assert "pgjax.checkpoint_or_tiny(CHECKPOINT)" in choice
 
 
 @each
@@ -47,9 +51,7 @@ def test_the_same_words_everywhere(path):
     """The cells that install and choose are the same in all notebooks, names aside."""
     both = []
     for other in (path, NOTEBOOKS[0]):
-        code = [x for x in json.loads(other.read_text())["cells"] if x["cell_type"] == "code"]
-        sources = ["".join(x["source"]) for x in code[:2]]
-        both.append([re.sub(r"CHECKPOINT = .*", "", source, count=1) for source in sources])
+        both.append([re.sub(r"CHECKPOINT = .*", "", x, count=1) for x in code_of(other)[:2]])
     assert both[0] == both[1]
 
 
