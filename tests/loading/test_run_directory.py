@@ -10,6 +10,7 @@ from conftest import PHOTOS
 import pgjax
 from pgjax.config import parse_config
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import TrackedScore
 from pgjax.loading.parameters import open_run
 from pgjax.loading.run_directory import (
     differences,
@@ -124,3 +125,28 @@ def test_an_old_run_answers_and_goes_on(tmp_path, compilation_cache, monkeypatch
     (_, want), (_, got) = open_run(new), open_run(old)
     for name, x in want.items():
         np.testing.assert_array_equal(np.asarray(x), np.asarray(got[name]), err_msg=name)
+
+
+def test_which_checkpoint_is_chosen(tmp_path):
+    def choose(wanted, steps=(2, 4, 6)):
+        return read_run(tmp_path).choose_step(steps, wanted)
+
+    write_run(tmp_path, CONFIG, ["llm/w"], b"model")
+    assert choose(None) == 6 and choose(4) == choose("4") == 4
+    for wanted, message in (
+        ("best", "keeps no best checkpoint, since its config.keep_best is empty"),
+        (3, "step is 3, expected 'best' or one of the checkpoints of"),
+        ("-2", r"expected .* \[2, 4, 6\]"),
+        ("last", "step is 'last'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose(wanted)
+    with pytest.raises(UserError, match="holds no complete checkpoint"):
+        choose("best", ())
+
+    write_run(tmp_path, CONFIG, ["llm/w"], b"model", TrackedScore("val/loss", True))
+    with pytest.raises(UserError, match="has no val/loss of a checkpoint"):
+        choose("best")
+    rows = [{"step": s, "val/loss": v} for s, v in ((2, 3.0), (4, 2.0), (6, 2.5), (8, 1.0))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert choose("best") == 4 and choose(None) == 6  # the run was killed before it saved step 8
