@@ -39,6 +39,7 @@ ALLOWED = {
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
     | {"loading", "metrics", "training"},
+    "notebook": {"checkpoints", "errors"},
     # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
     "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
