@@ -84,7 +84,7 @@ class MakeJsonl(Command):
         source, out = (
             pathlib.Path(path).expanduser() for path in (self.positional[0], self._out.value)
         )
-        found = recognize(source, self._split.value)
+        found = recognize(source)
         images = self._folder_of_images(source, out, found.beside, found.holds_images)
         print(f"{source}: {found.name}")
         report = Report()
