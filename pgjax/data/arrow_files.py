@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,6 @@ from pgjax.cache import cache_folder
 from pgjax.data.source_files import open_file, reason, version_of
 from pgjax.errors import UserError, note
 
-SUFFIXES = (".parquet", ".arrow")
 MOST_BYTES = 1 << 25  # of a group of rows that is read for the sake of one row
 _ROWS = 64  # that are copied together
 _GROUPS = 8  # that are kept in memory
@@ -106,17 +106,21 @@ class ArrowFile:
         Raises:
           UserError: the file cannot be read any more.
         """
-        types, names = pyarrow().types, []
-        with _opened(self._key[0], [column]) as (_, batches):
-            for batch in batches:
-                values = batch.column(column)
-                if types.is_struct(values.type):
-                    found = values.field("path").to_pylist()
-                    held = values.field("bytes").is_valid().to_pylist()
-                    names += [None if h else name for name, h in zip(found, held, strict=True)]
-                else:
-                    binary = types.is_binary(values.type) or types.is_large_binary(values.type)
-                    names += [None] * len(values) if binary else values.to_pylist()
+        types = pyarrow().types
+        names: list[Any] = []
+        with _opened(self._key[0], [column]) as (schema, batches):
+            kind = schema.field(column).type
+            inner = kind.value_type if types.is_list(kind) else kind
+            if types.is_string(inner) or types.is_large_string(inner):
+                for batch in batches:
+                    names += batch.column(column).to_pylist()
+            elif self._arrow and types.is_struct(kind):
+                for batch in batches:
+                    held = batch.column(column).field("bytes").is_valid().to_pylist()
+                    paths = batch.column(column).field("path").to_pylist()
+                    names += [None if h else p for h, p in zip(held, paths, strict=True)]
+            else:  # parquet files of `datasets` hold the images
+                names = [None] * len(self)
         return names
 
 
@@ -188,7 +192,6 @@ def _unreadable(path: str, e: Exception) -> UserError:
 
 def _copied(path: str, version: str) -> str:
     """Copies a parquet file to one of arrow's, in batches of few rows, unless the cache has it."""
-    pa = pyarrow()
     folder = cache_folder() / "arrow"
     target = folder / f"{hashlib.sha256(version.encode()).hexdigest()[:24]}.arrow"
     if target.exists():
@@ -200,19 +203,23 @@ def _copied(path: str, version: str) -> str:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            _opened(path) as (schema, batches),
-            pa.OSFile(str(part), "wb") as f,
-            pa.ipc.new_stream(f, schema) as writer,
-        ):
+        with _opened(path) as (schema, batches):
+            _write(part, schema, batches, path)
+        part.replace(target)
+    except OSError as e:
+        raise UserError(f"{path} cannot be copied to {target} ({reason(e)}).") from e
+    return str(target)
+
+
+def _write(part: pathlib.Path, schema: Any, batches: Iterator[Any], path: str) -> None:
+    pa = pyarrow()
+    try:
+        with pa.OSFile(str(part), "wb") as f, pa.ipc.new_stream(f, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        part.replace(target)
-    except (OSError, pa.ArrowException) as e:
-        raise UserError(f"{path} cannot be copied to {folder} ({reason(e)}).") from e
-    finally:
+    except Exception as e:
         part.unlink(missing_ok=True)
-    return str(target)
+        raise UserError(f"{path} cannot be copied to {part.parent} ({reason(e)}).") from e
 
 
 # ---- names of classes ----------------------------------------------------------------------------

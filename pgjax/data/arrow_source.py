@@ -70,16 +70,16 @@ class ArrowSource:
             else []
             for name, paths in splits.items()
         }
+        self._files = [file for some in files.values() for file in some]
+        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
+        if self._files and not self._ends[-1]:
+            raise UserError(f"{fname} holds no row.")
         for name, some in files.items():
             for file in some if _means(split, name) else ():
                 try:
                     self._columns.check(file.columns)
                 except DataError as e:
                     raise UserError(f"{file.path}: {e}") from None
-        self._files = [file for some in files.values() for file in some]
-        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
-        if self._files and not self._ends[-1]:
-            raise UserError(f"{fname} holds no row.")
         counts = {name: sum(map(len, some)) for name, some in files.items()}
         order = (lambda: _order(files.values(), image, seed)) if shuffle else None
         self._picked = pick(fname, split, if_empty, counts.get("", counts), order)

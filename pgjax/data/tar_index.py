@@ -4,6 +4,7 @@ Files that share their name up to the first dot of its last part are one sample,
 what follows the dot says what a file is.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -90,22 +91,23 @@ def index_of(path: str) -> TarIndex:
     name = hashlib.sha256(f"{_FORMAT} {version}".encode()).hexdigest()[:24]
     kept = cache_folder() / "tar" / f"{name}.npz"
     try:
-        with np.load(kept) as stored:
+        with np.load(io.BytesIO(kept.read_bytes())) as stored:
             arrays = dict(stored)
         return TarIndex(path, names=arrays.pop("names").tolist(), **arrays)
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+    except Exception:  # not there, or damaged in whatever way
         index = _build(path)
     arrays = {f.name: getattr(index, f.name) for f in dataclasses.fields(index)}
     del arrays["path"]
     part = kept.with_suffix(f".{os.getpid()}.part")
-    try:
+    data = io.BytesIO()
+    np.savez(data, **arrays)
+    with contextlib.suppress(OSError):  # without a cache, the tar is gone through again
         kept.parent.mkdir(parents=True, exist_ok=True)
-        data = io.BytesIO()
-        np.savez(data, **arrays)
-        part.write_bytes(data.getbuffer())
-        part.replace(kept)
-    except OSError:  # without a cache, the tar is gone through again
-        part.unlink(missing_ok=True)
+        try:
+            part.write_bytes(data.getbuffer())
+            part.replace(kept)
+        finally:
+            part.unlink(missing_ok=True)
     return index
 
 
@@ -114,7 +116,7 @@ def _build(path: str) -> TarIndex:
     firsts: list[int] = []
     members: list[tuple[int, int, int]] = []
     names: dict[str, int] = {}
-    key = ""
+    key, end = "", 0
     try:
         with open_file(path) as f, tarfile.open(fileobj=f, mode="r:") as tar:
             while (member := tar.next()) is not None:
@@ -135,6 +137,10 @@ def _build(path: str) -> TarIndex:
                     key = own
                 place = (names.setdefault(kind, len(names)), member.offset_data, member.size)
                 members.append(place)
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            f.seek(end)
+            if f.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise UserError(f"{path} is cut short: it lacks the mark of a tar's end.")
     except UserError:
         raise
     except Exception as e:
