@@ -65,6 +65,8 @@ setup(
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=25.0", "pycocotools>=2.0.11"],  # for what reads parquet, and masks
         "video": ["av>=18.0"],
+        "heif": ["pillow-heif>=1.8"],
+        "supervision": ["supervision>=0.31"],
         "test": [
             "av>=18.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
