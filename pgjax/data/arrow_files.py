@@ -72,15 +72,15 @@ class ArrowFile:
             self._key = (path, version_of(path))
         except Exception as e:  # of the operating system, or one of fsspec's file systems
             raise _unreadable(path, e) from e
-        if not self._arrow:
-            found = _metadata(*self._key)
-            groups = [found.row_group(i) for i in range(found.num_row_groups)]
-            schema, counts = found.schema.to_arrow_schema(), [group.num_rows for group in groups]
-            if any(group.total_byte_size > MOST_BYTES for group in groups):
-                self._arrow, self._key = True, (_copied(*self._key), "")
+        groups = [] if self._arrow else _groups(*self._key)
+        if any(group.total_byte_size > MOST_BYTES for group in groups):
+            self._arrow, self._key = True, (_copied(*self._key), "")
         if self._arrow:
             schema, batches = _mapped(*self._key)
             counts = [batch.num_rows for batch in batches]
+        else:
+            schema = _metadata(*self._key).schema.to_arrow_schema()
+            counts = [group.num_rows for group in groups]
         self.columns: list[str] = list(schema.names)
         self._features = _features(schema)
         self._ends = np.cumsum(counts, dtype=np.int64)
@@ -144,6 +144,11 @@ def _metadata(path: str, version: str) -> Any:
             return pq.ParquetFile(f).metadata
     except Exception as e:
         raise _unreadable(path, e) from e
+
+
+def _groups(path: str, version: str) -> list[Any]:
+    found = _metadata(path, version)
+    return [found.row_group(i) for i in range(found.num_row_groups)]
 
 
 @functools.lru_cache(maxsize=_GROUPS)

@@ -56,7 +56,7 @@ def _by_name(length: int | Mapping[str, int]) -> dict[str, range]:
 
 def _parse_part(part: str, text: str, known: Mapping[str, range]) -> range:
     match = _PART.fullmatch(part)
-    name = match and (match["name"] or "all")
+    name = (match["name"] or "all") if match else ""
     if not part or not match or name not in known:
         raise UserError(
             f"split {text!r}: {part!r} is not understood; expected {' or '.join(known)}, with "

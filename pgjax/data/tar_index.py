@@ -119,8 +119,9 @@ def _build(path: str) -> TarIndex:
     key, end = "", 0
     try:
         with open_file(path) as f, tarfile.open(fileobj=f, mode="r:") as tar:
+            members_read: list[tarfile.TarInfo] = vars(tar)["members"]
             while (member := tar.next()) is not None:
-                tar.members.clear()  # which would fill the memory
+                members_read.clear()  # which would fill the memory
                 own, kind = split_name(member.name)
                 if not member.isreg() or not own or own.rpartition("/")[2].startswith("._"):
                     continue
