@@ -25,6 +25,7 @@ setup(
     package_data={
         "pgjax": ["py.typed"],
         "pgjax.checkpoints": ["*.npz"],
+        "pgjax.demo": ["page.css", "photos/*"],
         "pgjax.text": ["*.model"],
     },
     entry_points={"console_scripts": ["pgjax = pgjax.commands.main:main"]},

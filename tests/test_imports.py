@@ -38,6 +38,7 @@ ALLOWED = {
     # Training and inference stand on loading, and not on each other.
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
+    "demo": BASE | PARTS - {"metrics"} | {"benchmarks", "config", "inference", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE
     | PARTS
@@ -52,7 +53,7 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
+    | {"benchmarks", "config", "console", "demo", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},

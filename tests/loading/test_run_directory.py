@@ -13,6 +13,7 @@ from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.resume import Checkpoints
 from pgjax.config import parse_config, to_dict
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import TrackedScore
 from pgjax.loading.model_context import open_model_context
 from pgjax.loading.parameters import open_run
 from pgjax.loading.run_directory import (
@@ -145,3 +146,28 @@ def test_a_checkpoint_with_values_that_are_not_finite(tmp_path, monkeypatch, cap
     monkeypatch.setenv("PGJAX_ALLOW_NONFINITE", "1")
     assert np.isnan(np.asarray(open_run(tmp_path)[1][name])).sum() == 1
     assert "holds 1 values" in capfd.readouterr().err
+
+
+def test_which_checkpoint_is_chosen(tmp_path):
+    def choose(wanted, steps=(2, 4, 6)):
+        return read_run(tmp_path).choose_step(steps, wanted)
+
+    write_run(tmp_path, CONFIG, ["llm/w"], b"model")
+    assert choose(None) == 6 and choose(4) == choose("4") == 4
+    for wanted, message in (
+        ("best", "keeps no best checkpoint, since its config.keep_best is empty"),
+        (3, "step is 3, expected 'best' or one of the checkpoints of"),
+        ("-2", r"expected .* \[2, 4, 6\]"),
+        ("last", "step is 'last'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            choose(wanted)
+    with pytest.raises(UserError, match="holds no complete checkpoint"):
+        choose("best", ())
+
+    write_run(tmp_path, CONFIG, ["llm/w"], b"model", TrackedScore("val/loss", True))
+    with pytest.raises(UserError, match="has no val/loss of a checkpoint"):
+        choose("best")
+    rows = [{"step": s, "val/loss": v} for s, v in ((2, 3.0), (4, 2.0), (6, 2.5), (8, 1.0))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert choose("best") == 4 and choose(None) == 6  # the run was killed before it saved step 8
