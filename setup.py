@@ -68,6 +68,8 @@ setup(
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
+        "heif": ["pillow-heif>=1.8"],
+        "supervision": ["supervision>=0.31"],
         "test": [
             "av>=14.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things

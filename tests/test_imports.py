@@ -6,10 +6,11 @@ import collections
 import pytest
 from conftest import PHOTOS, ROOT
 
-BASE = {"errors", "registry", "schema", "trees", "sharding"}
+BASE = {"cache", "errors", "registry", "schema", "trees", "sharding"}
 PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
 # Who may import whom inside pgjax; every arrow points down.
 ALLOWED = {
+    "cache": set(),
     "errors": set(),
     "schema": {"errors"},
     "registry": {"errors"},
@@ -23,7 +24,13 @@ ALLOWED = {
     "decoding": {"errors", "registry", "sharding"},
     "distributed": {"errors"},
     "checkpoints": BASE | {"published", "text"},  # a folder's tokenizer is checked with it
-    "data": {"errors", "registry", "schema", "text"},  # text ops are made of the text functions
+    "data": {
+        "cache",
+        "errors",
+        "registry",
+        "schema",
+        "text",
+    },  # text ops are made of the text functions
     "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
     # What a config names is imported where it is looked up, so that parsing stays fast.
     "config": {"errors", "registry", "schema"},

@@ -248,6 +248,7 @@ class _Loader:
                 "back, or move it away to use the one before it."
             )
         params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
+        refuse_nonfinite(params, what=f"The checkpoint {checkpoints.folder}/step_{step}")
         params = self._converted({n: x for n, x in params.items() if n not in but})
         but = {*but, *run.trained}
         if self.targets.keys() <= but:
