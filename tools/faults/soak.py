@@ -78,8 +78,8 @@ def main() -> None:
     print("|" + " --- |" * (1 + len(COLUMNS)))
     for k, part in enumerate(parts, 1):
         print(f"| {k * args.steps // PARTS:,} | {' | '.join(f'{x:.0f}' for x in medians(part))} |")
-    first = medians(sum(parts[-2 * COMPARED : -COMPARED], []))
-    last = medians(sum(parts[-COMPARED:], []))
+    first = medians([x for part in parts[-2 * COMPARED : -COMPARED] for x in part])
+    last = medians([x for part in parts[-COMPARED:] for x in part])
     limits = [MORE_MEMORY * x for x in first[:2]] + [x + 2 for x in first[2:]]
     grown = [f"{name}: {a:.0f} to {b:.0f}" for name, a, b, limit in
              zip(COLUMNS, first, last, limits, strict=True) if b > limit]  # fmt: skip
