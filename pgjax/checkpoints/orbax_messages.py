@@ -1,5 +1,7 @@
 """Drops what orbax's threads print when a save fails, beside the exception that they raise."""
 
+import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -44,6 +46,7 @@ class QuietSaves:
             return
         if failed:
             _join_threads()
+            _retrieve_exceptions()
             gc.collect()  # Writes that are collected later would reach the hook then.
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._is_wanted)
@@ -64,6 +67,16 @@ class QuietSaves:
 
 def _is_orbax(thread: threading.Thread) -> bool:
     return type(thread).__module__.startswith("orbax.")
+
+
+def _retrieve_exceptions() -> None:
+    """Keeps asyncio from telling of writes that nobody asks, whenever they are collected."""
+    for thing in gc.get_objects():
+        if not issubclass(type(thing), asyncio.Future):  # isinstance would wake lazy proxies
+            continue
+        if thing.get_loop().is_closed() and thing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                thing.exception()
 
 
 def _join_threads() -> None:
