@@ -44,7 +44,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "aokvqa_mc": _row("test", acc=(76.37, 76.90)),
     "aokvqa_da": _row("test", acc=(61.85, 63.22)),
     "gqa": _row("testdev balanced", acc=(65.61, 67.03)),
-    # The mean over the 8 languages, and without English.
+    # The mean over the 8 languages, and over those that are not English.
     "xgqa": _row("test", **{"acc": (58.37, 59.07), "acc/avg7": (57.3, 57.9)}),
     "nlvr2": _row("test", acc=(90.02, 88.93)),
     "marvl": _row("test, mean of 5 languages", acc=(80.57, 76.78)),

@@ -239,6 +239,7 @@ def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], path: pathlib.Path) 
     if "llm/layers/post_ffw_norm/scale" in shapes:  # PaliGemma 2; the file does not say these
         scale = (width / llm_heads) ** -0.5 if width == 4608 else None
         spec["llm"] |= {
-            "post_norms": True, "attn_softcap": 50.0, "final_softcap": 30.0, "query_scale": scale,
+            "post_norms": True, "attn_softcap": 50.0, "query_scale": scale,
+            "final_softcap": 0.0 if "-ft-" in path.name else 30.0,  # transfers leave it out
         }  # fmt: skip
     return spec

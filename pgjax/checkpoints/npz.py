@@ -2,7 +2,8 @@
 
 Files of big_vision are read as big_vision reads them: where keys lie under `params/`, those are the
 parameters and all others (`opt/…`, `step`) are passed over; an older file has them under
-`opt/target/`; else every key is a parameter, as in what its fine-tuning notebook saves.
+`opt/target/`; else every key is a parameter, as in what its fine-tuning notebook saves. A file may
+lie in parts, see `split_file`.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from pgjax.checkpoints.base_checkpoint import BaseRecord
+from pgjax.checkpoints.split_file import open_file
 from pgjax.checkpoints.tensors import Converted, Tensor, empty_aligned
 from pgjax.errors import UserError
 
@@ -35,7 +37,7 @@ class NpzTensor:
     """An array that an `.npz` stores uncompressed, so that its rows can be read alone.
 
     Attributes:
-      path: the file.
+      path: the file, or one of its parts.
       shape: the shape of the array.
       dtype: the dtype of the array.
       offset: where the array begins in the file, in bytes.
@@ -65,7 +67,7 @@ class NpzTensor:
         size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         data = empty_aligned([size], np.uint8)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        with cast(io.BufferedIOBase, self.path.open("rb")) as f:
+        with cast(io.BufferedIOBase, open_file(self.path)) as f:
             f.seek(self.offset + start * row_bytes)
             if f.readinto(data.data) != size:
                 raise UserError(f"Checkpoint {self.path} ends early; it may be truncated.")
@@ -96,7 +98,7 @@ class _Unpacked:
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Reads the whole array and returns the rows."""
         try:
-            with self.path.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
+            with open_file(self.path) as f, np.load(f, allow_pickle=False) as arrays:
                 x = _as_bfloat16(arrays[self.key])
         except Exception as e:
             raise _unreadable(self.path, e) from None
@@ -109,7 +111,7 @@ def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
     Arrays of raw 2-byte void are bfloat16, which numpy stores this way.
 
     Args:
-      path: a local or remote file.
+      path: a local or remote file, or one of its parts.
 
     Returns:
       The tensors in the file's dtypes by name, such as `img/head/kernel`.
@@ -148,7 +150,7 @@ def open_arrays(path: os.PathLike | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"Checkpoint {path} does not exist.")
     try:
-        with path.open("rb") as f, zipfile.ZipFile(f) as members:
+        with open_file(path) as f, zipfile.ZipFile(f) as members:
             return dict(_open_member(path, f, members, info) for info in members.infolist())
     except Exception as e:  # Damaged bytes can raise anything in zipfile, struct and numpy.
         raise _unreadable(path, e) from None

@@ -10,13 +10,14 @@ from pgjax.config.sections import RunConfig
 from pgjax.errors import ConfigError
 
 _KIND = r"(pt|mix|ft-[\w-]+)-\d+(\.(f16|bf16|b16))?"
+_FILE = rf"{_KIND}(\.npz)?"
 # Names, as `pgjax list checkpoints` shows them -> variants of the image tower and of the decoder.
 _VARIANTS = (
     (r"tiny", ("tiny/8", "gemma_tiny")),
-    (rf"paligemma2-3b-{_KIND}", ("So400m/14", "gemma2_2b")),
-    (rf"paligemma2-10b-{_KIND}", ("So400m/14", "gemma2_9b")),
-    (rf"paligemma2-28b-{_KIND}", ("So400m/14", "gemma2_27b")),
-    (rf"(paligemma-3b-)?{_KIND}", ("So400m/14", "gemma_2b")),
+    (rf"paligemma2-3b-{_FILE}", ("So400m/14", "gemma2_2b")),
+    (rf"paligemma2-10b-{_FILE}", ("So400m/14", "gemma2_9b")),
+    (rf"paligemma2-28b-{_FILE}", ("So400m/14", "gemma2_27b")),
+    (rf"{_KIND}|paligemma-3b-{_FILE}", ("So400m/14", "gemma_2b")),
 )
 # What a decoder is tuned with, where that differs from how it was pretrained: transfers of
 # PaliGemma 2 leave the logits of the vocabulary uncapped (arXiv:2412.03555, section 4).

@@ -1,8 +1,8 @@
 """Learning rates of PaliGemma 2's transfers, by task and size of the model.
 
 The authors take a transfer's other numbers from PaliGemma's table, those of 224 px at 448 px too,
-and choose the rate for each size of the model at 224 px, from 3e-7, 6e-7, 1e-6, 3e-6, 6e-6, 1e-5 and
-3e-5 (arXiv:2412.03555, section 4.1). Which they chose is not said; these are the ones with the
+and choose the rate for each size of the model at 224 px, from 3e-7, 6e-7, 1e-6, 3e-6, 6e-6, 1e-5
+and 3e-5 (arXiv:2412.03555, section 4.1). Which they chose is not said; these are the ones with the
 highest validation scores in table 14: the lower one where two are equal, and for several scores by
 their mean. Videos were not swept at 28B, which takes the rate of 10B. At 896 px, of which the paper
 has none, a transfer takes the lower one of this rate and that of PaliGemma.

@@ -149,4 +149,4 @@ def test_tables_of_the_announcement(monkeypatch):
             config = load(ROOT / "transfers" / f"{name}.py").get_config(arg)
             assert config.init in text
             published |= {spec.get("published", "") for spec in config.evals.values()}
-        assert published - {""} == wanted
+        assert published >= wanted
