@@ -27,6 +27,7 @@ from pgjax.errors import UserError
 PREFIX = "params/"
 _PREFIXES = (PREFIX, "opt/target/", "")  # the first one that any key has
 _FLOATS = ("float32", "bfloat16", "float16", "float64")
+_SPEC = "spec/"  # under which a file says what shapes do not tell of its model, see `write_npz`
 _DELTA = "delta/"  # under which a delta describes its base, see `write_delta`
 # The local file header of the zip format (APPNOTE.TXT, section 4.3.7).
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra
@@ -122,7 +123,7 @@ def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
     """
     path = epath.Path(path)
     arrays = open_arrays(path)
-    arrays = {key: x for key, x in arrays.items() if not key.startswith(_DELTA)}
+    arrays = {key: x for key, x in arrays.items() if not key.startswith((_DELTA, _SPEC))}
     prefix = next(p for p in _PREFIXES if not p or any(key.startswith(p) for key in arrays))
     tensors = {key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)}
     if not tensors:
@@ -176,26 +177,54 @@ def base_of(path: os.PathLike | str) -> BaseRecord | None:
     return BaseRecord(texts["base"], texts.get("path", ""), texts.get("checksum", ""))
 
 
+def spec_of(path: os.PathLike | str) -> dict[str, float]:
+    """Returns what a file says of its model, such as `{"final_softcap": 0.0}`; see `write_npz`.
+
+    Raises:
+      UserError: the file is missing, truncated or pickled.
+    """
+    return {
+        key.removeprefix(_SPEC): float(x.read())
+        for key, x in open_arrays(path).items()
+        if key.startswith(_SPEC) and not x.shape
+    }
+
+
 def read_npz(path: os.PathLike | str) -> dict[str, np.ndarray]:
     """Reads a parameter file into memory; see `open_npz`."""
     return {name: tensor.read() for name, tensor in open_npz(path).items()}
 
 
-def write_npz(path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor]) -> None:
+def write_npz(
+    path: os.PathLike | str,
+    flat: Mapping[str, np.ndarray | Tensor],
+    spec: Mapping[str, float] | None = None,
+) -> None:
     """Writes a parameter file, which replaces an older one only once it is complete.
 
     Args:
       path: a local or remote file.
       flat: arrays by name, or tensors, which are read one after the other.
+      spec: numbers of the decoder that shapes do not tell, under `spec/`, which others pass over.
 
     Raises:
       UserError: the file cannot be written.
     """
-    write_arrays(path, ((PREFIX + name, x) for name, x in flat.items()))
+    write_arrays(path, _arrays(flat, spec))
+
+
+def _arrays(
+    flat: Mapping[str, np.ndarray | Tensor], spec: Mapping[str, float] | None
+) -> list[tuple[str, np.ndarray | Tensor]]:
+    said = [(_SPEC + key, np.float32(x)) for key, x in (spec or {}).items()]
+    return [*said, *((PREFIX + name, x) for name, x in flat.items())]
 
 
 def write_delta(
-    path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor], base: BaseRecord
+    path: os.PathLike | str,
+    flat: Mapping[str, np.ndarray | Tensor],
+    base: BaseRecord,
+    spec: Mapping[str, float] | None = None,
 ) -> None:
     """Writes a delta: a parameter file with only the parameters that differ from its base.
 
@@ -203,6 +232,7 @@ def write_delta(
       path: a local or remote file.
       flat: arrays or tensors by name, as for `write_npz`.
       base: the checkpoint that holds all other parameters.
+      spec: as for `write_npz`.
 
     Raises:
       UserError: the file cannot be written.
@@ -211,7 +241,7 @@ def write_delta(
     described = [
         (_DELTA + key, np.frombuffer(text.encode(), np.uint8)) for key, text in texts.items()
     ]
-    write_arrays(path, [*described, *((PREFIX + key, x) for key, x in flat.items())])
+    write_arrays(path, [*described, *_arrays(flat, spec)])
 
 
 def write_arrays(

@@ -503,7 +503,7 @@ def test_training_of_paligemma_2_agrees(tmp_path, cap):
     hidden = model.apply({"params": trees.unflatten(flat)}, pixels, text, after)
     got = model.apply({"params": trees.unflatten(flat)}, hidden, method="logits")
     want = out.logits[:, 16:, :1664].detach().numpy()
-    assert 5 < np.abs(want).max() < 20
+    assert 10 < np.abs(want).max() < 30
     last = np.flatnonzero(np.asarray(after[0]))[0] - 1  # where the target begins
     np.testing.assert_allclose(got[:, last:], want[:, last:], rtol=1e-5, atol=5e-5)
 
@@ -517,12 +517,16 @@ def test_training_of_paligemma_2_agrees(tmp_path, cap):
     write_folder(tmp_path / "grads", wrapped, sizes, tokenizer=TOKENIZER)
     ours = load_file(tmp_path / "grads" / "model.safetensors")
     names = dict(theirs.named_parameters())
-    compared = 0
+    largest = max(x.grad.abs().max().item() for x in names.values())
+    compared, differing = 0, {}
     for name, want in names.items():
         key = min((k for k in ours if name.endswith(k.split("model.", 1)[-1])), key=len, default="")
         assert key, name
         rows = min(len(want), 1664) if "embed_tokens" in name else len(want)
-        scale = want.grad.abs().max().item()
-        np.testing.assert_allclose(ours[key][:rows], want.grad[:rows], rtol=1e-5, atol=1e-5 * scale)
+        # Relative to the parameter's own; biases of keys have none but rounding.
+        scale = max(want.grad.abs().max().item(), 1e-3 * largest)
+        error = np.abs(ours[key][:rows] - want.grad[:rows].numpy()).max() / scale
         compared += 1
-    assert compared == len(ours)
+        if error > 1e-5:
+            differing[name] = error
+    assert compared == len(ours) and not differing
