@@ -29,7 +29,6 @@ from pgjax.metrics.statistics import confidence_interval
 
 MOST_GROUPS = 40  # largest groups of a breakdown that a page shows
 SIDE = 448  # pixels of the longer side of a picture
-_MEASURED = HEADER.index("95 %") + 1  # where the plots stand in a table of scores
 
 
 class _Run(NamedTuple):
@@ -90,7 +89,7 @@ def overview(folders: list[pathlib.Path], by: list[str], cases: int) -> Page:
         "the score, the line across it the interval, and the diamond the published score."
     )
     main = [row for row in every if "/" not in row.score]
-    page.table(*_with_plots(HEADER, main, most))
+    _add_scores(page, main, most, HEADER)
     for (benchmark, name, _), runs in sorted(groups.items()):
         page.section(" · ".join(filter(None, (benchmark, name))))
         _add_evaluation(page, runs, most, by, cases)
@@ -119,17 +118,21 @@ def _scale(row: Row) -> tuple[str, bool]:
     return row.score.partition("/")[0], row.percent
 
 
-def _with_plots(
-    header: Sequence[str], rows: Sequence[Row], most: Mapping[tuple[str, bool], float]
-) -> tuple[list[str], list[list[Cell]]]:
-    """Returns a table of scores with a column of plots, which losses do not have."""
+def _add_scores(
+    page: Page, rows: Sequence[Row], most: Mapping[tuple[str, bool], float], only: Sequence[str]
+) -> None:
+    """Adds the named columns of a table of scores, with plots, which losses do not have."""
+    kept = [HEADER.index(name) for name in only]
+    after = only.index("95 %") + 1  # where the plots stand
     cells: list[list[Cell]] = []
     for row in rows:
         ends = row.interval[1:] if row.interval else None
-        plot = None if row.falls else Plot(row.measured, ends, row.published, most[_scale(row)])
+        drawn = not row.falls and (row.measured, row.published) != (None, None)
+        plot = Plot(row.measured, ends, row.published, most[_scale(row)]) if drawn else None
         texts = row.cells()
-        cells.append([*texts[:_MEASURED], plot, *texts[_MEASURED:]])
-    return [*header[:_MEASURED], "", *header[_MEASURED:]], cells
+        texts = [texts[i] for i in kept]
+        cells.append([*texts[:after], plot, *texts[after:]])
+    page.table([*only[:after], "", *only[after:]], cells)
 
 
 def _add_evaluation(
@@ -141,10 +144,13 @@ def _add_evaluation(
 ) -> None:
     names = _names(runs)
     for name, run in zip(names, runs, strict=True):
-        page.text(f"{name}: {len(run.found.records):,} examples, stored in {run.folder}.")
+        count = len(run.found.records)
+        examples = "1 example" if count == 1 else f"{count:,} examples"
+        page.text(f"{name}: {examples}, stored in {run.folder}.")
     if parts := [row for row in _in_order(runs) if "/" in row.score]:
         page.heading("By category")
-        page.table(*_with_plots(HEADER, parts, most))
+        columns = [name for name in HEADER if name not in ("benchmark", "evaluation")]
+        _add_scores(page, parts, most, columns)
     for key in by:
         _add_breakdown(page, names, runs, key)
     if cases:

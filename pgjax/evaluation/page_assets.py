@@ -62,12 +62,11 @@ q { quotes: none; } .expected { color: var(--soft); } .expected b { font-size: .
   table, tbody, tr, thead { display: block; }
   thead tr { display: flex; flex-wrap: wrap; gap: 0 1em; }
   thead th { border: 0; padding: .1em 0; } th:empty, th.plot { display: none; }
-  tbody tr { padding: .6em 0; border-bottom: 1px solid var(--line); }
-  td { display: flex; justify-content: space-between; gap: 1em; border: 0; padding: .1em 0; }
-  td:empty { display: none; }
-  td::before { content: attr(data-label); color: var(--soft); flex: none; font-size: .87em; }
-  td.number { text-align: right; } td:not(.number) { text-align: right; }
-  td.plot { display: block; padding: .4em 0; } td.plot::before { display: none; }
+  tbody tr { display: flex; flex-wrap: wrap; gap: 0 1em; padding: .6em 0;
+    border-bottom: 1px solid var(--line); }
+  td { border: 0; padding: 0; } td:empty { display: none; } td:first-child { font-weight: 600; }
+  td.number::before { content: attr(data-label) " "; color: var(--soft); font-size: .87em; }
+  td.plot { flex: 1 0 100%; padding: .3em 0; }
   svg.plot { width: 100%; }
 }
 """
@@ -143,7 +142,8 @@ const filterable = table => {
 const browsable = gallery => {
   const cards = [...gallery.children], bar = toolbar(gallery);
   const questions = [...gallery.querySelectorAll("section")];
-  const tags = [...new Set(questions.flatMap(each => each.dataset.tags.split("|")))];
+  const tagged = [0, 1, 2].flatMap(i => questions.map(each => each.dataset.tags.split("|")[i]));
+  const tags = [...new Set(tagged)].filter(Boolean);
   let chosen = "";
   const update = () => {
     for (const each of questions) each.hidden = !matches(each) ||

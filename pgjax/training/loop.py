@@ -14,15 +14,15 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import sharding
-from pgjax.config import RunConfig, parse_config, to_dict
+from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, say, table
 from pgjax.distributed import doing, exchange
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
+from pgjax.evaluation.shown_record import shown_record
 from pgjax.evaluation.store import Record, Records
-from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.device_use import DeviceUse
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter, OnMetrics
@@ -33,13 +33,15 @@ from pgjax.training.saver import Saver
 from pgjax.training.setup import TrainingRun, set_up
 from pgjax.training.step import StepMetrics
 from pgjax.training.stop_requests import StopRequests
+from pgjax.training.trackers import Answers
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
 MOST_SKIPPED = 20  # updates skipped in a row after which halving the loss scale further is futile
-WATCHED_IMAGES = 4
+WATCHED_IMAGES = 4  # on the picture of answers that an evaluation shows
+WATCHED_ANSWERS = 32  # in its table
 
 Watch = Callable[[Image.Image], object]
 _Pending = list[tuple[int, StepMetrics]]  # numbers of steps with their metrics on the device
@@ -93,12 +95,12 @@ def _train(
     start, workdir = int(run.state.step), run.workdir
     trace = Profile(profile, workdir / "tb")
     # Scores from before the first step are those of the config that they were taken with.
-    metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
+    last_step = -1 if start == 0 and run.changed else start
+    metrics = MetricsWriter(workdir, last_step, run.config.trackers)
     metrics.on_write = on_metrics
-    as_text = json.dumps(to_dict(run.config), indent=1)
-    metrics.show(start, [text_value("config", f"```json\n{as_text}\n```")])
     saver = Saver(run, stops, start)
     stops.interruptible = False
+    finished = False
     try:
         known = exchange("scores", metrics.last_scores())[0]
         last = _evaluate(run, metrics, start, _due_evaluations(run, start), saver, watch, known)
@@ -107,8 +109,9 @@ def _train(
             say(f"{workdir} is already at its last step, {start}.")
         else:
             last = _fit(run, metrics, saver, trace, watch)
+        finished = True
     finally:
-        metrics.close()
+        metrics.close(finished)
         run.checkpoints.close()
     _say_skipped(run)
     _say_scores(workdir, first, last)
@@ -256,17 +259,28 @@ def _evaluate(
         doing(f"evaluating {name} at step {step}")
         with Phase(f"evaluating {name} at step {step}"):
             results[name] = result = run.evaluators[name].run(run.params(), between=saver.heed)
-        # The row comes last: an evaluation that has one is finished.
         write_predictions(file, result)
+        if jax.process_index() == 0 and (answers := _answers(run, name, result.records)):
+            metrics.show(step, answers)
+            if watch:
+                watch(answers.picture)
+        # The row comes last: an evaluation that has one is finished.
         metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
-        some = result.records[:WATCHED_IMAGES]
-        if jax.process_index() == 0 and some and "prediction" in some[0]:
-            sheet = _sheet(run, name, some)
-            metrics.show(step, [picture_value(f"{name}/answers", sheet)])
-            if watch:
-                watch(sheet)
     return results
+
+
+def _answers(run: TrainingRun, name: str, records: Sequence[Record]) -> Answers | None:
+    """Some answers of an evaluation to show; None where it has none."""
+    some, main = records[:WATCHED_ANSWERS], run.evaluators[name].main
+    if not some or "prediction" not in some[0]:
+        return None
+    rows = []
+    for shown in (shown_record(record, main) for record in some):
+        score = "" if shown.score is None else f"{shown.score:.4g}"
+        rows.append((shown.prompt, shown.answer or "", shown.expected, score))
+    picture = _sheet(run, name, records[:WATCHED_IMAGES])
+    return Answers(name, picture, ("prompt", "answer", "expected", main.key), rows)
 
 
 def _sheet(run: TrainingRun, name: str, records: Sequence[Record]) -> Image.Image:
