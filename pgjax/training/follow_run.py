@@ -32,7 +32,10 @@ class _End:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        self.finished = sys.stdin.buffer.read() == FINISHED
+        said = b""
+        while part := os.read(0, 64):  # not sys.stdin, whose lock would outlive this thread
+            said += part
+        self.finished = said == FINISHED
         self.came.set()
         seconds = SECONDS if self.finished else SECONDS_STOPPED
         time.sleep(seconds)
@@ -62,13 +65,17 @@ def follow(service: str, workdir: pathlib.Path, end: _End) -> None:
             over = end.came.wait(POLL)
             # A row of the last step may be new, and is the same where it is not.
             rows = [row for row in _new_rows(file) if row["step"] >= known["step"]]
+            waiting: list[dict[str, Any]] = []
+            for row in rows:
+                waiting.append(row)
+                for name in dict.fromkeys(k.partition("/")[0] for k in row if "/" in k):
+                    picture, table = answers_files(folder, name, row["step"])
+                    if table.exists():  # after the rows up to it: steps never go back
+                        run.log(waiting)
+                        waiting = []
+                        run.show(row["step"], name, picture, **json.loads(table.read_text()))
             if rows:
-                run.log(rows)
-                for row in rows:
-                    for name in dict.fromkeys(k.partition("/")[0] for k in row if "/" in k):
-                        picture, table = answers_files(folder, name, row["step"])
-                        if table.exists():
-                            run.show(row["step"], name, picture, **json.loads(table.read_text()))
+                run.log(waiting)
                 keep(rows[-1]["step"])
             if over:
                 break

@@ -112,7 +112,7 @@ def test_boxes_lie_above_the_picture(tmp_path):
     """In parts of its size: the expected one dashed, the answer with its label."""
     record = {
         "prefix": "detect a", "suffix": "<loc0000><loc0000><loc0512><loc0256> a & b", "index": 0,
-        "prediction": "<loc0256><loc0512><loc0768><loc1023> a <loc0001>", "scores": {"acc": 0.25},
+        "prediction": "nothing", "scores": {"acc": 0.25},
     }  # fmt: skip
     question = read_question("worst", [(0, record)], MainScore("acc"))
     gallery = Gallery(["tiny"], "acc", [Card(np.zeros((20, 40, 3), np.uint8), [question])])
@@ -158,7 +158,8 @@ def test_markdown(tmp_path):
     assert len(files) == len(set(files)) >= 2
     for file in files:
         assert max(Image.open(tmp_path / file).size) <= 448
-    assert f"| best | {LINES[1]['prefix']} | <b>1 (1) | {LINES[1]['suffix']} |" in lines
+    line = LINES[1]
+    assert f"| best | {line['prefix']} | <b>1 (1) | {shortened(line['suffix'])} |" in lines
     with pytest.raises(UserError, match=r"expected a path that ends in \.html or \.md"):
         page.write(tmp_path / "report.pdf")
 
@@ -181,7 +182,8 @@ def test_compared(tmp_path):
     assert row[-2:] == ["3", "1"]
     page.write(tmp_path / "c.md")
     lines = (tmp_path / "c.md").read_text().splitlines()
-    row = f"| B better | {LINES[1]['prefix']} | <b>1 (0) | <b>1 (1) | {LINES[1]['suffix']} |"
+    line = LINES[1]
+    row = f"| B better | {line['prefix']} | <b>1 (0) | <b>1 (1) | {shortened(line['suffix'])} |"
     assert row in lines and sum(line.startswith("| A better") for line in lines) == 2
 
 
