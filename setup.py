@@ -59,6 +59,8 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=1.0"],
+        "wandb": ["wandb>=0.31"],
+        "mlflow": ["mlflow-skinny>=3.17"],
         "notebook": ["ipykernel>=7.4", "matplotlib>=3.11", "nbclient>=0.11", "nbformat>=5.11"],
         "metrics": ["pycocotools>=2.0.11"],
         # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.

@@ -66,7 +66,7 @@ q { quotes: none; } .expected { color: var(--soft); } .expected b { font-size: .
     border-bottom: 1px solid var(--line); }
   td { border: 0; padding: 0; } td:empty { display: none; } td:first-child { font-weight: 600; }
   td.number::before { content: attr(data-label) " "; color: var(--soft); font-size: .87em; }
-  td.plot { flex: 1 0 100%; padding: .3em 0; }
+  td.plot { flex: 1 0 100%; order: 1; padding: .3em 0; }
   svg.plot { width: 100%; }
 }
 """
