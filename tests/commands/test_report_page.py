@@ -157,7 +157,8 @@ def test_markdown(tmp_path):
     files = [line.partition("](")[2][:-1] for line in lines if line.startswith("![")]
     assert len(files) == len(set(files)) >= 2
     for file in files:
-        assert max(Image.open(tmp_path / file).size) <= 448
+        with Image.open(tmp_path / file) as picture:
+            assert 20 <= max(picture.size) <= 448
     line = LINES[1]
     assert f"| best | {line['prefix']} | <b>1 (1) | {shortened(line['suffix'])} |" in lines
     with pytest.raises(UserError, match=r"expected a path that ends in \.html or \.md"):
