@@ -59,9 +59,9 @@ def _refs(
     files: Files, name: str, by: str
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]]:
     """Yields each reference with its image and its object's segmentation and box."""
-    content = files.json(f"{name}/instances.json")
-    images, annotations = by_id(content["images"]), by_id(content["annotations"])
-    for ref in files.pickle(f"{name}/refs({by}).p"):
+    instances = f"{name}/instances.json"
+    images, annotations = (by_id(files.rows(instances, k)) for k in ("images", "annotations"))
+    for ref in files.rows(f"{name}/refs({by}).p"):
         found = annotations[ref["ann_id"]]
         yield ref, images[ref["image_id"]], {k: found[k] for k in ("segmentation", "bbox")}
 
