@@ -1,0 +1,5 @@
+"""All targets of the campaign."""
+
+from tools.faults.fuzzing.targets import data, images
+
+TARGETS = [*images.TARGETS, *data.TARGETS]
