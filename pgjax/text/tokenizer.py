@@ -32,7 +32,7 @@ def _load(model_bytes: bytes, name: str) -> sentencepiece.SentencePieceProcessor
         processor.LoadFromSerializedProto(model_bytes)
         if len(processor):
             return processor
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):  # the last where its message is no text
         pass
     found = f"{len(model_bytes)} bytes that start with {model_bytes[:16]!r}"
     raise UserError(

@@ -200,6 +200,7 @@ def _arrow_rows(files: Sequence[pathlib.Path]) -> Iterator[tuple[dict[str, Any],
                 names = _class_names(stream.schema.metadata)
                 batches = iter(stream)
             for batch in batches:
+                batch.validate(full=True)  # of damaged bytes, pyarrow would read beyond the file
                 for row in batch.to_pylist():
                     yield row, names
         except (OSError, ValueError, pa.ArrowException) as e:
