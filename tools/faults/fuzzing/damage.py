@@ -108,41 +108,42 @@ def _paths(value: Any, path: tuple = ()) -> list[tuple]:
     return found
 
 
-def _copy(value: Any, level: int = 0) -> Any:
+def copied(value: Any, level: int = 0) -> Any:
+    """A copy of a value of JSON, to some depth."""
     if level > _LEVELS:
         return value
     if isinstance(value, dict):
-        return {key: _copy(part, level + 1) for key, part in value.items()}
-    return [_copy(part, level + 1) for part in value] if isinstance(value, list) else value
+        return {key: copied(part, level + 1) for key, part in value.items()}
+    return [copied(part, level + 1) for part in value] if isinstance(value, list) else value
 
 
 def _damaged(value: Any, choose: Callable[[Sequence[Any]], Any], odd: Callable[[str], Any]) -> Any:
     """A value of JSON with one to three parts replaced, removed, repeated, renamed or exchanged."""
-    value = _copy(value)
+    value = copied(value)
     for _ in range(choose((1, 1, 1, 2, 3))):
         paths = _paths(value)
         if not paths:
-            return _copy(odd("value"))
+            return copied(odd("value"))
         *above, key = choose(paths)
         parent = value
         for step in above:
             parent = parent[step]
         kind = choose(range(10))
         if kind <= 5:
-            parent[key] = _copy(odd("value"))
+            parent[key] = copied(odd("value"))
         elif kind == 6:
             del parent[key]
         elif kind == 7 and isinstance(parent, dict):
             parent[odd("text")] = parent.pop(key)
         elif kind == 7:
-            parent.insert(key, _copy(parent[key]))
+            parent.insert(key, copied(parent[key]))
         elif kind == 8:
-            parent[key] = choose(([_copy(parent[key])], {"a": parent[key]}))
+            parent[key] = choose(([copied(parent[key])], {"a": parent[key]}))
         else:
             part = value
             for step in choose(paths):
                 part = part[step]
-            parent[key] = _copy(part)
+            parent[key] = copied(part)
     return value
 
 

@@ -30,8 +30,9 @@ def _fixture(name: str) -> dict[str, bytes]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with tempfile.TemporaryDirectory() as folder:
-        module.make(pathlib.Path(folder))
-        return read_folder(pathlib.Path(folder))
+        path = pathlib.Path(folder, "source")
+        module.make(path)
+        return read_folder(path)
 
 
 def _inputs(rng: random.Random, count: int) -> Iterable[tuple[str, str, dict[str, bytes]]]:
@@ -57,7 +58,7 @@ def check(given: tuple[str, str, dict[str, bytes]], folder: pathlib.Path) -> Non
         check_counts=False, **options,
     )  # fmt: skip
     path = pathlib.Path(report["path"])
-    lines = (path / f"{split}.jsonl").read_text("utf-8").splitlines()
+    lines = (path / f"{split}.jsonl").read_text("utf-8").split("\n")[:-1]
     if len(lines) != report["splits"][split]["examples"]:
         raise Wrong(f"{len(lines)} lines, the report says {report['splits']}")
     keys = set()

@@ -175,8 +175,9 @@ def check_ask(given: dict[str, Any], folder: pathlib.Path) -> None:
 _WORDS = st.one_of(
     ODD_TEXT.filter(lambda text: "\0" not in text),
     st.sampled_from(
-        ("x", "nocaps", "forkme", "1", "0", "-1", "1e9", "true", "none", "x.jsonl", "x.png", ".", "..",
-         "/dev/null", "x.npz", "tiny", "folder", "--", "-", "=", "float32", "l4", "100-3", "9999999999")
+        ("x", "nocaps", "forkme", "1", "0", "-1", "1e9", "true", "none", "x.jsonl", "x.png", ".",
+         "..", "/dev/null", "x.npz", "tiny", "folder", "--", "-", "=", "float32", "l4", "100-3",
+         "9999999999")
     ),
 )  # fmt: skip
 # Commands as far as they go before they load a model or wait for one.

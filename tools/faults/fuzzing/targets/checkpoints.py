@@ -103,12 +103,14 @@ def _base() -> str:
 
 @functools.cache
 def _adapter() -> dict[str, bytes]:
-    below = open_checkpoint(_base())
-    lora = {"rank": 2, "alpha": 4.0, "rslora": False, "dropout": 0.0}
+    import flax.linen as nn
+
     from pgjax import trees
     from pgjax.models.lora import is_adapter
     from pgjax.models.paligemma import abstract_params, make_model
 
+    below = open_checkpoint(_base())
+    lora = {"rank": 2, "alpha": 4.0, "rslora": False, "dropout": 0.0}
     spec = {**below.spec, "lora": {**lora, "targets": ".*attn.*"}}
     flat = trees.flatten(nn.unbox(abstract_params(make_model(spec))))
     rng = np.random.default_rng(0)

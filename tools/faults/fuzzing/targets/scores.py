@@ -1,6 +1,5 @@
 """Metrics, given what a model or a file of data may hold."""
 
-import copy
 import math
 import pathlib
 from typing import Any
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from pgjax.metrics import get_metric
 from pgjax.registry import METRICS
 from tools.faults.fuzzing.children import Target, Wrong
-from tools.faults.fuzzing.damage import ODD_TEXT, ODD_VALUES, damaged_values, values_of
+from tools.faults.fuzzing.damage import ODD_TEXT, ODD_VALUES, copied, damaged_values, values_of
 
 _META = {
     "answers": ["yes", "2", "a cat on a mat"],
@@ -62,7 +61,7 @@ def check_metric(given: tuple[str, str, list[dict]], folder: pathlib.Path) -> No
     meta = {key: value for key, value in records[0].items() if key != "prediction"}
 
     def scores() -> dict[str, float]:
-        again = copy.deepcopy(records if metric.corpus else meta)
+        again = copied(records if metric.corpus else meta)  # metrics write into records
         return function(again) if metric.corpus else function(prediction, again)
 
     got = scores()
