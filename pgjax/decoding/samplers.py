@@ -102,3 +102,7 @@ def nucleus(p: float, value: float = 1.0) -> Sampler:
 def _check(ok: bool, message: str) -> None:
     if not ok:  # comparisons with nan are False
         raise UserError(f"sampler {message}.")
+
+
+def _check_temperature(value: float, sampler: str) -> None:
+    _check(value >= _COLDEST, f"{sampler}: the temperature must be positive, {_COLDEST} at least")
