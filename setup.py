@@ -69,6 +69,7 @@ setup(
             "av>=18.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
             "beartype>=0.23.1",
+            "hypothesis>=6.170",
             "pyarrow>=25.0",
             "pycocotools>=2.0.11",
             "ipykernel>=7.4",

@@ -1,8 +1,8 @@
 """Gives hostile inputs to every reader, parser, loader and command, and prints what came of them.
 
     python tools/faults/fuzz.py --inputs=20000 --seed=0
-    python tools/faults/fuzz.py --only='coco*' --inputs=500
-    python tools/faults/fuzz.py --only=coco --at=3.17      # one input again, in this process
+    python tools/faults/fuzz.py --only 'COCO*' --inputs=500
+    python tools/faults/fuzz.py --only COCO --at=3.17      # one input again, in this process
 
 Each input is either taken, and then what was read is compared with an independent reading where
 there is one, or refused with one sentence. Anything else is a fault: a traceback, a crash, more
@@ -31,10 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--inputs", type=int, default=20_000, help="how many, over all targets")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="*", help="pattern of targets' names")
+    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of targets' names")
     parser.add_argument("--at", help="BATCH.INDEX of one input to check again")
     args = parser.parse_args()
-    targets = [t for t in TARGETS if fnmatch.fnmatch(t.name, args.only)]
+    targets = [t for t in TARGETS if any(fnmatch.fnmatch(t.name, p) for p in args.only)]
     shares = sum(t.share for t in targets)
     total: collections.Counter[str] = collections.Counter()
     faults: list[Outcome] = []
