@@ -184,7 +184,7 @@ class Damage:
         if self._rng.random() < 0.25:
             return damaged_bytes(data, self._rng)
         suffix = name.rpartition(".")[2].lower()
-        with contextlib.suppress(ValueError, KeyError, IndexError):
+        with contextlib.suppress(ValueError, LookupError, RecursionError):
             if suffix == "json":
                 return as_json(self.value(json.loads(data)))
             if suffix in ("jsonl", "ndjson"):
