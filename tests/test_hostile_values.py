@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pgjax
+from pgjax.commands.config_files import load_config
 from pgjax.data.importers.annotated import Import, Report
 from pgjax.data.importers.recognize import recognize
 from pgjax.decoding.decoders import make_decoder
 from pgjax.errors import MOST_SHOWN, DataError, UserError
 from pgjax.inference.decoding_options import read_options
+from pgjax.loading.export import open_source
 from pgjax.metrics import get_metric
 from pgjax.text.tokenizer import Tokenizer
 
@@ -117,3 +120,17 @@ def test_metrics(name, meta, message):
     with pytest.raises(DataError) as raised:
         get_metric(name, **options)(f"{BOX}{CODES} cat", meta)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "~nobody/x", "~é", "\0", "\ud800", "(" * 300])
+@pytest.mark.parametrize("given", [pgjax.load, load_config, lambda name: open_source(name, None)])
+def test_names_that_cannot_be_paths(given, name):
+    with pytest.raises(UserError, match="neither a path|does not exist|not a config|no path"):
+        given(name)
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "base"])
+@pytest.mark.parametrize("name", ["a" * 5000, "~nobody/x", "\0", "\ud800"])
+def test_other_names_that_cannot_be_paths(key, name):
+    with pytest.raises(UserError):
+        pgjax.load("tiny", **{key: name})

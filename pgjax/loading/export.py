@@ -106,7 +106,7 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
       UserError: it is not found or cannot be read.
     """
     path = pathlib.Path(name)
-    if path.is_dir() and is_run(path):
+    if is_run(path):
         context, params = open_run(path, base=base)
         run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])
