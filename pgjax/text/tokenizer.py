@@ -103,7 +103,7 @@ class Tokenizer:
                 model_bytes = file.read()
         except (OSError, ValueError) as error:  # the latter of a NUL in the path
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"The tokenizer {str(path)!r} cannot be read ({reason}).") from error
+            raise UserError(f"The tokenizer {path} cannot be read ({reason}).") from error
         name = os.fspath(path)
         if name.endswith(".json"):
             model_bytes = sentencepiece_model(model_bytes, name)
