@@ -5,7 +5,7 @@
 
 `load` opens a checkpoint as a `Model`. `read_config` and `finetune` train from Python as
 `pgjax train` does from the command line. `show`, `show_examples`, `show_run` and `curves` make
-pictures for notebooks.
+pictures for notebooks, which `checkpoint_or_tiny` gives a checkpoint that can be had.
 """
 
 import importlib
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from pgjax.inference.detections import DetectedObject, Detections
     from pgjax.inference.load import load
     from pgjax.inference.model import Model
+    from pgjax.notebook import checkpoint_or_tiny
     from pgjax.pictures import curves, show, show_examples, show_run
 
 __version__ = "0.1.0"
+
+# The one place that holds the address; what shows it elsewhere is compared with this one.
+REPOSITORY = "https://github.com/pgjax/pgjax"
 
 __all__ = [
     "Answer",
@@ -31,6 +35,7 @@ __all__ = [
     "FineTuned",
     "Model",
     "UserError",
+    "checkpoint_or_tiny",
     "curves",
     "finetune",
     "load",
@@ -50,6 +55,7 @@ _HOME = {
     "FineTuned": "pgjax.finetuning",
     "Model": "pgjax.inference.model",
     "UserError": "pgjax.errors",
+    "checkpoint_or_tiny": "pgjax.notebook",
     "curves": "pgjax.pictures",
     "finetune": "pgjax.finetuning",
     "load": "pgjax.inference.load",

@@ -24,6 +24,7 @@ from pgjax.training.metrics_writer import METRICS_FILE
 
 CARD_FILE = "README.md"
 _COUNTS = ("examples", "skipped", "dropped")
+_PGJAX = f"[pgjax]({pgjax.REPOSITORY}) {pgjax.__version__}"
 _PATHS = ("~", "/", "./", "../")
 _LICENCES = {
     "gemma": (
@@ -157,9 +158,9 @@ def _introduction(config: RunConfig | None, base: str, base_repo: str, adapter: 
     link = f"[{base}](https://huggingface.co/{base_repo})" if base_repo else f"`{_short(base)}`"
     what = "LoRA adapters for" if adapter else "A fine-tuned version of" if config else "A copy of"
     if config and not base:
-        return f"A PaliGemma trained from random weights with pgjax {pgjax.__version__}."
+        return f"A PaliGemma trained from random weights with {_PGJAX}."
     verb = "trained" if config else "converted"
-    return f"{what} {link}, {verb} with pgjax {pgjax.__version__}."
+    return f"{what} {link}, {verb} with {_PGJAX}."
 
 
 def _training(config: RunConfig) -> list[str]:

@@ -21,15 +21,22 @@ def pip(*args):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with pgjax alone, as its wheel has it."""
-    clone, wheels, site = (tmp_path_factory.mktemp(name) for name in ("clone", "wheels", "site"))
+def wheel(tmp_path_factory):
+    """The wheel, made from a copy of the clone's files."""
+    clone, wheels = (tmp_path_factory.mktemp(name) for name in ("clone", "wheels"))
     for name in ("setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
     for name in ("pgjax", "configs", "transfers"):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", clone)
     (wheel,) = wheels.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with pgjax alone, as its wheel has it."""
+    site = tmp_path_factory.mktemp("site")
     pip("install", "--no-deps", "--no-index", f"--target={site}", wheel)
     return site
 

@@ -6,10 +6,11 @@ import collections
 import pytest
 from conftest import PHOTOS, ROOT
 
-BASE = {"errors", "registry", "run_lengths", "schema", "trees", "sharding"}
+BASE = {"cache", "errors", "registry", "run_lengths", "schema", "trees", "sharding"}
 PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
 # Who may import whom inside pgjax; every arrow points down.
 ALLOWED = {
+    "cache": set(),
     "errors": set(),
     "schema": {"errors"},
     "run_lengths": {"errors"},
@@ -25,6 +26,7 @@ ALLOWED = {
     "distributed": {"errors"},
     "checkpoints": BASE | {"published", "text"},  # a folder's tokenizer is checked with it
     "data": {
+        "cache",
         "errors",
         "registry",
         "run_lengths",
@@ -38,6 +40,7 @@ ALLOWED = {
     # Training and inference stand on loading, and not on each other.
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
+    "demo": BASE | PARTS - {"metrics"} | {"benchmarks", "config", "inference", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE
     | PARTS
@@ -45,6 +48,7 @@ ALLOWED = {
     "pictures": {"data", "errors", "evaluation", "inference", "loading", "training"},
     "model_card": {"checkpoints", "config", "console", "errors", "evaluation"}
     | {"loading", "metrics", "training"},
+    "notebook": {"checkpoints", "errors"},
     # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
     "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
@@ -52,7 +56,7 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "devices", "distributed", "evaluation"}
+    | {"benchmarks", "config", "console", "demo", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},

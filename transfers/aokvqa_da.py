@@ -2,6 +2,12 @@
 
 from pgjax.recipes import answers, benchmark, prepared
 
+METRIC = {
+    "name": "vqa_accuracy",
+    "leave_one_out": False,
+    "leave_out": "difficult_direct_answer",
+}
+
 
 def get_config(arg=None):
     """Trains on one of the ten answers, drawn anew each time."""
@@ -10,15 +16,9 @@ def get_config(arg=None):
         arg,
         train=prepared("aokvqa", "train"),
         evals={
-            "validation": answers(
-                "aokvqa", "validation", {"name": "vqa_accuracy", "leave_one_out": False}
-            ),
+            "validation": answers("aokvqa", "validation", METRIC),
             "test": answers(
-                "aokvqa",
-                "test",
-                {"name": "vqa_accuracy", "leave_one_out": False},
-                published="aokvqa_da",
-                submission="aokvqa_da",
+                "aokvqa", "test", METRIC, published="aokvqa_da", submission="aokvqa_da"
             ),
         },
         prompt="strfmt('answer en {question}', 'prefix')",

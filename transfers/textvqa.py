@@ -10,9 +10,9 @@ def get_config(arg=None):
         arg,
         train=prepared("textvqa", "train"),
         evals={
-            "validation": answers("textvqa", "validation", "vqa_accuracy"),
+            "validation": answers("textvqa", "validation", "textvqa"),
             "test": answers(
-                "textvqa", "test", "vqa_accuracy", published="textvqa", submission="textvqa"
+                "textvqa", "test", "textvqa", published="textvqa", submission="textvqa"
             ),
         },
         prompt="strfmt('answer en {question}', 'prefix')",

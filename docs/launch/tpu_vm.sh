@@ -2,7 +2,7 @@
 # A TPU slice of several hosts without a cluster: NAME=… ZONE=… NFS=SERVER:/SHARE WHEEL=… bash tpu_vm.sh
 # The share (Filestore, say) holds data/mine.jsonl and checkpoints/, and takes the run.
 set -euo pipefail
-: "${NAME:?name of the TPU}" "${ZONE:?its zone}" "${NFS:?SERVER:/SHARE}" "${WHEEL:?pgjax-….whl}"
+: "${NAME:?name of the TPU}" "${ZONE:?its zone}" "${NFS:?SERVER:/SHARE}" "${WHEEL:?paligemma_jax-….whl}"
 TYPE=${TYPE:-v5litepod-16}
 VERSION=${VERSION:-v2-alpha-tpuv5-lite}
 CONFIG=${CONFIG:-forkme:mode=full}

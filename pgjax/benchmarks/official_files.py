@@ -395,7 +395,9 @@ def _parquet(member: Member) -> tuple[Any, list[int]]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError("Parquet files need pyarrow: pip install 'pgjax[prepare]'.") from None
+        raise UserError(
+            "Parquet files need pyarrow: pip install 'paligemma-jax[prepare]'."
+        ) from None
     # From its own path, so that it is not held in memory, unless it lies in an archive.
     table = parquet.ParquetFile(member.path if member.inside is None else io.BytesIO(member.read()))
     starts, total = [], 0

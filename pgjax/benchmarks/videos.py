@@ -12,7 +12,7 @@ from pgjax.data.video import read_frames
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 QUALITY = 95  # of the frames as JPEG
 
-WHERE = "Videos become frames by PyAV: pip install 'pgjax[video]'."
+WHERE = "Videos become frames by PyAV: pip install 'paligemma-jax[video]'."
 
 
 def options(frames: int, stride: int) -> dict[str, Any]:

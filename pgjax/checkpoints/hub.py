@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib.util
+import os
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pgjax.checkpoints import remote
 from pgjax.checkpoints.released import Release
 from pgjax.errors import UserError, note
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
 NPZ_PATTERNS = ("*.npz",)
 KAGGLE = "google/paligemma/jax/{}"
+KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")  # environment variables
 MASK_CODEC_SPACES = ("google/paligemma-hf", "big-vision/paligemma-hf")  # of the announcement
 TOKENIZER_REPO = "google/paligemma-3b-pt-224"
+TOKENIZER_URL = "https://storage.googleapis.com/big_vision/paligemma_tokenizer.model"  # not gated
 
 
 def download(release: Release) -> pathlib.Path:
@@ -29,6 +33,7 @@ def download(release: Release) -> pathlib.Path:
       UserError: the licence is not accepted, there is no network, or a checksum is wrong; the
         message says what to do.
     """
+    refused = UserError(f"{release.repo} does not exist on the Hugging Face hub.")
     try:
         for source in (_safetensors_from_hub, _npz_from_hub, _from_kaggle):
             try:
@@ -36,7 +41,9 @@ def download(release: Release) -> pathlib.Path:
                     return path
             except _NotThereError:
                 continue
-        raise UserError(f"{release.repo} does not exist on the Hugging Face hub.")
+            except _GatedError as e:
+                refused = e
+        raise refused
     except UserError as e:
         raise UserError(
             f"The checkpoint {release.name!r} is not available: {e} Alternatively, put "
@@ -47,6 +54,8 @@ def download(release: Release) -> pathlib.Path:
 def download_tokenizer(filename: str) -> pathlib.Path:
     """Downloads Gemma's `tokenizer.model` from the hub, unless its cache has it.
 
+    Where there is no token for the hub, it comes from big_vision's bucket.
+
     Args:
       filename: the name that the file has in `$PGJAX_CHECKPOINTS`, for messages.
 
@@ -54,7 +63,12 @@ def download_tokenizer(filename: str) -> pathlib.Path:
       UserError: see `download`.
     """
     try:
-        return _from_hub(TOKENIZER_REPO, "main", ("tokenizer.model",)) / "tokenizer.model"
+        try:
+            return _from_hub(TOKENIZER_REPO, "main", ("tokenizer.model",)) / "tokenizer.model"
+        except _GatedError:
+            if not _has_kaggle_keys():
+                raise
+            return remote.fetch(TOKENIZER_URL)
     except UserError as e:
         raise UserError(
             f"The tokenizer is not available: {e} Alternatively, put {filename} into a folder and "
@@ -119,6 +133,24 @@ class _NotThereError(UserError):
     """The repository or branch does not exist."""
 
 
+class _GatedError(UserError):
+    """The repository asks for a token of someone who has accepted its licence."""
+
+
+def can_authorize(release: Release) -> bool:
+    """Whether there is a token of the hub, or keys of Kaggle, with which to ask for a release."""
+    import huggingface_hub as hub
+
+    return bool(hub.get_token()) or (release.npz_repo is not None and _has_kaggle_keys())
+
+
+def _has_kaggle_keys() -> bool:
+    if importlib.util.find_spec("kagglehub") is None:
+        return False
+    file = pathlib.Path("~/.kaggle/kaggle.json").expanduser()
+    return all(os.environ.get(key) for key in KAGGLE_KEYS) or file.exists()
+
+
 def _safetensors_from_hub(release: Release) -> pathlib.Path:
     return _from_hub(release.repo, release.branch, PATTERNS)
 
@@ -132,7 +164,7 @@ def _npz_from_hub(release: Release) -> pathlib.Path | None:
 
 
 def _from_kaggle(release: Release) -> pathlib.Path | None:
-    if release.npz_repo is None or importlib.util.find_spec("kagglehub") is None:
+    if release.npz_repo is None or not _has_kaggle_keys():
         return None
     import kagglehub  # pyright: ignore[reportMissingImports]
 
@@ -188,7 +220,7 @@ def _explained(repo: str, fetch: Callable[[], pathlib.Path]) -> pathlib.Path:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
         if getattr(e.response, "status_code", None) not in (401, 403):
             raise _NotThereError(f"{repo} does not exist on the Hugging Face hub.") from None
-        raise UserError(
+        raise _GatedError(
             f"{repo} requires that you accept its licence. 1. Accept it with your account at "
             f"https://huggingface.co/{repo} . 2. Run `hf auth login`, or set HF_TOKEN to a token "
             "of that account."

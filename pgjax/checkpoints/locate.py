@@ -41,8 +41,7 @@ def find_checkpoint(name: str) -> pathlib.Path:
     repo = _REPO.fullmatch(name) if is_repository(name) else None
     release = released.get(name) or (repo and released.of_repo(*repo.groups()))
     if release:
-        found = (find_released(file) for file in release.files)
-        return next(filter(None, found), None) or hub.download(release)
+        return _in_folder(release) or hub.download(release)
     if repo:
         try:
             return hub.download_repo(repo[1], repo[2] or "main")
@@ -53,6 +52,11 @@ def find_checkpoint(name: str) -> pathlib.Path:
     raise UserError(
         f"Checkpoint {name!r} is neither a path nor a released name. {released.hint(name)}"
     )
+
+
+def is_here(release: released.Release) -> bool:
+    """Whether a released checkpoint is in the folder that $PGJAX_CHECKPOINTS names."""
+    return _in_folder(release) is not None
 
 
 def is_remote(name: str) -> bool:
@@ -73,6 +77,10 @@ def _from_hub_url(url: str) -> pathlib.Path:
     if not match or ".." in inside.split("/"):
         raise UserError(f"Checkpoint {url} is not of the form hf://user/model@revision/file.")
     return hub.download_repo(match[1], match[2] or "main", inside.strip("/"))
+
+
+def _in_folder(release: released.Release) -> pathlib.Path | None:
+    return next(filter(None, (find_released(file) for file in release.files)), None)
 
 
 def find_released(filename: str) -> pathlib.Path | None:

@@ -9,13 +9,14 @@ The files of a run:
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import pathlib
 import re
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +33,23 @@ _CODES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFIL
 _REASONS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
+@dataclasses.dataclass
+class _Kept:
+    """Which checkpoints a save leaves, in the form that orbax asks for."""
+
+    last: int
+    every: int
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        newest = sorted(steps)[-self.last :]
+        return [
+            step in newest or step == self.best or bool(self.every and step % self.every == 0)
+            for step in steps
+        ]
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -44,7 +62,7 @@ class Checkpoints:
         workdir: os.PathLike | str,
         *,
         keep_last: int = 1,
-        keep_every: int | None = None,
+        keep_every: int = 0,
         read_only: bool = False,
     ) -> None:
         """Opens the folder, and clears away what an interrupted save has left.
@@ -52,13 +70,15 @@ class Checkpoints:
         Args:
           workdir: the run directory.
           keep_last: the number of newest checkpoints to keep.
-          keep_every: the interval in steps; checkpoints at its multiples are kept as well.
+          keep_every: the interval in steps; checkpoints at its multiples are kept as well; 0 for
+            none.
           read_only: whether to change nothing, because another process may be training this run.
 
         Raises:
           UserError: the folder cannot be created.
         """
         self._quiet = QuietSaves()
+        self._kept = _Kept(keep_last, keep_every)
         self.folder = pathlib.Path(workdir).absolute() / FOLDER
         self._saving: threading.Thread | None = None
         self._failed: tuple[str, Exception] | None = None
@@ -70,14 +90,17 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else keep_last,
-                keep_period=keep_every or None,
+                preservation_policy=self._kept,
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
                 read_only=read_only,
                 step_prefix="step",
             ),
         )
+
+    def keep(self, step: int | None) -> None:
+        """Keeps a checkpoint as well from the next save on, instead of the one named before."""
+        self._kept.best = step
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints on the disk, the newest first."""

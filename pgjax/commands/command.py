@@ -13,6 +13,11 @@ from pgjax.errors import UsageError, UserError
 Text = TypeVar("Text", str, str | None)
 Integer = TypeVar("Integer", int, int | None)
 
+STEP_HELP = (
+    "Which checkpoint of a run directory: its step, or best for the one that config.keep_best has "
+    "kept; left out: the newest."
+)
+
 
 class Command(abc.ABC):
     """One invocation of a command: its flags, and what it does with them.

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from pgjax.commands.command import Command
+from pgjax.commands.command import STEP_HELP, Command
 from pgjax.errors import UsageError
 
 
@@ -43,6 +43,7 @@ class Convert(Command):
             "The checkpoint below an adapter, to read it with or to name in what is written; left "
             "out: the one that it knows.",
         )  # fmt: skip
+        self._step = self.text("step", None, STEP_HELP)
         self._push = self.text(
             "push_to_hub",
             None,
@@ -59,7 +60,7 @@ class Convert(Command):
         from pgjax.loading.export import export, open_source
 
         export(
-            open_source(name, self._tokenizer.value, self._base.value),
+            open_source(name, self._tokenizer.value, self._base.value, self._step.value),
             dest,
             dtype=self._dtype.value,
             delta=self._delta.value,

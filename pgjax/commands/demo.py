@@ -9,11 +9,10 @@ from pgjax.errors import UserError
 
 
 class Demo(Command):
-    """Serves a web page to ask checkpoints about images.
+    """Serves a web page to ask checkpoints about images, one or two side by side.
 
-    Answers are streamed, and boxes and masks are drawn. Only this machine can open the page, unless
-    --host says otherwise. The page needs gradio: pip install
-    'pgjax[demo]'.
+    Boxes and masks are drawn, and can be downloaded. Only this machine can open the page, unless
+    --host says otherwise. The page needs gradio: pip install 'paligemma-jax[demo]'.
     """
 
     name = "demo"
@@ -34,15 +33,24 @@ class Demo(Command):
             "host", "127.0.0.1", "Address to listen on; 0.0.0.0 opens the page to the network."
         )
         self._port = self.integer("port", 7860, "Port to listen on.", 1)
+        self._names = self.items(
+            "names", "Names under which a proxy opens the page; others than this machine's own "
+            "are refused.",
+        )  # fmt: skip
 
     def run(self) -> None:
         """Serves until it is interrupted."""
         if importlib.util.find_spec("gradio") is None:
-            raise UserError("The demo needs gradio: pip install 'pgjax[demo]'.")
+            raise UserError("The demo needs gradio: pip install 'paligemma-jax[demo]'.")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-        from pgjax.inference.demo_page import serve
+        from pgjax.demo.access import private_folder, warn_if_open
         from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
-        checkpoints = self._checkpoints.value.split(",")
-        serve(checkpoints, self._quantize.value, self._host.value, self._port.value)
+        host, port = self._host.value, self._port.value
+        warn_if_open(host, port)
+        with private_folder() as folder:
+            from pgjax.demo.app import serve
+
+            checkpoints = self._checkpoints.value.split(",")
+            serve(checkpoints, self._quantize.value, host, port, self._names.value, folder)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from pgjax.benchmarks.published import PLAIN, PUBLISHED
+from pgjax.commands.command import STEP_HELP
 from pgjax.commands.config_files import read_configs
 from pgjax.commands.config_flag import ConfigFlag
 from pgjax.commands.distributed import DistributedCommand
@@ -41,6 +42,7 @@ class Evaluate(DistributedCommand):
         self._run_dir = self.text(
             "run", None, "A run directory: its newest checkpoint, on the evaluations of its config."
         )
+        self._step = self.text("step", None, STEP_HELP)
         self._config = ConfigFlag(self, "The config whose evaluations are run.")
         self._benchmarks = self.items(
             "benchmarks", "Several configs, as for --config, instead: NAME[:ARGS],NAME[:ARGS],…."
@@ -101,6 +103,8 @@ class Evaluate(DistributedCommand):
         given = (self._run_dir.value is not None, self._config.given, self._benchmarks.value)
         if sum(map(bool, given)) != 1:
             raise UsageError("Give one of --run, --config and --benchmarks.")
+        if self._step.value is not None and self._run_dir.value is None:
+            raise UsageError("--step goes with --run.")
         checkpoints = self._checkpoints.value or [self._checkpoint.value]
         if (run := self._run_dir.value) is not None:
             from pgjax.loading.run_directory import read_run
@@ -108,7 +112,8 @@ class Evaluate(DistributedCommand):
             if checkpoints != [None]:
                 raise UsageError("--run has a checkpoint of its own; leave out --checkpoint.")
             config = read_run(pathlib.Path(run)).config
-            out = pathlib.Path(self._out.value or run) / "evaluation"
+            folder = f"evaluation_{step}" if (step := self._step.value) else "evaluation"
+            out = pathlib.Path(self._out.value or run) / folder
             return [Job(run, config.name, config, out)]
         configs: dict[str, ConfigDict]
         if (name := self._config.given) is not None:
@@ -163,7 +168,7 @@ class Evaluate(DistributedCommand):
         from pgjax.inference.load import load
 
         how = {"mesh": to_dict(mesh), "quantize": self._quantize.value, "dtype": self._dtype.value}
-        model = load(checkpoint, res=res, tokenizer=tokenizer, **how)
+        model = load(checkpoint, res=res, tokenizer=tokenizer, step=self._step.value, **how)
         config = dataclasses.replace(model.context.config, loss_chunk=loss_chunk)
         return dataclasses.replace(model.context, config=config), model.params
 

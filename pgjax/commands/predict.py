@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from pgjax.commands.command import STEP_HELP
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.output import write_json
 from pgjax.commands.plan import DEVICE_HELP, JSON_HELP
@@ -32,6 +33,7 @@ class Predict(DistributedCommand):
             "or a run directory.",
         )  # fmt: skip
         self._run_dir = self.text("run", None, "Or a run directory, the --workdir of training.")
+        self._step = self.text("step", None, STEP_HELP)
         self._base = self.text(
             "base",
             None,
@@ -120,6 +122,7 @@ class Predict(DistributedCommand):
             quantize=self._quantize.value,
             quantize_images=self._quantize_images.value,
             base=self._base.value,
+            step=self._step.value,
         )
         found = records(
             model,
@@ -156,6 +159,7 @@ class Predict(DistributedCommand):
 
         flags = (
             "base",
+            "step",
             "quantize",
             "quantize_images",
             "image",

@@ -100,6 +100,7 @@ def _check_together(config: RunConfig, where: str) -> None:
                 f"{where}.sample_sheet", name, f"the name of an evaluation of answers, of {having}"
             )
     _check_answering(config, where)
+    _check_tracked(config, where)
     schedule, total = config.schedule, config.total_steps
     if schedule.warmup_steps + schedule.cooldown_steps > total > 0:
         raise ConfigError(
@@ -113,6 +114,37 @@ def _check_together(config: RunConfig, where: str) -> None:
         )
     if config.mesh.data == config.mesh.model == -1:
         raise ConfigError(f"{where}.mesh.data and mesh.model are both -1; expected at most one.")
+
+
+def split_score(text: str) -> tuple[str, str, str]:
+    """Returns (`EVALUATION/SCORE`, the evaluation's name, `max`, `min` or "") of a score's text."""
+    key, colon, direction = text.rpartition(":")
+    if not colon or direction not in ("max", "min"):
+        key, direction = text, ""
+    return key, key.partition("/")[0], direction
+
+
+def _check_tracked(config: RunConfig, where: str) -> None:
+    """A score by which a run is judged belongs to an evaluation that runs while it trains."""
+    stopping = config.early_stopping
+    for name, text in (("keep_best", config.keep_best), ("early_stopping.metric", stopping.metric)):
+        if not text:
+            continue
+        key, evaluation, _ = split_score(text)
+        if evaluation not in config.evals or not key.partition("/")[2]:
+            raise wrong(
+                f"{where}.{name}", text, f"EVALUATION/SCORE, of the evaluations {[*config.evals]}"
+            )
+        if not config.evals[evaluation].every:
+            raise ConfigError(
+                f"{where}.{name} is {text!r}, but {where}.evals.{evaluation}.every is 0, so that "
+                "it runs only at the end; expected a number of steps."
+            )
+    if stopping.patience and not (stopping.metric or config.keep_best):
+        raise ConfigError(
+            f"{where}.early_stopping.patience is {stopping.patience}, but no score is given; "
+            f"expected one in {where}.early_stopping.metric or {where}.keep_best."
+        )
 
 
 def _check_answering(config: RunConfig, where: str) -> None:

@@ -267,6 +267,20 @@ class EvalConfig:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """Ends a run whose score does not get better any more."""
+
+    metric: str = field("", doc="The score, written as for keep_best; empty for that of keep_best.")
+    patience: int = field(
+        0,
+        at_least=0,
+        at_most=10**9,
+        unit="evaluations",
+        doc="Evaluations in a row without a better score after which the run ends; 0 for never.",
+    )
+
+
 def _evaluations(value: Mapping[str, Any], key: str) -> dict[str, EvalConfig]:
     from pgjax.config.parsing import parse_evaluation
 
@@ -386,3 +400,12 @@ class RunConfig:
         0, at_least=0, at_most=10**9, unit="steps",
         doc="Checkpoints at multiples of this are kept as well; 0 for none.",
     )  # fmt: skip
+    keep_best: str = field(
+        "",
+        doc="Score by which the best checkpoint is kept as well: EVALUATION/SCORE, such as "
+        "answers/acc, whose metric says whether higher is better, or with :max or :min after it; "
+        "empty for none.",
+    )
+    early_stopping: EarlyStoppingConfig = field(
+        factory=EarlyStoppingConfig, doc="When a run ends before its last step."
+    )

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
 
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#3cb44b")
+PALETTE += ("#ffe119", "#42d4f4", "#bfef45", "#fabed4")  # for what the others do not stand out from
 PAGE, FRAME, INK, SOFT = "#ffffff", "#d0d5dd", "#101828", "#667085"
 RIGHT, WRONG = "#067647", "#b42318"
 MARGIN, GAP, FONT_SIZE = 16, 6, 14
@@ -59,7 +60,10 @@ def draw_boxes(
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(FONT_SIZE)
+    font_size = max(
+        FONT_SIZE, round(min(picture.size) / 40)
+    )  # legible when a photograph is reduced
+    font = ImageFont.load_default(font_size)
     if colors is None:
         names = list(dict.fromkeys(labels))
         colors = [PALETTE[names.index(label) % len(PALETTE)] for label in labels]
@@ -70,31 +74,71 @@ def draw_boxes(
         x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=line)
         if label := _printable(label):
-            width, height = font.getlength(label) + 6, FONT_SIZE + 4
+            width, height = font.getlength(label) + 6, font_size + 4
             left = max(0, min(x0, picture.width - width))
             top = y0 - height if y0 >= height else min(y0, picture.height - height)
             draw.rectangle((left, top, left + width, top + height), fill=color)
-            draw.text((left + 3, top + height / 2), label, "white", font, anchor="lm")
+            draw.text((left + 3, top + height / 2), label, ink_on(color), font, anchor="lm")
     return np.asarray(picture)
 
 
 def draw_masks(
-    image: UInt8[np.ndarray, "h w 3"], masks: Sequence[Bool[np.ndarray, "h w"]]
+    image: UInt8[np.ndarray, "h w 3"],
+    masks: Sequence[Bool[np.ndarray, "h w"]],
+    colors: Sequence[str] = PALETTE,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Tints a copy of an image inside of masks, in the colors that boxes have.
+    """Tints a copy of an image inside of masks, and draws their outlines.
 
     Args:
       image: uint8 [H, W, 3].
-      masks: bool [H, W] each.
+      masks: [N] of bool [H, W].
+      colors: names or `#rrggbb`, in turn.
 
     Returns:
       uint8 [H, W, 3].
     """
-    picture = image.astype(np.float32)
+    picture = image.copy()
+    line = max(1, round(min(image.shape[:2]) / 200))
     for i, mask in enumerate(masks):
-        tint = np.array(ImageColor.getrgb(PALETTE[i % len(PALETTE)]), np.float32)
-        picture[mask] = 0.5 * (picture[mask] + tint)
-    return picture.astype(np.uint8)
+        tint = np.array(ImageColor.getrgb(colors[i % len(colors)]), np.uint16)
+        picture[mask] = (picture[mask] + tint) // 2
+        inside = Image.fromarray(mask).convert("L").filter(ImageFilter.MinFilter(2 * line + 1))
+        picture[mask & (np.asarray(inside) == 0)] = tint
+    return picture
+
+
+def object_colors(image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Sequence[float]]) -> list[str]:
+    """Chooses the color of the palette that stands out most from what a box's frame covers.
+
+    Args:
+      image: uint8 [H, W, 3].
+      boxes: [N, 4], (y0, x0, y1, x1) in pixels; they may reach outside.
+
+    Returns:
+      [N] colors; none is taken twice before all are taken once.
+    """
+    palette = np.array([ImageColor.getrgb(color) for color in PALETTE], np.float32)
+    taken, order = np.zeros(len(PALETTE), int), []
+    for y0, x0, y1, x1 in boxes:
+        ys, xs = (np.linspace(low, high - 1, 32) for low, high in ((y0, y1), (x0, x1)))
+        rows = np.concatenate([ys, ys, np.full(32, ys[0]), np.full(32, ys[-1])])
+        columns = np.concatenate([np.full(32, xs[0]), np.full(32, xs[-1]), xs, xs])
+        beneath = image[
+            rows.clip(0, image.shape[0] - 1).astype(int),
+            columns.clip(0, image.shape[1] - 1).astype(int),
+        ].astype(np.float32)
+        distance = np.linalg.norm(beneath[:, None] - palette[None], axis=-1)
+        contrast = np.percentile(distance, 20, axis=0)
+        contrast[taken > taken.min()] = -1
+        taken[contrast.argmax()] += 1
+        order.append(int(contrast.argmax()))
+    return [PALETTE[i] for i in order]
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever has more contrast (WCAG 2) on a color, a name or `#rrggbb`."""
+    red, green, blue = ((v / 255) ** 2.2 for v in ImageColor.getrgb(color)[:3])
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
 
 
 def contact_sheet(items: Sequence[SheetItem], columns: int, scale: int) -> Image.Image:

@@ -33,7 +33,7 @@ def read_frames(
     try:
         import av
     except ImportError:
-        raise UserError("video files need PyAV: pip install 'pgjax[video]'.") from None
+        raise UserError("video files need PyAV: pip install 'paligemma-jax[video]'.") from None
     if count < 1 or stride < 1:
         raise UserError(f"frames {count} and stride {stride}: expected at least 1 of each.")
     try:

@@ -19,7 +19,7 @@ def largest_batch_size(context: ModelContext, max_new_tokens: int) -> int:
     Returns:
       A multiple of the mesh's `data` axis, at least one example per part of it.
     """
-    rows = int(_SHARE * _free_bytes() / _example_bytes(context, max_new_tokens))
+    rows = int(_SHARE * free_bytes() / _example_bytes(context, max_new_tokens))
     return max(1, rows) * context.mesh.shape["data"]
 
 
@@ -37,7 +37,7 @@ def _example_bytes(context: ModelContext, max_new_tokens: int) -> int:
     return cache + max(decoder, tower) + 2 * 4 * llm.vocab_size
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     """Free memory of the fullest local device; where devices do not tell, the host's share each."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(s and "bytes_limit" in s for s in stats):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
-from pgjax.data.draw import draw_boxes, draw_masks
+from pgjax.data.draw import draw_boxes, draw_masks, object_colors
 from pgjax.errors import UserError
 from pgjax.inference.images import ImageLike, read_image
 from pgjax.inference.mask_rle import encode_mask
@@ -19,6 +19,7 @@ from pgjax.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import supervision  # pyright: ignore[reportMissingImports]
 
+_CRISP = Image.Resampling.NEAREST  # of an enlargement, so that pixels can be told apart
 _MIN_SIDE = 256  # pixels of a drawing in a notebook; smaller ones are enlarged by whole numbers
 
 
@@ -100,12 +101,19 @@ class Detections(Sequence[DetectedObject]):
         lines = "".join(f"\n  {found!r}," for found in self)
         return f"Detections({height} x {width} pixels, {len(self)} found: [{lines}\n])"
 
-    def draw(self, image: ImageLike | None = None, *, scale: int = 1) -> Image.Image:
-        """Draws the boxes with labels and scores, and the masks.
+    def draw(
+        self,
+        image: ImageLike | None = None,
+        *,
+        scale: float = 1,
+        colors: Sequence[str] | None = None,
+    ) -> Image.Image:
+        """Draws the boxes with labels and scores, and the masks, each object in a color.
 
         Args:
           image: to draw on a copy of; None for the one in which the objects were found.
-          scale: enlarges the picture by this whole number before boxes are drawn.
+          scale: enlarges or reduces the picture by this factor before boxes are drawn.
+          colors: one for each object, such as `#e6194b`; None for colors that stand out.
 
         Raises:
           UserError: the image is unknown, cannot be read again, or has another size.
@@ -122,11 +130,27 @@ class Detections(Sequence[DetectedObject]):
                 f"The image is {picture.shape[0]} x {picture.shape[1]} pixels (height x width), "
                 f"expected the {self.size[0]} x {self.size[1]} in which the objects were found."
             )
-        drawn = draw_masks(picture, [x.mask for x in self if x.mask is not None])
-        drawn = drawn.repeat(scale, axis=0).repeat(scale, axis=1)
+        if colors is None:
+            colors = object_colors(picture, [x.box for x in self])
+        picture, masks = Image.fromarray(picture), [x.mask for x in self]
+        if scale != 1:
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            picture = picture.resize(size, _CRISP if scale > 1 else Image.Resampling.BICUBIC)
+            masks = [x if x is None else _resized(x, size) for x in masks]
+        tinted = [(x, c) for x, c in zip(masks, colors, strict=True) if x is not None]
+        drawn = np.asarray(picture)
+        if tinted:
+            drawn = draw_masks(drawn, *zip(*tinted, strict=True))
         boxes = [[v * scale for v in x.box] for x in self]
         labels = [f"{x.label} {x.score:.0%}" for x in self]
-        return Image.fromarray(draw_boxes(drawn, boxes, labels))
+        return Image.fromarray(draw_boxes(drawn, boxes, labels, colors))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Converts to dicts for JSON: label, score and box (y0, x0, y1, x1) in pixels, rounded."""
+        return [
+            {"label": x.label, "score": round(x.score, 4), "box": [round(v, 1) for v in x.box]}
+            for x in self
+        ]
 
     def to_supervision(
         self, categories: Mapping[str, int] | None = None
@@ -144,8 +168,7 @@ class Detections(Sequence[DetectedObject]):
             import supervision  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError(
-                "to_supervision() needs the package supervision, which is not installed: pip "
-                "install supervision."
+                "to_supervision() needs the package supervision: pip install 'pgjax[supervision]'."
             ) from None
         if categories is None:
             categories = {label: i for i, label in enumerate(dict.fromkeys(x.label for x in self))}
@@ -203,6 +226,10 @@ class Detections(Sequence[DetectedObject]):
         data = io.BytesIO()
         picture.save(data, "PNG")
         return data.getvalue()
+
+
+def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).resize(size, _CRISP))
 
 
 def scored_boxes(

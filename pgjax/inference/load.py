@@ -36,6 +36,7 @@ def load(
     tokenizer: str | None = None,
     mesh: Mapping[str, int] | None = None,
     base: str | None = None,
+    step: int | str | None = None,
 ) -> Model:
     """Loads a checkpoint, ready to be prompted.
 
@@ -61,6 +62,8 @@ def load(
         parameters, or its part of them along `model`.
       base: the source that a PEFT adapter is applied to, or that a run directory started from;
         None for the one that it names.
+      step: which checkpoint of a run directory: its step, or `best` for the one that
+        `config.keep_best` has kept; None for the newest.
 
     Returns:
       A `Model` with `generate`, `stream`, `detect` and `segment`.
@@ -96,8 +99,11 @@ def load(
             quantize_images=quantize_images,
             decode_layout=True,
             base=base,
+            step=step,
         )
         return Model(context, params, source)
+    if step is not None:
+        raise UserError(f"step is {step!r}, but {source} is no run directory; leave it out.")
     checkpoint = open_checkpoint(source, base)
     name = tokenizer or _tokenizer_of(checkpoint)
     config = _config(source, checkpoint, name, res or checkpoint.spec["res"])

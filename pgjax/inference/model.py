@@ -7,7 +7,7 @@ model.generate("bee.jpg", "answer en what is on the flower?")
 import functools
 import math
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from typing import Any, Literal, Unpack, overload
 
 import jax
@@ -256,7 +256,7 @@ class Model:
     @lists_options
     def stream(
         self, image: ImageLike, prompt: str | None = None, **options: Unpack[StreamKwargs]
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Answer]:
         """Generates text about one image, piece by piece.
 
             for piece in model.stream("bee.jpg", "caption en"):
@@ -268,7 +268,8 @@ class Model:
           **options: see `StreamKwargs`.
 
         Returns:
-          An iterator over new text; all pieces together are what `generate` returns.
+          A generator of new text; all pieces together are what `generate` returns. What the
+          generator returns, as in `answer = yield from model.stream(…)`, is the `Answer`.
 
         Raises:
           UserError: an unreadable image, an unknown option or value, or a sampler that does not
@@ -287,7 +288,9 @@ class Model:
             program(self.params, self._inputs(batch), chosen.seed, limit=length), chosen
         )
 
-    def _pieces(self, outputs: Iterator[Generated], chosen: DecodingOptions) -> Iterator[str]:
+    def _pieces(
+        self, outputs: Iterator[Generated], chosen: DecodingOptions
+    ) -> Generator[str, None, Answer]:
         told, answer = "", None
         for out in outputs:
             tokens, logprobs = (np.asarray(x[0]) for x in out)
@@ -299,9 +302,10 @@ class Model:
             if text.startswith(told) and not text.endswith("\ufffd"):
                 yield text[len(told) :]
                 told = text
-        if answer is not None:
-            yield answer.text[len(told) :]
-            _tell_cut(int(answer.truncated), 1)
+        assert answer is not None  # there is at least one token
+        yield answer.text[len(told) :]
+        _tell_cut(int(answer.truncated), 1)
+        return answer
 
     @overload
     def detect(  # pyright: ignore[reportOverlappingOverload]

@@ -114,10 +114,7 @@ def records(
         if picture is not None:
             size = picture.shape[-3:-1]
             found = model.read_detections(answer, size, masks=task == "segment")
-            record["objects"] = [
-                {"label": x.label, "score": round(x.score, 4), "box": [round(v, 1) for v in x.box]}
-                for x in found
-            ]
+            record["objects"] = found.to_records()
             if pictures is not None:
                 path = pictures / f"{index:06d}_{pathlib.Path(record['where']).stem}.png"
                 found.draw(picture).save(path)

@@ -49,6 +49,17 @@ class PromptPreprocessor:
         self.keep_picture = keep_picture
         self._tells = orient is None and not as_trained
 
+    def picture(self, image: bytes) -> np.ndarray:
+        """Decodes an image as the model is given it, for boxes to be drawn on.
+
+        Returns:
+          uint8 [H,W,3], or [F,H,W,3] of a model that was trained on frames.
+
+        Raises:
+          DataError: it cannot be decoded.
+        """
+        return self.image.steps[0]({"image": image}, None)["image"]
+
     def __call__(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Makes an example with the model's inputs out of one with `image` and maybe `prefix`."""
         image = example.get("image")

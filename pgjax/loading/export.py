@@ -94,20 +94,23 @@ class WeightSource:
     lora: Lora = dataclasses.field(default_factory=Lora)
 
 
-def open_source(name: str, tokenizer: str | None, base: str | None = None) -> WeightSource:
+def open_source(
+    name: str, tokenizer: str | None, base: str | None = None, step: str | None = None
+) -> WeightSource:
     """Opens a checkpoint of any form.
 
     Args:
       name: a released name, an .npz, a folder, an adapter of peft, or a run directory.
       tokenizer: its tokenizer.model, or `gemma` or `tiny`; None for the one beside it.
       base: the checkpoint below an adapter; None for the one that it names.
+      step: which checkpoint of a run directory, see `RunDirectory.choose_step`.
 
     Raises:
       UserError: it is not found or cannot be read.
     """
     path = pathlib.Path(name)
     if is_run(path):
-        context, params = open_run(path, base=base)
+        context, params = open_run(path, base=base, step=step)
         run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])
         tensors = {
@@ -122,6 +125,8 @@ def open_source(name: str, tokenizer: str | None, base: str | None = None) -> We
             base or (run.find_base() if params.keys() - set(run.trained) else run.config.init),
             context.model.lora,
         )
+    if step is not None:
+        raise UserError(f"step is {step!r}, but {name} is no run directory; leave it out.")
     checkpoint = open_checkpoint(name, base)
     beside = "tiny" if checkpoint.root == "tiny" else checkpoint.tokenizer
     found = tokenizer or beside

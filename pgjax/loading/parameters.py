@@ -43,6 +43,7 @@ def load_parameters(
     *,
     decode_layout: bool = False,
     base: str | None = None,
+    step: int | str | None = None,
 ) -> Flat:
     """Loads all parameters from the source that the config's `init` names.
 
@@ -55,6 +56,7 @@ def load_parameters(
         otherwise layers are stacked, for training.
       base: the checkpoint beneath, where the source is a run directory; None for the one that it
         started from.
+      step: which checkpoint of a run directory, see `RunDirectory.choose_step`.
 
     Returns:
       The parameters by name, on the devices.
@@ -63,7 +65,7 @@ def load_parameters(
       UserError: the source is not found, is damaged, or does not fit the model.
     """
     loader = _loader(context, storage, decode_layout)
-    return dataclasses.replace(loader, base=base).from_init(context.config)
+    return dataclasses.replace(loader, base=base, step=step).from_init(context.config)
 
 
 def place_checkpoint(
@@ -92,8 +94,9 @@ def open_run(
     quantize_images: bool = False,
     decode_layout: bool = False,
     base: str | None = None,
+    step: int | str | None = None,
 ) -> tuple[ModelContext, Flat]:
-    """Opens a run directory and loads its newest checkpoint on this machine's devices.
+    """Opens a run directory and loads a checkpoint of it on this machine's devices.
 
     Args:
       path: the `--workdir` of a training run.
@@ -103,9 +106,10 @@ def open_run(
       quantize_images: whether the image tower's matrices are quantized as well.
       decode_layout: as for `load_parameters`.
       base: as for `load_parameters`.
+      step: as for `load_parameters`.
 
     Raises:
-      UserError: it is not a run directory, or holds no complete checkpoint.
+      UserError: it is not a run directory, or holds no such checkpoint that is complete.
     """
     run = read_run(path)
     context = open_model_context(
@@ -115,7 +119,8 @@ def open_run(
     stored = storage_dtypes(context, run.trained)
     stored = {name: x if x in KINDS else dtype or x for name, x in stored.items()}
     stored = with_quantized(stored, context, quantize, quantize_images)
-    return context, load_parameters(start, stored, decode_layout=decode_layout, base=base)
+    params = load_parameters(start, stored, decode_layout=decode_layout, base=base, step=step)
+    return context, params
 
 
 def _loader(context: ModelContext, storage: Mapping[str, str], decode_layout: bool) -> "_Loader":
@@ -139,6 +144,7 @@ class _Loader:
       kinds: the kind of quantization of each parameter that is quantized.
       decode_layout: whether the decoder's layers are taken apart, for inference.
       base: the checkpoint beneath a run directory; None for the one that it started from.
+      step: which checkpoint of a run directory; None for the newest.
     """
 
     context: ModelContext
@@ -146,6 +152,7 @@ class _Loader:
     kinds: dict[str, str]
     decode_layout: bool
     base: str | None = None
+    step: int | str | None = None
 
     def from_init(
         self,
@@ -226,9 +233,10 @@ class _Loader:
         if path.resolve() in above:
             raise UserError(f"{what} starts from itself.")
         checkpoints = Checkpoints(path, read_only=True) if (path / FOLDER).is_dir() else None
-        step = checkpoints and checkpoints.latest()
-        if checkpoints is None or step is None:
-            raise UserError(f"{what} holds no complete checkpoint.")
+        step = run.choose_step(
+            checkpoints.steps() if checkpoints else (), None if above else self.step
+        )
+        assert checkpoints is not None  # it has the step
         _check_adapters(what, to_dict(run.config.model.lora), self.context)
         if foreign := sorted({*run.trained} - self.targets.keys()):
             raise UserError(
@@ -241,6 +249,7 @@ class _Loader:
                 "back, or move it away to use the one before it."
             )
         params = checkpoints.restore_params(step, {n: self.targets[n] for n in run.trained})
+        refuse_nonfinite(params, what=f"The checkpoint {checkpoints.folder}/step_{step}")
         params = self._converted({n: x for n, x in params.items() if n not in but})
         but = {*but, *run.trained}
         if self.targets.keys() <= but:

@@ -21,6 +21,7 @@ from pgjax.checkpoints.base_checkpoint import BaseRecord, find_base, record_base
 from pgjax.checkpoints.resume import FOLDER
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import BEST, TrackedScore, read_scores
 from pgjax.schema import field, parse_file, read_json
 
 CONFIG_FILE = "config.json"
@@ -38,6 +39,8 @@ class _Manifest:
     trained: tuple[str, ...] = field(doc="Names of the parameters that the run trains.")
     base_path: str = field("", doc="The absolute path of config.init, if it is a path.")
     base_checksum: str = field("", doc="The checksum of what lies there.")
+    best_score: str = field("", doc="The score by which the best checkpoint is kept.")
+    best_is_lowest: bool = field(False, doc="Whether a lower value of it is better.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +52,14 @@ class RunDirectory:
       config: of the run.
       trained: the names of the parameters that the run trains.
       base: what is recorded of the source of all others, which `config.init` names.
+      best: the score by which the best checkpoint is kept; None where none is.
     """
 
     path: pathlib.Path
     config: RunConfig
     trained: tuple[str, ...]
     base: BaseRecord
+    best: TrackedScore | None = None
 
     def find_base(self) -> str:
         """Returns the name under which the source of the parameters that it keeps can be opened.
@@ -63,6 +68,42 @@ class RunDirectory:
           UserError: it is not found.
         """
         return find_base(self.base, self.path) if self.base.name else ""
+
+    def choose_step(self, steps: Sequence[int], wanted: int | str | None) -> int:
+        """Returns the step of one of the run's checkpoints.
+
+        Args:
+          steps: those of all checkpoints.
+          wanted: the step, `best` for the one with the best `keep_best` score, or None for the
+            newest.
+
+        Raises:
+          UserError: there is no such checkpoint, or the run keeps no best one.
+        """
+        if not steps:
+            raise UserError(f"Run directory {self.path} holds no complete checkpoint.")
+        if wanted is None:
+            return max(steps)
+        if wanted == BEST:
+            if self.best is None:
+                raise UserError(
+                    f"step is 'best', but {self.path} keeps no best checkpoint, since its "
+                    f"config.keep_best is empty; expected one of its steps {sorted(steps)}."
+                )
+            values = read_scores(self.path, self.best.key)
+            found = self.best.best({step: v for step, v in values.items() if step in steps})
+            if found is None:
+                raise UserError(
+                    f"step is 'best', but {self.path} has no {self.best.key} of a checkpoint; "
+                    f"expected one of its steps {sorted(steps)}."
+                )
+            return found
+        if not str(wanted).isdecimal() or int(wanted) not in steps:
+            raise UserError(
+                f"step is {wanted!r}, expected 'best' or one of the checkpoints of {self.path}, "
+                f"{sorted(steps)}."
+            )
+        return int(wanted)
 
     @property
     def tokenizer(self) -> pathlib.Path:
@@ -112,11 +153,16 @@ def read_run(path: pathlib.Path | str) -> RunDirectory:
     except UserError as e:
         raise UserError(f"{path / CONFIG_FILE}: {e}") from None
     base = BaseRecord(config.init, found.base_path, found.base_checksum)
-    return RunDirectory(path, config, found.trained, base)
+    best = TrackedScore(found.best_score, found.best_is_lowest) if found.best_score else None
+    return RunDirectory(path, config, found.trained, base, best)
 
 
 def write_run(
-    path: pathlib.Path, config: RunConfig, trained: Sequence[str], tokenizer: bytes
+    path: pathlib.Path,
+    config: RunConfig,
+    trained: Sequence[str],
+    tokenizer: bytes,
+    best: TrackedScore | None = None,
 ) -> None:
     """Writes config, manifest and tokenizer; no file is ever left half-written.
 
@@ -125,6 +171,7 @@ def write_run(
       config: of the run, as the user gave it.
       trained: names of the parameters that the run trains.
       tokenizer: the SentencePiece model.
+      best: the score by which the best checkpoint is kept; None where none is.
 
     Raises:
       UserError: a file cannot be written.
@@ -136,6 +183,8 @@ def write_run(
         "base_path": base.path,
         "base_checksum": base.checksum,
     }
+    if best:
+        manifest |= {"best_score": best.key, "best_is_lowest": best.lower_is_better}
     files = {
         CONFIG_FILE: json.dumps(to_dict(config), indent=1).encode(),
         TOKENIZER_FILE: tokenizer,

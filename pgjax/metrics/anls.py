@@ -3,6 +3,11 @@
 Equation 1 of Biten et al., "Scene Text Visual Question Answering" (arXiv:1905.13648): let NL be the
 edit distance between prediction and reference, divided by the length of the longer one. An answer
 scores 1 − NL if NL < ½, and 0 otherwise. The reference with the highest score counts.
+
+Details are those of the script of the Robust Reading Competition (rrc.cvc.uab.es), which scores
+DocVQA and InfoVQA: distances are between texts whose runs of white space are single spaces, lengths
+are those of the texts as they are, in upper case ("ß" counts as two), and an answer with NL = ½,
+for which equation 1 gives 0, scores ½. The script ignores case, which is `lower=True` here.
 """
 
 from pgjax.metrics.exact_match import references
@@ -35,13 +40,14 @@ def edit_distance(a: str, b: str) -> int:
     return distance
 
 
-def similarity(a: str, b: str) -> float:
-    """Returns 1 − NL, which is above ½, or 0 if NL is at least ½ (see the module)."""
-    longer = max(len(a), len(b), 1)
-    if abs(len(a) - len(b)) >= longer / 2:  # at least so many characters were inserted
+def similarity(prediction: str, reference: str, *, lower: bool = False) -> float:
+    """Returns 1 − NL if that is at least ½, and 0 otherwise (see the module)."""
+    longer = max(len(prediction.upper()), len(reference.upper()), 1)
+    a, b = (" ".join((t.lower() if lower else t).split()) for t in (prediction, reference))
+    if abs(len(a) - len(b)) > longer / 2:  # at least so many characters were inserted
         return 0.0
-    distance = edit_distance(a, b) / longer
-    return 1 - distance if distance < 0.5 else 0.0
+    score = 1 - edit_distance(a, b) / longer
+    return score if score >= 0.5 else 0.0
 
 
 @METRICS.register("anls", main="anls")
@@ -59,6 +65,4 @@ def anls(prediction: str, meta: dict, *, lower: bool = False) -> dict[str, float
     answers = references(meta)
     if not answers:
         return {}
-    if lower:
-        prediction, answers = prediction.lower(), [answer.lower() for answer in answers]
-    return {"anls": max(similarity(prediction, answer) for answer in answers)}
+    return {"anls": max(similarity(prediction, answer, lower=lower) for answer in answers)}

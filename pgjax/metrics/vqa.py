@@ -9,6 +9,7 @@ normalising prediction and answers.
 import functools
 import re
 
+from pgjax.errors import DataError
 from pgjax.metrics.exact_match import references
 from pgjax.registry import METRICS
 
@@ -61,7 +62,12 @@ def clean_answer(text: str) -> str:
 
 @METRICS.register("vqa_accuracy", main="acc")
 def vqa_accuracy(
-    prediction: str, meta: dict, *, leave_one_out: bool = True, lower: bool = False
+    prediction: str,
+    meta: dict,
+    *,
+    leave_one_out: bool = True,
+    lower: bool = False,
+    leave_out: str = "",
 ) -> dict[str, float]:
     """Scores an answer by the number of annotators who gave it.
 
@@ -74,13 +80,24 @@ def vqa_accuracy(
         unanimous "yes" must be matched exactly. False gives min(m / 3, 1) on the text as it is
         (OK-VQA, A-OKVQA, VizWiz).
       lower: whether to ignore case.
+      leave_out: the key of a flag; an example where it is set gets no score. A-OKVQA leaves out
+        `difficult_direct_answer`.
 
     Returns:
       `acc` in 0..1, and the same value as `acc/<answer_type>` (without any "/" in the type) if the
-      example has one; or an empty dict for an example without answers.
+      example has one; or an empty dict for an example without answers, or one left out.
+
+    Raises:
+      DataError: the example lacks the key `leave_out`.
     """
+    if leave_out and leave_out not in meta:
+        raise DataError(
+            f"The metric vqa_accuracy leaves out examples by the key {leave_out!r}, but the "
+            f"example has {list(meta)}; data of an older version lack it, and pgjax prepare makes "
+            "them anew."
+        )
     answers = references(meta)
-    if not answers:
+    if not answers or (leave_out and meta[leave_out]):
         return {}
     if lower:
         prediction, answers = prediction.lower(), [answer.lower() for answer in answers]
@@ -88,13 +105,45 @@ def vqa_accuracy(
         prediction, *answers = (re.sub(r"[\n\t]", " ", a).strip() for a in [prediction, *answers])
         if len(set(answers)) > 1:
             prediction, *answers = map(clean_answer, [prediction, *answers])
-    matches = [answer == prediction for answer in answers]
-    n = sum(matches)
-    if leave_one_out:
-        acc = sum(min((n - match) / 3, 1) for match in matches) / len(matches)
+        acc = _leave_one_out(prediction, answers)
     else:
-        acc = min(n / 3, 1)
+        acc = min(answers.count(prediction) / 3, 1)
     scores = {"acc": acc}
     if "answer_type" in meta:
         scores[f"acc/{meta['answer_type'].replace('/', '')}"] = acc
     return scores
+
+
+@METRICS.register("textvqa", main="acc")
+def textvqa(prediction: str, meta: dict) -> dict[str, float]:
+    """Scores an answer about text in a photograph (Singh et al., arXiv:1904.08920), in two ways.
+
+    TextVQA's own evaluation, the processor of its EvalAI challenge as in MMF, differs from that of
+    VQA v2 in its clean-up alone: it lowercases first, deletes commas and question marks, parts "'s"
+    from its word, and cleans up where the annotators agree as well, so that `Yes` is `yes`.
+
+    Args:
+      prediction: the decoded answer.
+      meta: holds `answers`, one per annotator (10).
+
+    Returns:
+      `acc` in 0..1 as `vqa_accuracy` computes it, which is how PaliGemma was measured on the
+      validation split, and `acc_textvqa` by TextVQA's own clean-up; or an empty dict for an example
+      without answers.
+    """
+    scores = vqa_accuracy(prediction, meta)
+    if scores:
+        cleaned = [_clean_textvqa(text) for text in [prediction, *references(meta)]]
+        scores["acc_textvqa"] = _leave_one_out(cleaned[0], cleaned[1:])
+    return scores
+
+
+def _clean_textvqa(text: str) -> str:
+    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    return clean_answer(re.sub(r"[\n\t]", " ", text).strip())
+
+
+def _leave_one_out(prediction: str, answers: list[str]) -> float:
+    """The mean over annotators i of min(m_i / 3, 1), where m_i of the others agree."""
+    n = answers.count(prediction)
+    return sum(min((n - (answer == prediction)) / 3, 1) for answer in answers) / len(answers)

@@ -1,5 +1,6 @@
 """The training loop, which takes steps, logs their metrics, evaluates and saves checkpoints."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import sharding
+from pgjax.checkpoints.resume import abstract_like
 from pgjax.config import RunConfig, parse_config, to_dict
 from pgjax.console import Phase, say, table
 from pgjax.distributed import doing, exchange
@@ -22,10 +24,12 @@ from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
 from pgjax.evaluation.store import Record, Records
+from pgjax.loading.best_checkpoint import BEST, BEST_STEP, read_scores, scores_at
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.device_use import DeviceUse
+from pgjax.training.judge import Judge
 from pgjax.training.live_line import LiveLine
-from pgjax.training.metrics_writer import METRICS_FILE, MetricsWriter, OnMetrics
+from pgjax.training.metrics_writer import MetricsWriter, OnMetrics
 from pgjax.training.plan_text import step_line
 from pgjax.training.profile import Profile
 from pgjax.training.run_lock import RunLock
@@ -100,18 +104,28 @@ def _train(
     saver = Saver(run, stops, start)
     stops.interruptible = False
     try:
-        known = exchange("scores", metrics.last_scores())[0]
+        known = exchange("scores", scores_at(workdir, start))[0]
+        judge = Judge(run, start)
         last = _evaluate(run, metrics, start, _due_evaluations(run, start), saver, watch, known)
         first = last if start == 0 else {}
+        judge.add(start, last)
+        run.checkpoints.keep(judge.best)
+        if start and (told := judge.told()):
+            say(f"The best so far: {told}.")
         if start == run.total_steps:
             say(f"{workdir} is already at its last step, {start}.")
+        elif why := judge.verdict():
+            last |= _end_early(run, metrics, saver, watch, last, why, known)
         else:
-            last = _fit(run, metrics, saver, trace, watch)
+            last = _fit(run, metrics, saver, trace, watch, judge)
+        best = _evaluate_best(run, metrics, saver, judge, last)
     finally:
         metrics.close()
         run.checkpoints.close()
     _say_skipped(run)
-    _say_scores(workdir, first, last)
+    _say_scores(workdir, first, last, best)
+    if told := judge.told():
+        say(f"The best: {told}; --step=best of pgjax predict, evaluate and convert takes it.")
     if (name := run.config.sample_sheet) and jax.process_index() == 0:
         path = workdir / SHEET_FILE
         _sheet(run, name, last[name].records[:SHEET_IMAGES]).save(path)
@@ -120,7 +134,12 @@ def _train(
 
 
 def _fit(
-    run: TrainingRun, metrics: MetricsWriter, saver: Saver, trace: Profile, watch: Watch | None
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    saver: Saver,
+    trace: Profile,
+    watch: Watch | None,
+    judge: Judge,
 ) -> dict[str, Result]:
     """Takes the steps that are left; returns the last result of each evaluation."""
     config, start, total = run.config, saver.step, run.total_steps
@@ -154,9 +173,55 @@ def _fit(
         if save:
             saver.save()
         if due:
-            results.update(_evaluate(run, metrics, step, due, saver, watch))
+            found = _evaluate(run, metrics, step, due, saver, watch)
+            results |= found
+            if judge.add(step, found):
+                run.checkpoints.keep(step)
+                saver.save()
+            if step < total and (why := judge.verdict()):
+                results |= _end_early(run, metrics, saver, watch, found, why)
+                break
     line.close()
     return results
+
+
+def _end_early(
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    saver: Saver,
+    watch: Watch | None,
+    done: Mapping[str, Result],
+    why: str,
+    known: Mapping[str, dict[str, float]] | None = None,
+) -> dict[str, Result]:
+    """Makes the step that has just been evaluated the last one, with all that belongs to it."""
+    say(f"The run ends early at step {saver.step} of {run.total_steps}: {why}.")
+    saver.save()
+    left = [name for name in run.evaluators if name not in done]
+    return _evaluate(run, metrics, saver.step, left, saver, watch, known)
+
+
+def _evaluate_best(
+    run: TrainingRun,
+    metrics: MetricsWriter,
+    saver: Saver,
+    judge: Judge,
+    last: Mapping[str, Result],
+) -> dict[str, Result]:
+    """Runs those evaluations that the best step lacks, with its parameters instead of the last."""
+    if (best := judge.best) is None:
+        return {}
+    if best == saver.step:
+        return dict(last)
+    known = exchange("scores of the best", scores_at(run.workdir, best))[0]
+    if not all(_stored(run, name, best, known) for name in run.evaluators):
+        run.checkpoints.wait()
+        abstract = abstract_like(run.state.params)
+        run.state = dataclasses.replace(run.state, params={}, opt_state=())  # leave the memory
+        with Phase(f"restoring the best checkpoint, step_{best}"):
+            params = run.checkpoints.restore_params(best, abstract)
+        run.state = dataclasses.replace(run.state, params=params)
+    return _evaluate(run, metrics, best, list(run.evaluators), saver, None, known)
 
 
 def _compile_step(run: TrainingRun, batch: dict[str, jax.Array]) -> jax.stages.Compiled:
@@ -245,28 +310,43 @@ def _evaluate(
 ) -> dict[str, Result]:
     """Runs the named evaluations, and writes their scores and predictions.
 
-    Those whose scores are `known` were finished before an interruption, and are not repeated.
+    Those whose scores are `known` were finished before an interruption, and are not repeated. Where
+    `step` is not that of the run but the best, scores stand under `best/` at the step of the run.
     """
     results = {}
     for name in names:
-        file = run.workdir / PREDICTIONS / f"{name}_{step}.jsonl"
-        if known and name in known and file.exists():
-            results[name] = Result(known[name], Records(file))
+        if stored := _stored(run, name, step, known or {}):
+            results[name] = stored
             continue
         doing(f"evaluating {name} at step {step}")
         with Phase(f"evaluating {name} at step {step}"):
             results[name] = result = run.evaluators[name].run(run.params(), between=saver.heed)
         # The row comes last: an evaluation that has one is finished.
-        write_predictions(file, result)
-        metrics.write(step, {f"{name}/{k}": v for k, v in result.scores.items()})
+        write_predictions(_predictions_file(run, name, step), result)
+        row = {f"{name}/{k}": v for k, v in result.scores.items()}
+        if step != saver.step:
+            row = {BEST_STEP: step, **{f"{BEST}/{k}": v for k, v in row.items()}}
+        metrics.write(saver.step, row)
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
         some = result.records[:WATCHED_IMAGES]
-        if jax.process_index() == 0 and some and "prediction" in some[0]:
+        if step == saver.step and jax.process_index() == 0 and some and "prediction" in some[0]:
             sheet = _sheet(run, name, some)
             metrics.show(step, [picture_value(f"{name}/answers", sheet)])
             if watch:
                 watch(sheet)
     return results
+
+
+def _stored(
+    run: TrainingRun, name: str, step: int, known: Mapping[str, dict[str, float]]
+) -> Result | None:
+    """An evaluation of a step that is finished already, with its scores; None otherwise."""
+    file = _predictions_file(run, name, step)
+    return Result(known[name], Records(file)) if name in known and file.exists() else None
+
+
+def _predictions_file(run: TrainingRun, name: str, step: int) -> pathlib.Path:
+    return run.workdir / PREDICTIONS / f"{name}_{step}.jsonl"
 
 
 def _sheet(run: TrainingRun, name: str, records: Sequence[Record]) -> Image.Image:
@@ -312,26 +392,30 @@ def _say_skipped(run: TrainingRun) -> None:
             say(f"NOTE: {report[key]} training examples were {key}, such as {some}.")
 
 
-def _say_scores(workdir: pathlib.Path, first: dict[str, Result], last: dict[str, Result]) -> None:
-    """Prints the scores after training, beside those before it where they are known."""
-    rows = []
+def _say_scores(
+    workdir: pathlib.Path,
+    first: Mapping[str, Result],
+    last: Mapping[str, Result],
+    best: Mapping[str, Result],
+) -> None:
+    """Prints the scores after training, beside those before it and of the best where known."""
+    columns = {"before": [], "after": [], BEST: []}
+    names = []
     for name, result in last.items():
         for key, after in result.scores.items():
+            names.append((name, key))
             before = first[name].scores.get(key) if name in first else None
-            before = _first_score(workdir, f"{name}/{key}") if before is None else before
-            rows.append((name, key, "" if before is None else f"{before:.4g}", f"{after:.4g}"))
-    if not rows:
-        return
-    if any(row[2] for row in rows):
-        say(table(("evaluation", "score", "before", "after"), rows))
-    else:
-        say(table(("evaluation", "score", "after"), [(*row[:2], row[3]) for row in rows]))
-
-
-def _first_score(workdir: pathlib.Path, key: str) -> float | None:
-    """Returns a score from before the first step, if the run logged it before it was resumed."""
-    for line in (workdir / METRICS_FILE).read_text().splitlines():
-        row = json.loads(line)
-        if row["step"] == 0 and key in row:
-            return row[key]
-    return None
+            if before is None:  # the run may have logged it before it was resumed
+                before = read_scores(workdir, f"{name}/{key}").get(0)
+            columns["before"].append(before)
+            columns["after"].append(after)
+            columns[BEST].append(best[name].scores.get(key) if name in best else None)
+    known = {
+        title: column for title, column in columns.items() if any(x is not None for x in column)
+    }
+    rows = [
+        (*name, *("" if column[i] is None else f"{column[i]:.4g}" for column in known.values()))
+        for i, name in enumerate(names)
+    ]
+    if rows:
+        say(table(("evaluation", "score", *known), rows))

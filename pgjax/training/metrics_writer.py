@@ -3,15 +3,13 @@
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import METRICS_FILE
 from pgjax.training.board import Board
-
-METRICS_FILE = "metrics.jsonl"
 
 OnMetrics = Callable[[int, Mapping[str, float]], object]
 
@@ -39,15 +37,12 @@ class MetricsWriter:
         """
         self._writes = jax.process_index() == 0
         self._path = workdir / METRICS_FILE
-        self._last_rows: list[dict[str, Any]] = []
         if not self._writes:
             return
         try:
             if self._path.exists():
                 lines = self._path.read_text(errors="replace").splitlines()
                 kept = [line for line in lines if _step(line) <= last_step]
-                rows = map(json.loads, kept)
-                self._last_rows = [row for row in rows if row["step"] == last_step]
                 part = self._path.with_suffix(".part")
                 part.write_text("".join(f"{line}\n" for line in kept))
                 part.replace(self._path)
@@ -73,16 +68,6 @@ class MetricsWriter:
         self._board.write(step, values)
         if self.on_write is not None:
             self.on_write(step, values)
-
-    def last_scores(self) -> dict[str, dict[str, float]]:
-        """Scores by evaluation, of those at `last_step` that an interrupted run has finished."""
-        found: dict[str, dict[str, float]] = {}
-        for row in self._last_rows:
-            for key, value in row.items():
-                name, slash, score = key.partition("/")
-                if slash:
-                    found.setdefault(name, {})[score] = value
-        return found
 
     def show(self, step: int, values: Sequence[Summary.Value]) -> None:
         """Adds pictures and texts to TensorBoard, see `board_values`."""

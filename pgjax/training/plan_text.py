@@ -226,7 +226,7 @@ def _compiler_line(made: Figures, device: Device) -> str:
     if device.target is None:
         return line
     extra = "cuda12" if isinstance(device.target, Gpu) else "tpu"
-    return f"{line} To install that compiler: pip install 'pgjax[{extra}]'."
+    return f"{line} To install that compiler: pip install 'paligemma-jax[{extra}]'."
 
 
 def _host_line(builder: TrainStepBuilder, device: Device) -> str:

@@ -12,19 +12,20 @@ from typing import Any
 import jax
 import numpy as np
 
+import pgjax
 from pgjax.data.sources import Source
 from pgjax.distributed import exchange
 from pgjax.errors import UserError
 from pgjax.training.run_lock import LOCK_FILE, read_holder
 
-_PACKAGES = ("pgjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _SHOWN = 4  # differences that are told
 _SEEN_SECONDS = 15  # until which a file system shows what another host has written
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a run's results depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    found = {"python": ".".join(map(str, sys.version_info[:3])), "pgjax": pgjax.__version__}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -12,11 +12,13 @@ from pgjax import sharding
 from pgjax.checkpoints.resume import Checkpoints
 from pgjax.config import MixtureEntry, RunConfig, check_training, to_dict
 from pgjax.config.init_sizes import check_init
+from pgjax.config.parsing import split_score
 from pgjax.console import Phase, say
 from pgjax.data.loader import Part, TrainLoader
 from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
 from pgjax.evaluation.evaluators import Evaluator, make_evaluator
+from pgjax.loading.best_checkpoint import TrackedScore
 from pgjax.loading.model_context import Flat, ModelContext, open_model_context
 from pgjax.loading.parameters import load_parameters
 from pgjax.loading.run_directory import (
@@ -50,6 +52,10 @@ class TrainingRun:
     state: TrainState
     checkpoints: Checkpoints
     changed: str  # how the config differs from the one that the run was started with
+
+    def tracked(self, text: str) -> TrackedScore | None:
+        """Returns the score that a text names, see `tracked_score`."""
+        return tracked_score(text, self.evaluators)
 
     def params(self) -> Flat:
         """Returns all parameters by name, frozen and trainable."""
@@ -91,7 +97,8 @@ def set_up(
     check_fits(builder, config)
 
     with Phase(f"loading parameters from {config.init or 'a random initialisation'}"):
-        params = load_parameters(context, builder.storage)
+        source = dataclasses.replace(config, init=find_init(config, workdir))
+        params = load_parameters(dataclasses.replace(context, config=source), builder.storage)
         trainable = {name: params.pop(name) for name in builder.multipliers}
         state = builder.state(trainable)
         jax.block_until_ready(state)
@@ -106,10 +113,17 @@ def set_up(
                 f"{workdir} is at step {step}, which is past the last step of this config, "
                 f"{total_steps}."
             )
+        epochs = position["examples"] / loader.num_examples
+        say(
+            f"Going on from step {step} of {total_steps}, {checkpoints.folder}/step_{step}: "
+            f"{position['examples']:,} examples are done, {epochs:.2f} epochs."
+        )
     if changed:
         say(f"NOTE: the config differs from the one that {workdir} was started with: {changed}.")
     if jax.process_index() == 0:
-        write_run(workdir, config, sorted(builder.multipliers), context.tokenizer.model_bytes)
+        best = tracked_score(config.keep_best, evaluators)
+        model_bytes = context.tokenizer.model_bytes
+        write_run(workdir, config, sorted(builder.multipliers), model_bytes, best)
     return TrainingRun(
         config=config,
         workdir=workdir,
@@ -123,6 +137,15 @@ def set_up(
         checkpoints=checkpoints,
         changed=changed,
     )
+
+
+def tracked_score(text: str, evaluators: Mapping[str, Evaluator]) -> TrackedScore | None:
+    """Returns the score that `EVALUATION/SCORE[:max|:min]` names; None for ""."""
+    if not text:
+        return None
+    key, evaluation, direction = split_score(text)
+    lowest = evaluators[evaluation].main.lower_is_better
+    return TrackedScore(key, direction == "min" if direction else lowest)
 
 
 def _check_split(config: RunConfig) -> None:
@@ -165,6 +188,17 @@ def _total_steps(config: RunConfig, loader: TrainLoader) -> int:
         return config.total_steps
     examples = config.total_epochs * loader.num_examples
     return max(1, math.ceil(examples / config.input.batch_size))
+
+
+def find_init(config: RunConfig, workdir: pathlib.Path) -> str:
+    """Returns where `config.init` can be opened, also if the run goes on from another folder.
+
+    Raises:
+      UserError: what the run was started from is not found, or has other contents by now.
+    """
+    if (workdir / CONFIG_FILE).exists() and (run := read_run(workdir)).config.init == config.init:
+        return run.find_base()
+    return config.init
 
 
 def _changed(config: RunConfig, workdir: pathlib.Path) -> str:

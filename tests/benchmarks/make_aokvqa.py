@@ -14,7 +14,7 @@ def make(folder):
         for i, part in enumerate(("train", "val", "test")):
             row = {
                 "split": part, "image_id": 299207, "question_id": f"22MexNkBPpdZGX6sxbxVB{i}",
-                "question": "What is the man by?", "difficult_direct_answer": False,
+                "question": "What is the man by?", "difficult_direct_answer": part == "train",
                 "choices": ["skateboard", "bags", "boot", "tv"],
             }  # fmt: skip
             if part != "test":
@@ -30,6 +30,7 @@ def make(folder):
             known = part != "test"
             expected[{"val": "validation"}.get(part, part)] = [
                 {"question_id": row["question_id"], "choices": row["choices"],
-                 "correct": ["bags"] if known else [], "answers": ["bag"] * 10 if known else []}
+                 "correct": ["bags"] if known else [], "answers": ["bag"] * 10 if known else [],
+                 "difficult_direct_answer": part == "train"}
             ]  # fmt: skip
     return expected

@@ -21,6 +21,7 @@ from pgjax.loading.model_context import open_model_context
 from pgjax.loading.parameters import load_parameters
 from pgjax.loading.run_directory import read_run, write_run
 from pgjax.loading.storage import storage_dtypes
+from pgjax.training.setup import find_init
 
 
 @pytest.fixture
@@ -42,6 +43,18 @@ def found(run):
 def test_a_run_from_another_folder(home, monkeypatch):
     monkeypatch.chdir(home)
     assert found(home / "project/runs/mine") == home / "project/base.npz"
+
+
+def test_training_goes_on_from_another_folder(home, monkeypatch):
+    monkeypatch.chdir(home)
+    run, base = home / "project/runs/mine", home / "project/base.npz"
+    config = read_run(run).config
+    assert pathlib.Path(find_init(config, run)).resolve() == base
+    assert find_init(parse_config({"init": "tiny"}), run) == "tiny"  # another is wanted now
+    assert find_init(config, home / "new") == config.init
+    base.write_bytes((GOLDEN / "vae.npz").read_bytes())
+    with pytest.raises(UserError, match=r"base\.npz has other contents than that base"):
+        find_init(config, run)
 
 
 def test_a_project_that_was_moved_as_a_whole(home, monkeypatch):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import GOLDEN, ROOT
+from conftest import GOLDEN, ROOT, TESTS
 from hub_server import Hub
 
 REPO = "google/paligemma-3b-pt-224"
@@ -28,7 +28,7 @@ def files(dtype="main"):
 def fetch(tmp_path):
     """Opens a released name in a process of its own, against a hub."""
 
-    def run(hub, name="pt-224", token=None, code=CODE):
+    def run(hub, name="pt-224", token=None, code=CODE, **more):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PGJAX_"))}
         env |= {
             "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
@@ -37,6 +37,7 @@ def fetch(tmp_path):
         }  # fmt: skip
         if token:
             env["HF_TOKEN"] = token
+        env |= more
         return subprocess.run(
             [sys.executable, "-c", code, name], env=env, capture_output=True, text=True, timeout=120
         )
@@ -98,6 +99,49 @@ def test_the_npz_repository_where_there_is_no_other(fetch):
         done = fetch(hub)
         assert done.stdout.split()[:2] == ["56", "32"], done.stderr
         assert done.stdout.strip().endswith(".npz")
+
+
+@pytest.fixture
+def kaggle(tmp_path):
+    """What the emulated client of Kaggle needs: keys, and a folder with the file."""
+    file = tmp_path / "google/paligemma/jax/paligemma-3b-pt-224/paligemma-3b-pt-224.f16.npz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((GOLDEN / "params.npz").read_bytes())
+    return {
+        "PYTHONPATH": f"{ROOT}:{TESTS / 'colabs/emulation'}", "EMULATED_KAGGLE": str(tmp_path),
+        "KAGGLE_USERNAME": "me", "KAGGLE_KEY": "good", "HOME": str(tmp_path),
+    }  # fmt: skip
+
+
+def test_kaggle_where_the_hub_wants_a_token(fetch, kaggle):
+    with Hub({REPO: files(), f"{REPO}-jax": {}}, gated=[REPO, f"{REPO}-jax"]) as hub:
+        done = fetch(hub, "pt-224.f16", **kaggle)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        assert done.stdout.strip().endswith("paligemma-3b-pt-224.f16.npz")
+        refused = fetch(hub, "pt-224.f16", **{**kaggle, "KAGGLE_KEY": "wrong"})
+        assert "google/paligemma/jax/paligemma-3b-pt-224 could not be" in refused.stderr
+        assert "403 Client Error" in refused.stderr and "Traceback" not in refused.stderr
+        without = fetch(hub, "pt-224.f16", **{**kaggle, "KAGGLE_KEY": ""})
+        assert f"1. Accept it with your account at https://huggingface.co/{REPO}" in without.stderr
+
+
+TOKENIZER = (
+    "import sys; from pgjax.checkpoints import hub\n"
+    "from pgjax.errors import UserError\n"
+    "hub.TOKENIZER_URL = 'file://' + sys.argv[1]\n"
+    "try:\n print(hub.download_tokenizer('x').stat().st_size)\n"
+    "except UserError as e: sys.exit(f'error: {e}')"
+)
+
+
+def test_with_keys_of_kaggle_the_tokenizer_comes_from_the_bucket(fetch, kaggle, tmp_path):
+    file = GOLDEN / "tokenizer.model"
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with Hub({REPO: files()}, gated=[REPO]) as hub:
+        done = fetch(hub, str(file), code=TOKENIZER, **kaggle, **cache)
+        assert done.stdout.split() == [str(file.stat().st_size)], done.stderr
+        done = fetch(hub, str(file), code=TOKENIZER)
+        assert "The tokenizer is not available" in done.stderr and "licence" in done.stderr
 
 
 def test_nothing_there(fetch):

@@ -1,70 +1,108 @@
 """The notebooks, as they are stored and executed anew in tiny mode."""
 
-import base64
-import io
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
-from PIL import Image
+from stored_notebooks import check, text_of
 
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 MOST_BYTES = 1_500_000
-NAMES = [path.name for path in NOTEBOOKS]
+PICTURES = {"evaluate": 1, "qlora_448": 4}  # at least; of the others, five
+EXPECTED = {"detection", "evaluate", "finetune_paligemma", "inference", "qlora_448"}
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
-def outputs(notebook):
-    for cell in notebook["cells"]:
-        yield from cell.get("outputs", ())
+def code_of(path):
+    cells = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def text_of(notebook):
-    return "".join("".join(out.get("text", "")) for out in outputs(notebook))
+def test_all_are_there():
+    assert {path.stem for path in NOTEBOOKS} == EXPECTED
 
 
-def pictures(notebook):
-    for out in outputs(notebook):
-        if jpeg := out.get("data", {}).get("image/jpeg"):
-            yield Image.open(io.BytesIO(base64.b64decode("".join(jpeg))))
-
-
-def check(notebook, least):
-    assert all(out["output_type"] != "error" for out in outputs(notebook))
-    assert "error:" not in text_of(notebook)
-    found = list(pictures(notebook))
-    assert len(found) >= least
-    for picture in found:  # something is drawn
-        assert len(set(picture.convert("RGB").reduce(4).getdata())) > 20
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+@each
 def test_stored_with_outputs(path):
     text = path.read_text()
     notebook = json.loads(text)
-    first, second = notebook["cells"][:2]
-    assert f"pgjax/blob/main/colabs/{path.name}" in "".join(first["source"])
-    assert 'CHECKPOINT = "tiny"' in "".join(second["source"])
+    assert f"pgjax/blob/main/colabs/{path.name}" in "".join(notebook["cells"][0]["source"])
     assert len(text) < MOST_BYTES
-    assert not re.search(r"/(root|work|home|tmp)/", text)
-    check(notebook, 5)
+    assert not re.search(r"/(root|work|home|tmp|opt)/", text)
+    check(notebook, PICTURES.get(path.stem, 5))
+
+
+@each
+def test_begins_with_a_choice(path):
+    """Installation, then a checkpoint by name, and the GPU's memory before JAX takes it."""
+    install, choice, *_ = code_of(path)
+    assert "import pgjax" in install and not re.search(r"import (jax|flax)", install)
+    assert re.match(r'CHECKPOINT = "[\w.-]+"  # or ', choice)
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" in choice
+    assert "pgjax.checkpoint_or_tiny(CHECKPOINT)" in choice
+
+
+@each
+def test_the_same_words_everywhere(path):
+    """The cells that install and choose are the same in all notebooks, names aside."""
+    both = []
+    for other in (path, NOTEBOOKS[0]):
+        both.append([re.sub(r"CHECKPOINT = .*", "", x, count=1) for x in code_of(other)[:2]])
+    assert both[0] == both[1]
 
 
 @pytest.mark.slow
-def test_executed(tmp_path):
+@each
+def test_executed(path, tmp_path, compilation_cache):
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
     subprocess.run(
-        [sys.executable, ROOT / "tools/run_notebooks.py", "--out", tmp_path],
-        check=True, capture_output=True, timeout=1500,
+        [sys.executable, ROOT / "tools/run_notebooks.py", path, "--out", tmp_path],
+        env=env, check=True, capture_output=True, timeout=900,
     )  # fmt: skip
-    done = {name: json.loads((tmp_path / name).read_text()) for name in NAMES}
-    for notebook in done.values():
-        check(notebook, 5)
-    for name in ("finetune_paligemma.ipynb", "detection.ipynb"):
-        losses = re.findall(r"val: loss ([\d.]+)", text_of(done[name]))
-        assert float(losses[-1]) < 0.5 * float(losses[0])
-    captions = re.findall(r"answers: acc ([\d.]+)", text_of(done["finetune_paligemma.ipynb"]))
-    assert float(captions[0]) == 0 and float(captions[-1]) > 0.7
-    scores = re.findall(r"answers: .*?mAP ([\d.e-]+)", text_of(done["detection.ipynb"]))
-    assert float(scores[-1]) > float(scores[0]) + 0.1
+    notebook = json.loads((tmp_path / path.name).read_text())
+    check(notebook, PICTURES.get(path.stem, 5))
+    said = text_of(notebook)
+    assert "Save it as HF_TOKEN in Colab's Secrets" in said
+    assert "This notebook goes on with the tiny checkpoint." in said
+    LEARNED.get(path.stem, lambda said: None)(said)
+
+
+def captions(said):
+    assert scores("answers: acc", said)[0] == 0 and scores("answers: acc", said)[-1] > 0.5
+    halved(said)
+
+
+def boxes(said):
+    found = scores("answers: .*?mAP", said)
+    assert found[-1] > found[0] + 0.1
+    halved(said)
+
+
+def counts(said):
+    found = scores("answers: acc", said)
+    assert found[-1] > found[0] + 0.3
+    halved(said)
+
+
+def intervals(said):
+    """Both checkpoints with their intervals, and the test of their difference."""
+    for checkpoint in ("tiny", "runs/tuned"):
+        assert re.search(rf"^{checkpoint} .* acc +0\.\d+ +0\.\d+–0\.\d+", said, re.MULTILINE)
+    assert "A higher" in said
+
+
+def halved(said):
+    losses = scores("val: loss", said)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def scores(name, said):
+    return [float(x) for x in re.findall(rf"{name} ([\d.e-]+)", said)]
+
+
+LEARNED = {"finetune_paligemma": captions, "detection": boxes, "qlora_448": counts,
+           "evaluate": intervals}  # fmt: skip

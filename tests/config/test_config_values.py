@@ -27,6 +27,9 @@ JSONL = {"name": "jsonl", "fname": "x.jsonl"}
 EVAL = {"kind": "answers", "data": JSONL, "pp": f"{PP}|for_answering(16)"}
 SOURCES = {
     "jsonl": {"fname": "x.jsonl"},
+    "parquet": {"fname": "x.parquet"},
+    "datasets": {"fname": "x"},
+    "webdataset": {"fname": "x.tar"},
     "memory": {"rows": "x"},
     "tfds": {"dataset": "x", "split": "train"},
     "prepared": {"dataset": "x", "split": "train"},
@@ -80,6 +83,7 @@ OUTSIDE = {
     "checkpoint_minutes": (-0.5, 10**6 + 1),
     "keep_last": (0, 10**6 + 1),
     "keep_every": (-1, 10**9 + 1),
+    "early_stopping.patience": (-1, 10**9 + 1),
     "input.data.size": (0, 31),
     "input.data.seed": (-1,),
     "input.data.num_examples": (-1,),
@@ -123,6 +127,8 @@ BAD_TEXT = {
     "optimizer.args.nu_dtype": ("float16",),
     "schedule.decay": ("cosin", ""),
     "sample_sheet": ("no_such_eval", "val"),
+    "keep_best": ("acc", "NAME", "NAME/", "other/acc", "NAME/acc"),  # of the last, every is 0
+    "early_stopping.metric": ("acc", "NAME/", "other/acc:max", "NAME/acc:min"),
     "evals.NAME.kind": ("answer", ""),
     "evals.NAME.pp": ("x", ""),
     "evals.NAME.sampler": (

@@ -36,6 +36,25 @@ def test_anls_of_long_answers():
     assert anls("x", {"answers": ["x" * 10**7]}) == {"anls": 0.0}
 
 
+@pytest.mark.parametrize(
+    ("prediction", "reference", "score"),
+    [
+        ("a  b\n c", "a b c", 1),  # white space is collapsed
+        ("a b", " a c ", 1 - 1 / 5),  # but counts in the length
+        ("ab", "ac", 1 / 2),  # a tie
+        ("abc", "axy", 0),
+        ("ß", "s", 1 / 2),  # SS in upper case
+        ("", "", 1),
+        (" ", "", 1),
+        ("", "a", 0),
+    ],
+)
+def test_anls_as_in_the_robust_reading_competition(prediction, reference, score):
+    assert get_metric("anls")(prediction, {"answers": [reference]}) == {"anls": score}
+    got = get_metric("anls", lower=True)(prediction.upper(), {"answers": [reference]})
+    assert prediction == "ß" or got == {"anls": score}
+
+
 @pytest.mark.parametrize("part", ["😀", "&", "a/", "x.y", "http://", "'", "<a ", "é", "1-", "(:"])
 def test_caption_tokenizer_takes_linear_time(part):
     ptb_tokenize([part * 50])  # builds the automaton

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from pgjax.errors import DataError
 from pgjax.metrics import get_metric
-from pgjax.metrics.vqa import clean_answer, vqa_accuracy
+from pgjax.metrics.vqa import clean_answer, textvqa, vqa_accuracy
 
 
 @pytest.mark.parametrize("agreeing", range(11))
@@ -135,3 +136,30 @@ def test_lower_and_unlabelled():
     metric = get_metric("vqa_accuracy", leave_one_out=False, lower=True)
     assert metric("STOP", {"answers": ["stop"] * 3}) == {"acc": 1.0}
     assert metric("STOP", {"answers": []}) == {}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "scores"),
+    [
+        ("Yes", "yes", (0, 1)),
+        ("nokia.", "nokia", (0, 1)),
+        ("nokia", "nokia", (1, 1)),
+        ("1,000?", "1000", (0, 1)),
+        ("Levi's", "levi 's", (0, 1)),
+        ("the\ttwo", "2", (0, 1)),
+        ("lg", "nokia", (0, 0)),
+    ],
+)
+def test_textvqa_cleans_up_where_annotators_agree(prediction, answer, scores):
+    got = textvqa(prediction, {"answers": [answer] * 10})
+    assert got == {"acc": scores[0], "acc_textvqa": scores[1]}
+    assert textvqa(prediction, {"answers": []}) == {}
+
+
+def test_questions_that_are_left_out():
+    metric = get_metric("vqa_accuracy", leave_one_out=False, leave_out="difficult")
+    meta = {"answers": ["a"] * 10}
+    assert metric("a", {**meta, "difficult": False}) == {"acc": 1.0}
+    assert metric("a", {**meta, "difficult": True}) == {}
+    with pytest.raises(DataError, match="by the key 'difficult'.* prepare"):
+        metric("a", meta)

@@ -8,6 +8,8 @@ from PIL import Image
 
 import pgjax
 from pgjax.data.scenes import COLORS, SceneSource
+from pgjax.demo.answering import Models
+from pgjax.demo.questions import Question
 
 pytestmark = pytest.mark.slow
 
@@ -79,11 +81,10 @@ def test_it_answers_everywhere(run, photos, command, tmp_path):
     assert [x["label"] for x in said["objects"]] == [x.label for x in found]
     np.testing.assert_allclose([x["box"] for x in said["objects"]], [x.box for x in found])
 
-    pytest.importorskip("gradio")
-    from pgjax.inference.demo_page import Page
-
-    *_, (text, picture) = Page(None).ask(str(run), str(image), f"detect {label}", "greedy", 32, 0)
-    assert text == said["prediction"] and picture.shape == (64, 64, 3)
+    question = Question(image.read_bytes(), image.name, f"detect {label}", length=32)
+    *_, result = Models(None).ask(str(run), question)
+    assert result.text == said["prediction"]
+    assert result.found.draw(colors=result.colors).size == (64, 64)
 
 
 @pytest.mark.torch

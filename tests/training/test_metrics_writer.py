@@ -9,6 +9,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from pgjax.console import Phase, table
 from pgjax.errors import UserError
+from pgjax.loading.best_checkpoint import scores_at
 from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
@@ -168,5 +169,5 @@ def test_scores_of_the_last_step_are_known_again(tmp_path):
     metrics.close()
     again = MetricsWriter(tmp_path, 5)
     again.close()
-    assert again.last_scores() == {"val": {"loss": 3.0, "examples": 2}, "answers": {"acc": 0.5}}
+    assert scores_at(tmp_path, 5) == {"val": {"loss": 3.0, "examples": 2}, "answers": {"acc": 0.5}}
     assert [row["step"] for row in rows(tmp_path)] == [4, 5, 5, 5]

@@ -8,6 +8,7 @@ from pgjax.recipes import parse_arg, transfer
 
 CASES = (
     "plain", "workers", "accumulation", "adam8bit", "mixture", "lora", "qlora", "evaluations",
+    "best",
 )  # fmt: skip
 STEPS = 24
 PHOTOS = pathlib.Path(__file__).parents[2] / "tests" / "photos" / "photos.jsonl"
@@ -60,4 +61,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     elif case == "evaluations":
         c.eval_first = True
         c.evals.val.every, c.evals.answers.every = 3, 4
+    elif case == "best":
+        c.evals.val.every, c.keep_last = 2, 1
+        c.keep_best, c.early_stopping.patience = "val/loss", 3
+        c.optimizer.lr = 3e-3  # so high that the run gets worse again
     return c

@@ -19,6 +19,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
             "choices": row["choices"],
             "correct": [] if correct is None else [row["choices"][correct]],
             "answers": row.get("direct_answers", []),
+            "difficult_direct_answer": row["difficult_direct_answer"],
         }
 
 
@@ -37,7 +38,9 @@ train2017.zip, val2017.zip, test2017.zip.""",
         "choices": [str],
         "correct": [str],
         "answers": [str],
+        "difficult_direct_answer": bool,  # not counted among free answers by the official score
     },
     splits={"train": 17_056, "validation": 1_145, "test": 6_702},
     read=read,
+    version="1.1.0",
 )

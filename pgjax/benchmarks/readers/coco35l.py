@@ -26,7 +26,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
     }
     name = f"coco_mt_{split}.jsonl"
     captions: dict[int, dict[str, list[str]]] = {}
-    for row in files.jsonl(files.first(name, f"{name}.bz2")):
+    for row in files.jsonl(files.first(name, f"{name}.bz2", f"{name}.gz")):
         of_image = captions.setdefault(int(str(row["image_id"]).partition("_")[0]), {})
         language = row["trg_lang"]
         of_image.setdefault(language, []).append(row["translation_tokenized"])
@@ -65,7 +65,7 @@ COCO = Reader(
     about="COCO-35L: captions of COCO translated to 34 languages (arXiv:2205.12522).",
     where="""\
 https://google.github.io/crossmodal-3600/: coco_mt_train.jsonl.bz2 and coco_mt_dev.jsonl.bz2, as
-they are or decompressed (they are held in memory, some GB for training);
+they are, as .jsonl.gz or decompressed (they are held in memory, some GB for training);
 https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip (dataset_coco.json);
 https://cocodataset.org/#download: train2014.zip and val2014.zip.""",
     licence="CC BY 4.0 (captions); the images are under the licences of their Flickr authors.",

@@ -29,6 +29,6 @@ https://cocodataset.org/#download: val2014.zip.""",
     features={
         "image": IMAGE, "image_id": str, "question_id": str, "question": str, "answers": [str],
     },
-    splits={"random": None, "popular": 3_000, "adversarial": 3_000},
+    splits={"random": 3_000, "popular": 3_000, "adversarial": 3_000},
     read=read,
 )  # fmt: skip

@@ -132,7 +132,7 @@ https://github.com/lichengunc/refer: refcoco.zip, refcoco+.zip, refcocog.zip, as
 unpacked (refcoco/instances.json, refcoco/refs(unc).p, …, refcocog/refs(umd).p);
 https://cocodataset.org/#download: train2014.zip or train2017.zip.
 Masks become codes of the released mask codec, vae-oid.npz in $PGJAX_CHECKPOINTS (--tiny: of the one
-of the tiny model), by pycocotools: pip install 'pgjax[metrics]'.""",
+of the tiny model), by pycocotools: pip install 'paligemma-jax[metrics]'.""",
     licence="Apache-2.0 (refer); CC BY 4.0 (COCO's annotations); images: their Flickr authors'.",
     key="question_id",
     features={

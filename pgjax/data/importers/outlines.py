@@ -51,7 +51,9 @@ def polygon_mask(polygons: Any, size: tuple[int, int]) -> Mask:
     try:
         from pycocotools import mask as coco_mask
     except ImportError:
-        raise UserError("Polygons need pycocotools: pip install 'pgjax[metrics]'.") from None
+        raise UserError(
+            "Polygons need pycocotools: pip install 'paligemma-jax[metrics]'."
+        ) from None
     codes = coco_mask.merge(coco_mask.frPyObjects(checked, height, width))
     return coco_mask.decode(codes).astype(bool)
 

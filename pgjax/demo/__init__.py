@@ -1,0 +1,1 @@
+"""The web page of `pgjax demo`: what can be asked, how it is answered, shown and protected."""

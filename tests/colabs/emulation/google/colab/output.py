@@ -1,0 +1,1 @@
+"""Colab's own way to draw, which JAX imports where `google.colab` is there."""
