@@ -58,7 +58,7 @@ def read(tmp_path):
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         (tmp_path / name).write_bytes(data)
         report = Report()
-        found = recognize(tmp_path / name, "train")
+        found = recognize(tmp_path / name)
         given = Import(tmp_path / name, tmp_path, False, "train", report)
         return list(found.read(given)), report.left_out
 

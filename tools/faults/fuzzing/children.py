@@ -22,7 +22,7 @@ from typing import Any
 from pgjax.errors import MOST_SHOWN, UserError
 
 BATCH = 100  # inputs that one child begins with
-CPU_SECONDS, WALL_SECONDS = 5.0, 60.0  # for one input; the second is for waits, on a busy machine
+WALL_SECONDS = 60.0  # for one input, in case it waits; much, since the machine may be busy
 WARM_UP = 120.0  # seconds for imports, before the first input
 MEMORY = 3 << 30  # bytes of address space that a child may add to what it had
 LONGEST_MESSAGE = 2 * MOST_SHOWN
@@ -52,6 +52,7 @@ class Target:
     check: Callable[[Any, pathlib.Path], object]
     share: float = 1.0
     prepare: Callable[[], object] = lambda: None
+    seconds: float = 5.0  # of processor time for one input; more where something is compiled
 
 
 @dataclasses.dataclass
@@ -141,7 +142,7 @@ def _child(target: Target, seed: int, number: int, count: int, first: int):
                 waited = time.monotonic() - began
                 limit = WARM_UP if index is None else WALL_SECONDS
                 if waited > limit or (
-                    index is not None and _cpu_seconds(pid) - spent > CPU_SECONDS
+                    index is not None and _cpu_seconds(pid) - spent > target.seconds
                 ):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)

@@ -8,12 +8,14 @@ from tools.faults.fuzzing.targets import (
     images,
     imports,
     scores,
+    sources,
 )
 
 TARGETS = [
     *images.TARGETS,
     *data.TARGETS,
     *imports.TARGETS,
+    *sources.TARGETS,
     *checkpoints.TARGETS,
     *benchmarks.TARGETS,
     *scores.TARGETS,

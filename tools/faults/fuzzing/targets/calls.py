@@ -231,6 +231,6 @@ TARGETS = [
     Target("samplers", values_of(lambda: _SAMPLERS), check_sampler, 3),
     Target("options of decoding", values_of(lambda: _OPTIONS), check_options, 3),
     Target("pgjax.load", values_of(lambda: _LOAD), check_load, 2),
-    Target("Model.generate", values_of(lambda: _ASK), check_ask, 2, prepare=lambda: _model()),
+    Target("Model.generate", values_of(lambda: _ASK), check_ask, 2, lambda: _model(), seconds=40),
     Target("command lines", values_of(_lines), check_line, 8),
 ]

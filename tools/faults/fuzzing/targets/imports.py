@@ -155,7 +155,8 @@ def _roboflow() -> dict[str, bytes]:
     return {"x/_annotations.train.jsonl": b"\n".join(map(as_json, lines)), "x/a.jpg": _photo()}
 
 
-def _webdataset() -> dict[str, bytes]:
+def webdataset() -> dict[str, bytes]:
+    """A tar with two samples."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, data in (
@@ -187,6 +188,11 @@ def _parquet() -> dict[str, bytes]:
     return {"x.parquet": out.getvalue(), "y.arrow": arrow.getvalue()}
 
 
+def arrow_files() -> list[dict[str, bytes]]:
+    """A parquet file, and one of arrow."""
+    return [{name: data} for name, data in _parquet().items()]
+
+
 def _mask_folder() -> dict[str, bytes]:
     levels = np.zeros((_H, _W), np.uint8)
     levels[10:50, 20:80], levels[60:80, 5:9] = 1, 2
@@ -213,7 +219,7 @@ def check_import(files: dict[str, bytes], folder: pathlib.Path) -> None:
     written, problems = 0, []
     top = {name.partition("/")[0] for name in files} - {"a.jpg", "b.jpg"}
     for source in sorted(folder / name for name in top):
-        found = recognize(source, "train")
+        found = recognize(source)
         images = folder if not source.is_dir() or not found.beside else source
         for masks in (False, True):
             report = Report()
@@ -314,7 +320,7 @@ def check_mask(given: tuple[Any, tuple[int, int]], folder: pathlib.Path) -> None
 def _tars(rng: random.Random, count: int) -> Iterable[Any]:
     import gzip
 
-    for number, files in enumerate(_of(_webdataset, "*")(rng, count)):
+    for number, files in enumerate(_of(webdataset, "*")(rng, count)):
         packed = number % 3 == 0 and "x.tar" in files
         yield {"x.tar.gz": gzip.compress(files["x.tar"])} if packed else files
 
