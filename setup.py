@@ -76,6 +76,7 @@ setup(
             "av>=14.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
             "beartype>=0.23.1",
+            "hypothesis>=6.170",
             "pyarrow>=18.0",
             "pycocotools>=2.0.8",
             "ipykernel>=6.17.1",

@@ -35,8 +35,8 @@ def find_checkpoint(name: str) -> pathlib.Path:
         return _from_hub_url(name)
     if is_remote(name):
         return remote.fetch(name)
-    path = pathlib.Path(name).expanduser()
-    if path.exists():
+    path = pathlib.Path(os.path.expanduser(name))
+    if os.path.exists(path):  # False of what cannot be a path, such as thousands of characters
         return path
     repo = _REPO.fullmatch(name) if is_repository(name) else None
     release = released.get(name) or (repo and released.of_repo(*repo.groups()))
