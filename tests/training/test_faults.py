@@ -106,8 +106,8 @@ def test_a_full_or_read_only_disk_ends_a_run_with_one_sentence(disk, told, comma
 def test_kills_and_stops_leave_the_bits_as_they_were(command, tmp_path):
     """The short form of the campaign; its whole table is in docs/reliability.md."""
     done = command(
-        FAULTS / "kills.py", "--kills=2", "--terms=1", "--cases=evaluations", "--two=1",
-        "--two_terms=1", "--two_cases=plain", "--seed=1", f"--folder={tmp_path}",
+        FAULTS / "kills.py", "--kills=1", "--terms=1", "--cases=evaluations", "--two=1",
+        "--two_terms=0", "--two_cases=plain", "--seed=1", f"--folder={tmp_path}",
         check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
