@@ -23,8 +23,8 @@ from pgjax.benchmarks.official_files import Files, reason
 from pgjax.benchmarks.reader import Reader
 from pgjax.benchmarks.readers import READERS
 from pgjax.benchmarks.shards import tfds_features, write_info, write_shard
-from pgjax.data.workers import end_with_parent
-from pgjax.errors import DataError, UserError
+from pgjax.data.workers import check_main_module, end_with_parent, lost_worker
+from pgjax.errors import DataError, UserError, writing
 
 PER_SHARD = 1024  # examples; of photographs, some 200 MB
 FORMATS = ("tfds", "jsonl")
@@ -108,10 +108,11 @@ def prepare(
     if check_counts:
         _check_counts(name, reader, counts)
     plan = Plan(name, folder, format, options, counts, per_shard)
-    _begin(plan, examples)
-    done = _write(plan, examples, workers)
-    report = _finish(plan, done)
-    _replace(folder, final)
+    with writing(folder):
+        _begin(plan, examples)
+        done = _write(plan, examples, workers)
+        report = _finish(plan, done)
+        _replace(folder, final)
     return {"path": str(final), **report}
 
 
@@ -202,6 +203,7 @@ def _run(plan: Plan, tasks: list, workers: int) -> Iterator[tuple[str, int, dict
     if not workers:
         yield from map(functools.partial(_one, plan), tasks)
         return
+    check_main_module()
     # Fresh processes, since threads of what is loaded here do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
@@ -209,8 +211,10 @@ def _run(plan: Plan, tasks: list, workers: int) -> Iterator[tuple[str, int, dict
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()
-        except BaseException:
+        except BaseException as e:
             pool.shutdown(cancel_futures=True)
+            if isinstance(e, concurrent.futures.process.BrokenProcessPool):
+                raise lost_worker(e) from None
             raise
 
 

@@ -37,7 +37,9 @@ def pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UserError("Parquet and arrow need pyarrow: pip install 'pgjax[prepare]'.") from None
+        raise UserError(
+            "Parquet and arrow need pyarrow: pip install 'paligemma-jax[prepare]'."
+        ) from None
     return pyarrow
 
 

@@ -102,7 +102,8 @@ def decode_image(
     except Image.UnidentifiedImageError as error:
         if data[4:12] in _HEIC:
             raise DataError(
-                "the image is HEIC, which needs pip install 'pgjax[heif]'; or save it as JPEG."
+                "the image is HEIC, which needs pip install 'paligemma-jax[heif]'; "
+                "or save it as JPEG."
             ) from error
         start = bytes(data[:12])
         raise DataError(
