@@ -62,16 +62,21 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=0.3.12"],
+        "wandb": ["wandb>=0.31"],
+        "mlflow": ["mlflow-skinny>=3.17"],
         "notebook": ["ipykernel>=6.17.1", "matplotlib>=3.10", "nbclient>=0.10", "nbformat>=5.10"],
         "metrics": ["pycocotools>=2.0.8"],
         # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
+        "heif": ["pillow-heif>=1.8"],
+        "supervision": ["supervision>=0.31"],
         "test": [
             "av>=14.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
             "beartype>=0.23.1",
+            "hypothesis>=6.170",
             "pyarrow>=18.0",
             "pycocotools>=2.0.8",
             "ipykernel>=6.17.1",

@@ -180,8 +180,11 @@ METRICS = MetricRegistry(
 )  # fmt: skip
 SOURCES: Registry[Callable[..., Any]] = Registry(
     "data source",
-    _modules("data", "jsonl", "memory_source", "tfds_source", "prepared_source", "scenes"),
-)
+    _modules(
+        "data", "jsonl", "arrow_source", "webdataset_source", "memory_source", "tfds_source",
+        "prepared_source", "scenes",
+    ),
+)  # fmt: skip
 EVALUATORS: Registry[type] = Registry("kind of evaluation", _modules("evaluation", "evaluators"))
 SAMPLERS: Registry[Callable[..., Any]] = Registry("sampler", _modules("decoding", "decoders"))
 OPTIMIZERS: Registry[Callable[..., Any]] = Registry("optimizer", _modules("training", "optimizer"))

@@ -145,7 +145,7 @@ def outcomes(command, tmp_path_factory):
         """Every other one; two run at a time."""
         out = tmp / f"outcomes_{start}.json"
         given = json.dumps(todo[start::2])
-        command(TESTS / "broken_driver.py", out, input=given, timeout=400)
+        command(TESTS / "broken_driver.py", out, input=given, timeout=900)
         return json.loads(out.read_text())
 
     results = [None] * len(todo)

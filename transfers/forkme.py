@@ -12,7 +12,11 @@ Image paths are relative to the JSONL file (or to `root`). Then:
 
     pgjax train --config forkme --workdir runs/mine --config.input.data.fname=mine.jsonl
 
+Parquet files, data sets of Hugging Face on disk and WebDataset tars are read as they are, by
+`forkme:source=parquet`; `config.input.data.suffix` and the like say which columns are what.
+
 Arguments, as in `forkme:variant=tiny,steps=100`:
+    source    jsonl, parquet, datasets or webdataset
     variant   3b; pg2-3b, pg2-10b or pg2-28b of PaliGemma 2; tiny: a toy model that comes with pgjax
               and trains on any CPU, or pg2-tiny: a random one of PaliGemma 2
     res       image size: 224, 448 or 896; 0: the variant's own
@@ -26,8 +30,10 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Captions by default: the prompt is `caption en`, the target each line's `suffix`."""
-    arg = parse_arg(arg, variant="3b", res=0, mode="", steps=0)
-    data = {"name": "jsonl", "fname": "", "root": "", "allow_outside_root": False}
+    arg = parse_arg(arg, source="jsonl", variant="3b", res=0, mode="", steps=0)
+    data = {"name": arg.source, "fname": "", "image": "image", "prefix": "", "suffix": ""}
+    if arg.source != "webdataset":  # where images are named by paths
+        data |= {"root": "", "allow_outside_root": False}
     # Lines are split in a random order, which is always the same; False keeps the file's order.
     data |= {"shuffle": True, "seed": 0}
     held_out = {**data, "split": "train[90%:]", "if_empty": "all"}
@@ -71,7 +77,7 @@ def get_config(arg=None):
     )
     # Evaluations follow the training data, so that one flag sets a key of all of them.
     for spec in c.evals.values():
-        for key in ("fname", "root", "allow_outside_root", "shuffle", "seed"):
+        for key in data.keys() - {"name"}:
             spec.data[key] = c.input.data.get_ref(key)
 
     # Which parameters train if no mode is given: the first pattern that matches decides, False

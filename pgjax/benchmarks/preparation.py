@@ -18,12 +18,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pgjax.benchmarks.official_files import Files
+from pgjax.benchmarks.features import check_features
+from pgjax.benchmarks.official_files import Files, reason
 from pgjax.benchmarks.reader import Reader
 from pgjax.benchmarks.readers import READERS
 from pgjax.benchmarks.shards import tfds_features, write_info, write_shard
-from pgjax.data.workers import end_with_parent
-from pgjax.errors import UserError
+from pgjax.data.workers import check_main_module, end_with_parent, lost_worker
+from pgjax.errors import DataError, UserError, writing
 
 PER_SHARD = 1024  # examples; of photographs, some 200 MB
 FORMATS = ("tfds", "jsonl")
@@ -102,27 +103,42 @@ def prepare(
         raise UserError(f"{final} exists already; --overwrite replaces it.")
     files = Files(source, folder / "unpacked")
     options = {**reader.options, **options}
-    examples = {split: list(_read(reader, files, split)) for split in splits}
+    examples = {split: list(_read(name, files, split)) for split in splits}
     counts = {split: len(rows) for split, rows in examples.items()}
     if check_counts:
         _check_counts(name, reader, counts)
     plan = Plan(name, folder, format, options, counts, per_shard)
-    _begin(plan, examples)
-    done = _write(plan, examples, workers)
-    report = _finish(plan, done)
-    _replace(folder, final)
+    with writing(folder):
+        _begin(plan, examples)
+        done = _write(plan, examples, workers)
+        report = _finish(plan, done)
+        _replace(folder, final)
     return {"path": str(final), **report}
 
 
-def _read(reader: Reader, files: Files, split: str) -> Iterator[dict[str, Any]]:
-    """The examples of a split, whose ids must all differ."""
-    seen = set()
-    for example in reader.read(files, split):
-        key = example[reader.key]
-        if key in seen:
-            raise UserError(f"{split}: {reader.key} {key!r} comes twice, expected once.")
-        seen.add(key)
-        yield example
+def _read(name: str, files: Files, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split, whose ids must all differ.
+
+    Readers take it that files are as published; what they run into in others is explained here.
+    """
+    reader, seen = READERS[name], set()
+    try:
+        for example in reader.read(files, split):
+            key = example[reader.key]
+            check_features(key, reader.features[reader.key])
+            if key in seen:
+                raise UserError(f"{split}: {reader.key} {key!r} comes twice, expected once.")
+            seen.add(key)
+            yield example
+    except Exception as e:
+        if isinstance(e, UserError) and not isinstance(e, DataError):
+            raise  # a sentence already
+        place = files.place or f"example {len(seen)} of {split}"
+        if files.at_start and not seen:
+            what = f"this is not the format of {name}; --help says where to get its files"
+        else:
+            what = "this record is bad, the file may be damaged"
+        raise UserError(f"{files.source}: {place}: {reason(e)}; {what}.") from e
 
 
 def _check_counts(name: str, reader: Reader, counts: Mapping[str, int]) -> None:
@@ -187,6 +203,7 @@ def _run(plan: Plan, tasks: list, workers: int) -> Iterator[tuple[str, int, dict
     if not workers:
         yield from map(functools.partial(_one, plan), tasks)
         return
+    check_main_module()
     # Fresh processes, since threads of what is loaded here do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, end_with_parent) as pool:
@@ -194,8 +211,10 @@ def _run(plan: Plan, tasks: list, workers: int) -> Iterator[tuple[str, int, dict
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()
-        except BaseException:
+        except BaseException as e:
             pool.shutdown(cancel_futures=True)
+            if isinstance(e, concurrent.futures.process.BrokenProcessPool):
+                raise lost_worker(e) from None
             raise
 
 

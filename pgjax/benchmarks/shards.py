@@ -1,5 +1,6 @@
 """Writes shards of examples, as array_record or JSONL with image files, and TFDS's description."""
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pgjax.benchmarks.official_files import Cell, Member
+from pgjax.benchmarks.features import check_features
+from pgjax.benchmarks.official_files import Cell, Member, reason
 from pgjax.benchmarks.reader import BOX, IMAGE, Example, Reader
 from pgjax.data.decode import decode_image
 from pgjax.errors import DataError, UserError
@@ -43,14 +45,18 @@ def write_shard(
     part = path.with_name(path.name + ".part")
     writer = _JsonlWriter(part) if features is None else _RecordWriter(part, features)
     left: Left = []
-    for example in examples:
-        key = example[reader.key]
-        try:
-            built = _checked(reader, reader.build(dict(example), **options))
-            writer.write(key, encoded(built, reader.features))
-        except DataError as e:
-            left.append({"id": str(key), "reason": str(e)})
-    writer.close()
+    with contextlib.closing(writer):
+        for example in examples:
+            key = example[reader.key]
+            try:
+                built = _checked(reader, reader.build(dict(example), **options))
+                writer.write(key, encoded(built, reader.features))
+            except OSError:
+                raise  # of the disk that is written to
+            except Exception as e:
+                if isinstance(e, UserError) and not isinstance(e, DataError):
+                    raise  # such as a missing library, which is missing for all
+                left.append({"id": str(key), "reason": reason(e)})
     part.replace(path)
     return writer.count, path.stat().st_size, left
 
@@ -60,6 +66,7 @@ def _checked(reader: Reader, example: Example) -> Example:
         raise UserError(
             f"the reader yields {sorted(example)}, expected its features {sorted(reader.features)}"
         )
+    check_features(example, reader.features)
     return example
 
 
@@ -167,8 +174,11 @@ class _JsonlWriter:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            part.write_bytes(image.data)
-            part.replace(path)
+            try:
+                part.write_bytes(image.data)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         return path.relative_to(self._folder).as_posix()
 
     def close(self) -> None:

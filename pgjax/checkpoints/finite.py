@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from pgjax.checkpoints.tensors import Tensor
@@ -64,21 +65,29 @@ class Checked:
         return x
 
 
-def refuse_nonfinite(tensors: Mapping[str, Checked], *, what: str) -> None:
+def refuse_nonfinite(values: Mapping[str, Checked | jax.Array], *, what: str) -> None:
     """Reports the values that were read and are not finite.
 
     Args:
-      tensors: the tensors by name, which have been read.
+      values: by name, tensors that have been read, or arrays, of which each process looks at those
+        parts that lie on its own devices.
       what: the checkpoint, for messages.
 
     Raises:
       UserError: there are such values, and $PGJAX_ALLOW_NONFINITE does not allow them.
     """
-    found = {name: sum(x.counts.values()) for name, x in tensors.items() if x.counts}
-    if not found:
+    counts = {name: _count(x) for name, x in values.items()}
+    if not (found := {name: count for name, count in counts.items() if count}):
         return
     names = ", ".join([*found][:3]) + (" and more" if len(found) > 3 else "")
     said = f"{what} holds {sum(found.values())} values that are NaN or infinite, in {names}"
     if not os.environ.get(ALLOW):
         raise UserError(f"{said}; set ${ALLOW}=1 to load it all the same.")
     note(f"{said}.")
+
+
+def _count(x: Checked | jax.Array) -> int:
+    if isinstance(x, Checked):
+        return sum(x.counts.values())
+    own = [shard.data for shard in x.addressable_shards if shard.replica_id == 0]
+    return sum(count_nonfinite(np.asarray(part)) for part in own)

@@ -37,7 +37,7 @@ def find_checkpoint(name: str) -> pathlib.Path:
         return _from_hub_url(name)
     if is_remote(name):
         return remote.fetch(name)
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
     if found := find_npz(path):
         return found
     repo = _REPO.fullmatch(name) if is_repository(name) else None

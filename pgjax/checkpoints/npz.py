@@ -27,6 +27,7 @@ from pgjax.errors import UserError
 PREFIX = "params/"
 _PREFIXES = (PREFIX, "opt/target/", "")  # the first one that any key has
 _FLOATS = ("float32", "bfloat16", "float16", "float64")
+_SPEC_KEYS = ("final_softcap",)
 _SPEC = "spec/"  # under which a file says what shapes do not tell of its model, see `write_npz`
 _DELTA = "delta/"  # under which a delta describes its base, see `write_delta`
 # The local file header of the zip format (APPNOTE.TXT, section 4.3.7).
@@ -186,7 +187,7 @@ def spec_of(path: os.PathLike | str) -> dict[str, float]:
     return {
         key.removeprefix(_SPEC): float(x.read())
         for key, x in open_arrays(path).items()
-        if key.startswith(_SPEC) and not x.shape
+        if key in {_SPEC + name for name in _SPEC_KEYS} and (x.shape, x.dtype) == ((), np.float32)
     }
 
 
@@ -216,7 +217,7 @@ def write_npz(
 def _arrays(
     flat: Mapping[str, np.ndarray | Tensor], spec: Mapping[str, float] | None
 ) -> list[tuple[str, np.ndarray | Tensor]]:
-    said = [(_SPEC + key, np.float32(x)) for key, x in (spec or {}).items()]
+    said = [(_SPEC + key, np.array(x, np.float32)) for key, x in (spec or {}).items()]
     return [*said, *((PREFIX + name, x) for name, x in flat.items())]
 
 

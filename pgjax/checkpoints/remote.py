@@ -5,6 +5,7 @@ import os
 import pathlib
 import posixpath
 
+from pgjax.cache import cache_folder
 from pgjax.errors import UserError, note
 
 _SUFFIXES = (".json", ".safetensors", ".model", ".npz", ".bin")
@@ -35,7 +36,7 @@ def fetch(url: str) -> pathlib.Path:
         if not files:
             raise UserError(f"Checkpoint {url} holds none of {', '.join(_SUFFIXES)}.")
         sums = " ".join(f"{f} {system.checksum(f)}" for f in sorted(files))
-        folder = _cache() / hashlib.sha256(f"{url} {sums}".encode()).hexdigest()[:24]
+        folder = cache_folder() / hashlib.sha256(f"{url} {sums}".encode()).hexdigest()[:24]
         name = posixpath.basename(url.rstrip("/"))
         target = folder / name
         if not target.exists():
@@ -63,8 +64,3 @@ def fetch(url: str) -> pathlib.Path:
     except Exception as e:  # Each of fsspec's file systems has errors of its own.
         reason = " ".join(str(e).split())[:200] or type(e).__name__
         raise UserError(f"Checkpoint {url} cannot be read ({reason}).") from None
-
-
-def _cache() -> pathlib.Path:
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "pgjax"

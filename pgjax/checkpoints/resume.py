@@ -10,7 +10,6 @@ The files of a run:
 
 import contextlib
 import dataclasses
-import errno
 import os
 import pathlib
 import re
@@ -24,13 +23,11 @@ import orbax.checkpoint as ocp
 
 from pgjax.checkpoints.checksums import find_damage, has_checksums, write_checksums
 from pgjax.checkpoints.orbax_messages import QuietSaves
-from pgjax.errors import UserError
+from pgjax.errors import UserError, refusal
 
 FOLDER = "checkpoints"
 
 _NAME = re.compile(r"step_(\d+)")
-_CODES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENOMEM")
-_REASONS = [os.strerror(getattr(errno, code)) for code in _CODES]
 
 
 @dataclasses.dataclass
@@ -176,8 +173,8 @@ class Checkpoints:
             return
         (what, e), self._failed = self._failed, None
         raise UserError(
-            f"{what} could not be saved under {self.folder} ({_reason(e)}); the newest good "
-            f"checkpoint is {self.name_of_latest()}."
+            f"{what} could not be saved under {self.folder} ({refusal(e) or _first_line(e)}); the "
+            f"newest good checkpoint is {self.name_of_latest()}."
         ) from e
 
     def name_of_latest(self) -> str:
@@ -339,12 +336,6 @@ def _key(entry: Any) -> str:
         if hasattr(entry, name):
             return str(getattr(entry, name))
     return str(entry)
-
-
-def _reason(e: Exception) -> str:
-    """The operating system's word, where there is one in what tensorstore says around it."""
-    text = str(e)
-    return next((reason for reason in _REASONS if reason in text), _first_line(e))
 
 
 def _first_line(e: Exception) -> str:

@@ -63,9 +63,13 @@ def save_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> No
     Raises:
       OSError: it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
-    save_file(dict(arrays), path, metadata={"format": "pt"})  # gives a new file the mode 0600
+    try:
+        save_file(dict(arrays), path, metadata={"format": "pt"})  # gives a new file the mode 0600
+    except SafetensorError as e:
+        raise OSError(str(e)) from None
     path.chmod(mode)

@@ -3,6 +3,7 @@
 import bisect
 import io
 import itertools
+import os
 import pathlib
 import re
 import zipfile
@@ -18,9 +19,10 @@ _PART = re.compile(r"(.+\.npz)\.part[-_.]?(\w+)")
 
 def find_npz(path: pathlib.Path) -> pathlib.Path | None:
     """The file itself, or the first of its parts where it lies in parts; None for neither."""
-    if path.exists():
+    if os.path.exists(path):  # False of what cannot be a path, such as thousands of characters
         return path
-    return next(iter(_parts(epath.Path(path.parent), path.name)), None)
+    parts = _parts(path.parent, path.name) if path.suffix == ".npz" else []
+    return pathlib.Path(parts[0]) if parts else None
 
 
 def npz_inside(folder: pathlib.Path) -> pathlib.Path | None:
@@ -40,7 +42,7 @@ def open_file(path: epath.Path) -> IO[bytes]:
     """
     if not (match := _PART.fullmatch(path.name)):
         return path.open("rb")
-    return io.BufferedReader(_Joined(_parts(path.parent, match[1])))
+    return io.BufferedReader(_Joined([epath.Path(part) for part in _parts(path.parent, match[1])]))
 
 
 def is_whole(path: pathlib.Path) -> bool:
@@ -54,20 +56,20 @@ def is_whole(path: pathlib.Path) -> bool:
     return True
 
 
-def _parts(folder: epath.Path, name: str) -> list[epath.Path]:
-    """The parts of a file in their order, `part9` before `part10`."""
+def _parts(folder: os.PathLike, name: str) -> list[str]:
+    """The paths of a file's parts in their order, `part9` before `part10`."""
     found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in epath.Path(folder).iterdir() if os.path.isdir(folder) else ():
         match = _PART.fullmatch(path.name)
         if match and match[1] == name:
-            found.append((len(match[2]), match[2], path))
-    found.sort(key=lambda part: part[:2])
+            found.append((len(match[2]), match[2], str(path)))
+    found.sort()
     numbers = [int(text) for _, text, _ in found if text.isdecimal()]
     for before, after in itertools.pairwise(numbers if len(numbers) == len(found) else ()):
         if after != before + 1:
             raise UserError(
-                f"Checkpoint {folder / name} lies in parts, of which number {before + 1} is "
-                f"missing between {before} and {after}."
+                f"Checkpoint {os.path.join(folder, name)} lies in parts, of which number "
+                f"{before + 1} is missing between {before} and {after}."
             )
     return [path for _, _, path in found]
 

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.machinery
+import os
 import pathlib
 import sys
 import types
@@ -56,7 +57,7 @@ def find_config(text: str) -> tuple[pathlib.Path, str | None]:
     known = packaged_configs()
     if name in known:
         return known[name], args if colon else None
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))  # leaves a user alone that there is not
     if path.suffix == ".py" and path.is_file():
         return path, args if colon else None
     if path.stem in known and (path.suffix == ".py" or len(path.parts) > 1):

@@ -4,8 +4,10 @@ import difflib
 import importlib
 import inspect
 import os
+import shlex
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -14,7 +16,7 @@ import pgjax
 from pgjax.commands.command import Command, one_line
 from pgjax.commands.distributed import DistributedCommand
 from pgjax.commands.help_text import command_help, program_help
-from pgjax.errors import UserError
+from pgjax.errors import UserError, refusal
 
 # Command -> module of pgjax.commands, and the class in it.
 COMMANDS = {
@@ -30,6 +32,9 @@ COMMANDS = {
     "report": ("report", "Report"),
     "list": ("list", "List"),
 }
+_OPEN_FILES = 4096  # workers, shards and connections of one process hardly need more
+_FEWEST_OPEN_FILES = 128
+_LONGEST = 300  # characters of a message that nobody has worded
 _HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 
 
@@ -48,10 +53,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}."
         _fail(None, f"{name!r} is not a command of pgjax; {hint}", 2)
-    command = command_class(name)(rest)
-    if any(arg in _HELP for arg in rest):
-        _exit_after_print(command_help(command))
+    command = None
     try:
+        _allow_open_files()
+        command = command_class(name)(rest)
+        if any(arg in _HELP for arg in rest):
+            _exit_after_print(command_help(command))
         command.parse()
         status = command.run() or 0
         if isinstance(command, DistributedCommand):
@@ -66,11 +73,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         _close_output()
     except Exception as e:
-        if isinstance(command, DistributedCommand) and command.joined:
+        if isinstance(command, DistributedCommand):
             command.await_explanation()
-            traceback.print_exc()
-            command.leave_processes(1, f"{type(e).__name__}: {one_line(e)}")
-        raise
+        _fail(command, _unforeseen(e, name, rest), 1)
 
 
 def command_class(name: str) -> type[Command]:
@@ -95,6 +100,51 @@ def _exit_after_print(text: str) -> NoReturn:
 def _close_output() -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(128 + signal.SIGPIPE)
+
+
+def _allow_open_files() -> None:
+    """Allows this process as many open files as the system lets it have.
+
+    Raises:
+      UserError: these are so few that libraries would fail in the middle of the work.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _FEWEST_OPEN_FILES:
+        raise UserError(
+            f"This process may have {soft} open files, expected {_FEWEST_OPEN_FILES} or more; "
+            f"`ulimit -n {_OPEN_FILES}` before it allows that."
+        )
+
+
+def _unforeseen(e: Exception, name: str, rest: Sequence[str]) -> str:
+    """One sentence about an error that is no `UserError`.
+
+    What the machine refuses needs no more; of all else, the traceback is in a file that the
+    sentence names, or on the screen where no file can be written.
+    """
+    what = f"{type(e).__name__}: {one_line(e)[:_LONGEST]}"
+    if "--debug" in rest or isinstance(e, MemoryError):
+        return f"{what}."
+    if reason := refusal(e):
+        return f"The system refuses {getattr(e, 'filename', None) or 'a file'} ({reason})."
+    text = traceback.format_exc()
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="pgjax_error_", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"pgjax {pgjax.__version__}: {name} {shlex.join(rest)}\n\n{text}")
+    except OSError:
+        print(text, end="", file=sys.stderr)
+        return f"Unexpected {what}; please report it with the lines above."
+    return f"Unexpected {what}; please report it with {file.name}, which has the traceback."
 
 
 def _fail(command: Command | None, message: str, status: int) -> NoReturn:

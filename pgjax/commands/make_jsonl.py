@@ -84,7 +84,7 @@ class MakeJsonl(Command):
         source, out = (
             pathlib.Path(path).expanduser() for path in (self.positional[0], self._out.value)
         )
-        found = recognize(source, self._split.value)
+        found = recognize(source)
         images = self._folder_of_images(source, out, found.beside, found.holds_images)
         print(f"{source}: {found.name}")
         report = Report()
@@ -153,10 +153,11 @@ def _write(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each line
     try:
         with part.open("w", encoding="utf-8") as f:
             for line in lines:
-                f.write(json.dumps(line, ensure_ascii=False) + "\n")
+                f.write(encode(line) + "\n")
             empty = not f.tell()
         if empty:
             raise UserError(f"{source}: nothing to write. {' '.join(report.left_out[:3])}".strip())

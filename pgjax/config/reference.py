@@ -75,7 +75,9 @@ def _options(key: str) -> Iterator[tuple[Any, tuple[str, ...], str]]:
     elif key == "input.data":
         name = field(choices=tuple(named.sources()), doc="Which data source.")
         yield dataclasses.make_dataclass("Source", [("name", str, name)]), (), ""
-        yield from ((of, (), f"source {name}") for name, of in named.sources().items())
+        known = named.sources()
+        for of in dict.fromkeys(known.values()):
+            yield of, (), f"source {', '.join(name for name, x in known.items() if x is of)}"
     elif key == "evals.NAME.metric":
         name = field(choices=tuple(named.metrics()), doc="Which metric.")
         yield dataclasses.make_dataclass("Metric", [("name", str, name)]), (), ""

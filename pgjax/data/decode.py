@@ -50,7 +50,7 @@ def decode_image(
     draft: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "*f h w 3"]:
-    """Decodes JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC where pillow-heif is installed.
+    """Decodes JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, or HEIC with the extra `heif`.
 
     Palette, gray and CMYK images become RGB, alpha is dropped, and of 16 bits the upper 8 are kept.
     JPEG uses the accurate integer transform.
@@ -102,7 +102,8 @@ def decode_image(
     except Image.UnidentifiedImageError as error:
         if data[4:12] in _HEIC:
             raise DataError(
-                "the image is HEIC, which needs pip install pillow-heif; or save it as JPEG."
+                "the image is HEIC, which needs pip install 'paligemma-jax[heif]'; "
+                "or save it as JPEG."
             ) from error
         start = bytes(data[:12])
         raise DataError(

@@ -1,30 +1,38 @@
 """JSONL files: one example per line, with its image as a path or inline."""
 
-import base64
 import json
 import os
-import pathlib
 import re
 from typing import IO, Annotated, Any
 
-import fsspec
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from pgjax.data.splits import EmptySplit, Picked, parse_split, shuffled
-from pgjax.errors import DataError, UserError, note
+from pgjax.data.columns import IMAGE, Columns
+from pgjax.data.source_files import (
+    COMPRESSED,
+    ImagePaths,
+    decode_base64,
+    open_file,
+    read_bytes,
+    reason,
+    refuse_start,
+)
+from pgjax.data.splits import pick, shuffled
+from pgjax.errors import DataError, UserError
 from pgjax.registry import SOURCES
 from pgjax.schema import Rule
 
 _CHUNK = 1 << 22  # bytes of lines that are indexed together
-_IMAGE = re.compile(rb'"image(?:_base64)?"\s*:\s*("(?:[^"\\]|\\.)*+"|\[[^\]]*+\])')
-# How compressed and other files begin, what they are, and how they become what can be read.
+_INLINE = "image_base64"  # the key of an image in the line itself
+_VALUE = rb'\s*:\s*("(?:[^"\\]|\\.)*+"|\[[^\]]*+\])'
+_EXPECTED = "JSON lines in UTF-8"
+_UTF_16 = ("in UTF-16", "convert it first by `iconv -f UTF-16 -t UTF-8 {} > new.jsonl`.")
 _OTHER_FILES = (
-    (b"\x1f\x8b", "compressed by gzip", "gunzip -k {}"),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "zstd -d {}"),
-    (b"\xff\xfe", "in UTF-16", "iconv -f UTF-16 -t UTF-8 {} > new.jsonl"),
-    (b"\xfe\xff", "in UTF-16", "iconv -f UTF-16 -t UTF-8 {} > new.jsonl"),
-    (b"PAR1", "a parquet file", "pgjax make-jsonl {} --out new.jsonl"),
+    *COMPRESSED,
+    (b"\xff\xfe", *_UTF_16),
+    (b"\xfe\xff", *_UTF_16),
+    (b"PAR1", "a parquet file", "data.name=parquet reads it."),
 )
 
 
@@ -45,6 +53,9 @@ class JsonlSource:
         root: str | None = None,
         allow_outside_root: bool = False,
         *,
+        image: str = IMAGE,
+        prefix: str = "",
+        suffix: str = "",
         shuffle: bool = False,
         seed: Annotated[int, Rule(at_least=0)] = 0,
         if_empty: str = "",
@@ -56,6 +67,9 @@ class JsonlSource:
           split: see `pgjax.data.splits`.
           root: folder that image paths are relative to; None or empty for the file's own.
           allow_outside_root: whether absolute paths, and paths that leave the root, are allowed.
+          image: the key of the image.
+          prefix: the key of the prompt; "" for `prefix`, which lines may leave out.
+          suffix: the key of the target; "" for `suffix`, which lines may leave out.
           shuffle: whether the split counts lines in a random order instead of the file's, so that a
             file that is sorted gives similar splits. Lines about one image stay together.
           seed: of that order, which depends on it and on the file alone.
@@ -67,35 +81,22 @@ class JsonlSource:
         if not fname:
             raise UserError("jsonl: fname is empty; set config.input.data.fname=FILE.jsonl.")
         self.fname = os.path.expanduser(fname)
-        self.root = os.path.expanduser(root or "") or self.fname[: self.fname.rfind("/") + 1]
-        self.allow_outside_root = allow_outside_root
+        self._columns = Columns(image, prefix, suffix)
+        self._images = ImagePaths(root, self.fname, allow_outside_root)
         try:
-            with _open(self.fname) as f:
-                _check_start(f.read(4), self.fname)
+            with open_file(self.fname) as f:
+                refuse_start(f.read(4), f"jsonl: {self.fname}", self.fname, _EXPECTED, _OTHER_FILES)
                 f.seek(0)
-                self._ends, self._numbers, groups = _index(f, grouped=shuffle)
+                self._ends, self._numbers, groups = _index(f, grouped=shuffle, image=image)
         except UserError:
             raise
         except Exception as e:  # fsspec's file systems have errors of their own
-            raise UserError(f"jsonl: {self.fname} cannot be read ({_reason(e)}).") from e
-        if not len(self._numbers):
-            raise UserError(f"jsonl: {self.fname} holds no example.")
-        order = shuffled(groups, seed) if shuffle else None
-        self._picked = Picked(self._ranges(split, if_empty), order)
-
-    def _ranges(self, split: str, if_empty: str) -> list[range]:
+            raise UserError(f"jsonl: {self.fname} cannot be read ({reason(e)}).") from e
         count = len(self._numbers)
-        try:
-            try:
-                return parse_split(split, count)
-            except EmptySplit as e:
-                if not if_empty:
-                    raise
-                found = parse_split(if_empty, count)
-                note(f"jsonl: {self.fname}: {str(e).removesuffix('.')}; {if_empty!r} is used.")
-                return found
-        except UserError as e:
-            raise UserError(f"jsonl: {self.fname}: {e}") from None
+        if not count:
+            raise UserError(f"jsonl: {self.fname} holds no example.")
+        order = (lambda: shuffled(groups, seed)) if shuffle else None
+        self._picked = pick(f"jsonl: {self.fname}", split, if_empty, count, order)
 
     def __len__(self) -> int:
         """Returns the number of examples in the split."""
@@ -113,7 +114,7 @@ class JsonlSource:
         """
         record = self._picked[index]
         start = int(self._ends[record - 1]) if record else 0
-        line = _read(self.fname, start, int(self._ends[record]))
+        line = read_bytes(self.fname, start, int(self._ends[record]))
         try:
             example = json.loads(line.strip())
         except json.JSONDecodeError as e:
@@ -124,100 +125,20 @@ class JsonlSource:
             raise DataError(
                 f"the line holds a {type(example).__name__}, expected an object with an 'image'."
             )
-        if (inline := example.pop("image_base64", None)) is not None:
-            image = _decode(inline)
-        elif (value := example.get("image")) is None:
-            raise DataError(f"the example has no 'image', it has {sorted(example)}.")
+        columns = self._columns
+        if (inline := example.pop(_INLINE, None)) is not None:
+            example[columns.image] = decode_base64(inline)
+        elif (value := example.get(columns.image)) is None:
+            raise DataError(f"the example has no {columns.image!r}, it has {sorted(example)}.")
         elif isinstance(value, list):
-            image = [self._image(v) for v in value]
+            example[columns.image] = [self._images.read(v) for v in value]
         else:
-            image = self._image(value)
-        return {**example, "image": image}
-
-    def _image(self, value: Any) -> bytes:
-        if not isinstance(value, str):
-            raise DataError(f"'image' is a {type(value).__name__}, expected a path.")
-        if value.startswith("data:"):
-            header, _, data = value.partition(",")
-            if not header.endswith(";base64"):
-                raise DataError(f"'image' is a URL {header[:80]!r}…, expected data:…;base64,….")
-            return _decode(data)
-        path = self._resolve(value)
-        try:
-            return _read(path)
-        except Exception as e:
-            if isinstance(e, FileNotFoundError) and "\\" in value:  # written on Windows
-                return self._image(value.replace("\\", "/"))
-            raise DataError(f"image {_shown(path)} cannot be read ({_reason(e)}).") from e
-
-    def _resolve(self, value: str) -> str:
-        path = value if "://" in value else os.path.join(self.root, value)
-        try:
-            inside = self.allow_outside_root or _inside(self.root, value)
-        except ValueError as e:  # a NUL, or half of a surrogate pair
-            raise DataError(f"image {value!r} is no path ({e}).") from None
-        if not inside:
-            raise DataError(
-                f"image {value!r} is absolute or leaves {self.root or 'the folder of the file'!r}; "
-                "allow_outside_root=True allows it."
-            )
-        return path
-
-
-def _inside(root: str, value: str) -> bool:
-    """Whether a path is relative and stays in the root, symbolic links resolved."""
-    if "://" in value or os.path.isabs(value):
-        return False
-    if "://" in root:
-        return ".." not in pathlib.PurePosixPath(value).parts
-    top = os.path.realpath(root)
-    return os.path.commonpath([top, os.path.realpath(os.path.join(top, value))]) == top
-
-
-def _open(path: str) -> IO[bytes]:
-    if "://" not in path:
-        return open(path, "rb")
-    filesystem, name = fsspec.url_to_fs(path)
-    return filesystem.open(name, "rb")
-
-
-def _read(path: str, start: int = 0, end: int | None = None) -> bytes:
-    """Reads bytes [start, end) of a local or remote file, and no others."""
-    if "://" in path:
-        filesystem, name = fsspec.url_to_fs(path)
-        return filesystem.cat_file(name, **({} if end is None else {"start": start, "end": end}))
-    with open(path, "rb") as f:
-        f.seek(start)
-        return f.read(-1 if end is None else end - start)
-
-
-def _check_start(start: bytes, fname: str) -> None:
-    for magic, what, command in _OTHER_FILES:
-        if start.startswith(magic):
-            raise UserError(
-                f"jsonl: {fname} is {what}, expected JSON lines in UTF-8; first run: "
-                f"{command.format(fname)}"
-            )
-
-
-def _shown(path: str) -> str:
-    """A path for messages, which a terminal can write."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def _reason(e: Exception) -> str:
-    return getattr(e, "strerror", None) or str(e) or type(e).__name__
-
-
-def _decode(text: Any) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (AttributeError, ValueError) as e:
-        raise DataError(f"the inline image is not base64 ({e}).") from None
+            example[columns.image] = self._images.read(value)
+        return columns.named(example)
 
 
 def _index(
-    f: IO[bytes], *, grouped: bool = False
+    f: IO[bytes], *, grouped: bool = False, image: str = IMAGE
 ) -> tuple[Int64[np.ndarray, " n"], Int32[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Finds the lines that are not blank.
 
@@ -226,6 +147,7 @@ def _index(
     Args:
       f: the file.
       grouped: whether lines are grouped by their image.
+      image: the key of the image.
 
     Returns:
       Where each line ends, in bytes; its number from 1; and, if `grouped`, which image it is about,
@@ -235,6 +157,8 @@ def _index(
     numbers: list[np.ndarray] = [np.zeros(0, np.int32)]
     groups: list[int] = []
     known: dict[int, int] = {}
+    name = json.dumps(image).encode()[1:-1]
+    image_of = re.compile(rb'"(?:%b|%b)"%b' % (re.escape(name), _INLINE.encode(), _VALUE))
     position, number = 0, 0
     while lines := f.readlines(_CHUNK):
         stops = position + np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)))
@@ -243,8 +167,8 @@ def _index(
         numbers.append((number + 1 + np.flatnonzero(full)).astype(np.int32))
         if grouped:
             for i in np.flatnonzero(full).tolist():
-                image = _IMAGE.search(lines[i])
-                key = hash(image[1]) if image else -1 - number - i
+                found = image_of.search(lines[i])
+                key = hash(found[1]) if found else -1 - number - i
                 groups.append(known.setdefault(key, len(known)))
         position = int(stops[-1])
         number += len(lines)

@@ -24,7 +24,7 @@ from absl import flags
 from pgjax.data.example import Example
 from pgjax.data.shared_batch import SharedBatch
 from pgjax.data.sources import Source
-from pgjax.data.workers import end_with_parent
+from pgjax.data.workers import check_main_module, end_with_parent, worker_errors
 from pgjax.errors import DataError, UserError
 from pgjax.registry import import_extensions, imported_extensions
 
@@ -435,6 +435,7 @@ def _read_ahead(
     unit: Any = reader
     data = grain.MapDataset.source(unit)[first:]
     if workers:
+        check_main_module()
         if not flags.FLAGS.is_parsed():  # in a notebook or script, where grain reads its own flags
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
@@ -445,7 +446,11 @@ def _read_ahead(
         options = grain.ReadOptions(threads, max(prefetch, threads))
         dataset = data.to_iter_dataset(options)
     with contextlib.closing(iter(dataset)) as reads:
-        for read in reads:
+        while True:
+            with worker_errors() if workers else contextlib.nullcontext():
+                read = next(reads, None)
+            if read is None:
+                return
             if isinstance(read, _Failure):
                 raise DataError(read.message)
             yield read.arrays.open(), read

@@ -57,7 +57,7 @@ class Table(Sequence[Mapping[str, Any]]):
         """The row at a place, as a dict."""
         row = self._rows[index]
         if hasattr(row, "to_dict"):  # a Series of pandas
-            row = row.to_dict()
+            row = row.dropna().to_dict()  # an empty cell may be NaN
         if not isinstance(row, Mapping):
             raise DataError(
                 f"the row is a {type(row).__name__}, expected a dict with 'image', 'prefix', "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pgjax.errors import DataError
+from pgjax.data.workers import lost_worker
 
 _ALIGNED = 64  # bytes; jax can take over an array at such an address without copying it
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # maps all pages at once instead of one by one
@@ -64,12 +64,12 @@ class _Sent:
         """Returns the arrays; it can be called once.
 
         Raises:
-          DataError: the process that sent them has ended.
+          UserError: the process that sent them has ended.
         """
         try:
             handle = self._handle.detach()
         except (OSError, EOFError) as e:
-            raise DataError(f"a worker process ended before its batch was received ({e}).") from e
+            raise lost_worker(f"it ended before its batch was received: {e}") from None
         try:
             return _views(handle, self._layout, self._size)
         finally:

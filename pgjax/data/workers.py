@@ -1,14 +1,64 @@
-"""Ends worker processes together with the process that started them."""
+"""Worker processes: whether they can start, what their loss is called, and their end."""
 
+import contextlib
 import functools
 import multiprocessing.util
 import os
+import pathlib
 import shutil
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from pgjax.errors import UserError
+
+
+def check_main_module() -> None:
+    """Checks that worker processes, which import the running script, may do so.
+
+    Raises:
+      UserError: its work would begin again in each of them.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None) or ""  # none in notebooks
+    try:
+        guarded = not file.endswith(".py") or "__name__" in pathlib.Path(file).read_text()
+    except (OSError, ValueError):
+        return
+    if not guarded:
+        raise UserError(
+            f"Every worker process imports {file}, which would begin its work again there: put "
+            'the work below `if __name__ == "__main__":`, or take no workers.'
+        )
+
+
+def lost_worker(why: object) -> UserError:
+    """The error for a worker process that has died of something else than an exception."""
+    return UserError(
+        f"A worker process was lost ({why}), as it happens where memory runs out; with fewer "
+        "workers, the same command goes on."
+    )
+
+
+@contextlib.contextmanager
+def worker_errors() -> Iterator[None]:
+    """Says in one sentence that grain's workers cannot start, or that one of them died.
+
+    Raises:
+      UserError: that is so.
+    """
+    try:
+        yield
+    except OSError as e:
+        raise UserError(
+            f"Worker processes cannot be started ({e.strerror or e}); each needs room in /dev/shm "
+            "and some open files: make room, or take fewer workers."
+        ) from None
+    except RuntimeError as e:
+        if "terminated unexpectedly" not in str(e):
+            raise
+        raise lost_worker(str(e).split(". ")[0]) from None
 
 
 def end_with_parent() -> None:

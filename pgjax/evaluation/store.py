@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from pgjax.errors import UserError
+from pgjax.errors import UserError, writing
 
 Record = dict[str, Any]
 
@@ -102,28 +102,34 @@ class Store:
         self.done = {index for file in self._files() for index, _, _ in _lines(file)}
         _wait("read")  # all processes have read before one writes
         self._new: list[str] = []
-        try:
+        with writing(folder):
             self._parts.mkdir(parents=True, exist_ok=True)
             if first:
                 content = {"identity": identity, "about": dict(about or {})}
                 write_whole(self._about, [json.dumps(content, indent=1, default=plain) + "\n"])
             self._own = self._parts / f"{jax.process_index()}.jsonl"
             _drop_cut_line(self._own)
-        except OSError as e:
-            raise UserError(f"{folder} cannot be written ({e}).") from None
 
     def add(self, record: Record) -> None:
         """Adds a record, which has the `index` of its example."""
         self._new.append(as_line(record))
 
     def flush(self) -> None:
-        """Writes the added records to the disk, where they survive the end of the process."""
-        with self._own.open("ab") as f:
+        """Writes the added records to the disk, where they survive the end of the process.
+
+        Raises:
+          UserError: they cannot be written.
+        """
+        with writing(self._own), self._own.open("ab") as f:
             f.write("".join(self._new).encode())
         self._new.clear()
 
     def finish(self) -> Records:
-        """Writes the records of all processes to one file, in order, and returns them."""
+        """Writes the records of all processes to one file, in order, and returns them.
+
+        Raises:
+          UserError: they cannot be written.
+        """
         self.flush()
         _wait("written")
         if jax.process_index() == 0:
@@ -207,11 +213,19 @@ def plain(value: Any) -> Any:
 
 
 def write_whole(path: pathlib.Path, lines: Iterable[str | bytes]) -> None:
-    """Writes lines to a file, which appears complete or not at all."""
+    """Writes lines to a file, which appears complete or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        f.writelines(line if isinstance(line, bytes) else line.encode() for line in lines)
-    part.replace(path)
+    with writing(path):
+        try:
+            with part.open("wb") as f:
+                f.writelines(line if isinstance(line, bytes) else line.encode() for line in lines)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:

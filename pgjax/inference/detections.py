@@ -168,8 +168,8 @@ class Detections(Sequence[DetectedObject]):
             import supervision  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError(
-                "to_supervision() needs the package supervision, which is not installed: pip "
-                "install supervision."
+                "to_supervision() needs the package supervision: "
+                "pip install 'paligemma-jax[supervision]'."
             ) from None
         if categories is None:
             categories = {label: i for i, label in enumerate(dict.fromkeys(x.label for x in self))}

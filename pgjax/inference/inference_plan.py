@@ -103,7 +103,7 @@ def plan_inference(
 
 def _source(name: str, base: str | None) -> _Source:
     path = pathlib.Path(name).expanduser()
-    if path.is_dir() and is_run(path):
+    if is_run(path):
         run = read_run(path)
         return _Source(run.config, lambda sharded: storage_dtypes(sharded, run.trained))
     release = released.get(name)

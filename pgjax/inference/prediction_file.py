@@ -6,10 +6,10 @@ depend on. In the end they are put in order and written to `NAME`.
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pgjax.errors import UserError
+from pgjax.errors import UserError, writing
 
 Record = dict[str, Any]
 
@@ -58,29 +58,40 @@ class PredictionFile:
             self._begin(header)
 
     def add(self, record: Record) -> None:
-        """Stores a record, which has the `index` of its example; it survives an interruption."""
+        """Stores a record, which has the `index` of its example; it survives an interruption.
+
+        Raises:
+          UserError: it cannot be written.
+        """
         self._records[record["index"]] = record
         if self._writes:
-            with self._part.open("ab") as f:
+            with writing(f"--out {self._path}"), self._part.open("ab") as f:
                 f.write(_line(record))
 
     def finish(self) -> int:
-        """Writes the finished file, in order, and returns the number of its lines."""
+        """Writes the finished file, in order, and returns the number of its lines.
+
+        Raises:
+          UserError: it cannot be written.
+        """
         if self._writes:
-            lines = [_line(self._records[index]) for index in sorted(self._records)]
-            self._part.write_bytes(b"".join(lines))
-            self._part.replace(self._path)
+            self._replace(self._path, [self._records[index] for index in sorted(self._records)])
+            self._part.unlink()
         return len(self._records)
 
     def _begin(self, header: Mapping[str, Any]) -> None:
         """Writes what is known so far, without a last line that was cut off."""
-        lines = [_line(header), *map(_line, self._records.values())]
+        self._replace(self._part, [header, *self._records.values()])
+
+    def _replace(self, path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
+        """Writes a file that appears whole: a kill, or a full disk, leaves what was there."""
         new = self._part.with_name(self._part.name + ".new")
-        try:
-            new.write_bytes(b"".join(lines))
-            new.replace(self._part)
-        except OSError as e:
-            raise UserError(f"--out {self._path} cannot be written ({e.strerror}).") from None
+        with writing(f"--out {self._path}"):
+            try:
+                new.write_bytes(b"".join(map(_line, records)))
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
 
     def _read(self, header: Mapping[str, Any]) -> None:
         first, *lines = self._part.read_bytes().split(b"\n")[:-1] or [b""]

@@ -5,6 +5,8 @@ import os
 
 import jax
 
+from pgjax.cache import cache_folder
+
 # In XLA's default order for CPUs, the half-precision or quantized weights of all layers are
 # converted to float32 before the first layer is computed. Converting one layer at a time takes a
 # thirtieth of the memory, and less time.
@@ -29,5 +31,4 @@ def cache_compilations() -> None:
     The cache is in `~/.cache/pgjax`, or in the folder that JAX_COMPILATION_CACHE_DIR names.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "pgjax", "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))

@@ -109,7 +109,7 @@ def open_source(
       UserError: it is not found or cannot be read.
     """
     path = pathlib.Path(name)
-    if path.is_dir() and is_run(path):
+    if is_run(path):
         context, params = open_run(path, base=base, step=step)
         run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])

@@ -126,7 +126,7 @@ def float_dtype(name: str, where: str) -> np.dtype:
     Raises:
       UserError: the name is another one.
     """
-    if name not in _FLOATS:
+    if not isinstance(name, str) or name not in _FLOATS:
         raise UserError(f"{where} is {name!r}; expected one of {', '.join(_FLOATS)}.")
     return np.dtype(_FLOATS[name])
 

@@ -58,4 +58,5 @@ def learning_rate(variant: str, task: str = "") -> float | None:
     Returns:
       The rate, or None where the variant is none of `SIZES`.
     """
-    return dict(zip(SIZES, RATES.get(task, GENERAL), strict=True)).get(variant)
+    rates = RATES.get(task, GENERAL)
+    return rates[SIZES.index(variant)] if variant in SIZES else None

@@ -61,6 +61,8 @@ class Saver:
         self.save()
         if wish != SAVE:
             self.run.checkpoints.wait()
+            if not self.step:
+                raise Stopped(f"Stopped by {wish} before the first step; nothing is lost.")
             raise Stopped(
                 f"Stopped by {wish} after step {self.step} of {self.run.total_steps}, which is "
                 f"saved in {self.run.workdir}; the same command goes on from there."

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import sys
+import threading
 import time
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from pgjax import sharding
+from pgjax.checkpoints import resume
 from pgjax.checkpoints.resume import Checkpoints, abstract_like
 from pgjax.errors import UserError
 
@@ -185,6 +187,25 @@ def test_a_failed_save_names_the_last_good_one(workdir, monkeypatch):
         save(checkpoints, 7)
     checkpoints.close()
     assert steps(workdir) == [5]
+
+
+def test_a_slow_disk_holds_up_the_next_save_and_nothing_else(workdir, monkeypatch):
+    write, slow = resume.write_checksums, threading.Event()
+
+    def write_slowly(folder):
+        assert slow.wait(60)
+        write(folder)
+
+    monkeypatch.setattr(resume, "write_checksums", write_slowly)
+    checkpoints = Checkpoints(workdir, keep_last=3)
+    save(checkpoints, 6)
+    checkpoints.check()  # which a step calls; it does not wait
+    assert not checkpoints.verifiable(6)
+    slow.set()
+    save(checkpoints, 7)
+    assert checkpoints.verifiable(6)
+    checkpoints.close()
+    assert steps(workdir) == [5, 6, 7] and not checkpoints.damage(7)
 
 
 @pytest.mark.parametrize("notice", ["check", "save", "wait", "close"])

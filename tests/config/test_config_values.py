@@ -27,6 +27,9 @@ JSONL = {"name": "jsonl", "fname": "x.jsonl"}
 EVAL = {"kind": "answers", "data": JSONL, "pp": f"{PP}|for_answering(16)"}
 SOURCES = {
     "jsonl": {"fname": "x.jsonl"},
+    "parquet": {"fname": "x.parquet"},
+    "datasets": {"fname": "x"},
+    "webdataset": {"fname": "x.tar"},
     "memory": {"rows": "x"},
     "tfds": {"dataset": "x", "split": "train"},
     "prepared": {"dataset": "x", "split": "train"},

@@ -164,7 +164,7 @@ def test_pixels_of_32_bits_are_refused():
 def test_heic_names_the_way_out():
     pytest.importorskip("PIL")
     data = b"\0\0\0\x18ftypheic" + bytes(200)
-    with pytest.raises(DataError, match="HEIC, which needs pip install pillow-heif|damaged|not an"):
+    with pytest.raises(DataError, match=r"HEIC, which needs .*heif|damaged|not an"):
         decode_image(data)
 
 

@@ -31,11 +31,11 @@ def folder(tmp_path):
     [
         (
             gzip.compress(b'{"image": "a.png"}\n', mtime=0),
-            r"compressed by gzip.* gunzip -k .*data\.jsonl",
+            r"compressed by gzip.*gunzip -k .*data\.jsonl",
         ),
-        (b"\x28\xb5\x2f\xfd....", r"compressed by Zstandard.* zstd -d "),
-        ('{"image": "a.png"}\n'.encode("utf-16"), "in UTF-16.* iconv "),
-        (b"PAR1....", "a parquet file.* pgjax make-jsonl "),
+        (b"\x28\xb5\x2f\xfd....", r"compressed by Zstandard.*zstd -d "),
+        ('{"image": "a.png"}\n'.encode("utf-16"), "in UTF-16.*iconv "),
+        (b"PAR1....", "a parquet file.* data.name=parquet reads it"),
         (b"", "holds no example"),
         (b"\n \n", "holds no example"),
     ],

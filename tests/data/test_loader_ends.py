@@ -1,6 +1,8 @@
-"""Worker processes when the main one is interrupted or killed."""
+"""Worker processes that are killed, that cannot start, or whose main process ends."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,9 @@ import time
 
 import pytest
 from conftest import ROOT
+from test_loader import Numbers, noise, train
+
+from pgjax.errors import UserError
 
 SCRIPT = """
 import multiprocessing
@@ -66,3 +71,44 @@ def test_workers_end_when_the_program_is_stopped(sent, tmp_path):
         time.sleep(0.1)
     assert not any(map(alive, workers))
     assert not list((tmp_path / "tmp").iterdir())
+
+
+LOST = """
+import multiprocessing, os, signal
+import test_loader as t
+from pgjax.errors import UserError
+
+if __name__ == "__main__":
+    batches = iter(t.train(t.Numbers(10), 5, t.noise, workers=2))
+    next(batches)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    try:
+        while True:
+            next(batches)
+    except UserError as e:
+        print(e)
+"""
+
+
+def test_a_killed_worker_is_told_in_one_sentence(tmp_path):
+    """As the system does where memory runs out."""
+    (tmp_path / "main.py").write_text(LOST)
+    paths = f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/data'}"
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, env={"PYTHONPATH": paths, "PATH": ""},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr
+    assert re.fullmatch(r"A worker process was lost \(.*\), as it happens where .*\n", done.stdout)
+
+
+def test_a_full_dev_shm_is_told_in_one_sentence(monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", full)
+    told = (
+        r"^Worker processes cannot be started \(No space left on device\); each needs room in /dev"
+    )
+    with pytest.raises(UserError, match=told):
+        next(iter(train(Numbers(10), 5, noise, workers=2)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pgjax.data.shared_batch import SharedBatch
-from pgjax.errors import DataError
+from pgjax.errors import UserError
 
 
 def arrays():
@@ -68,7 +68,9 @@ def test_arrays_of_objects_arrive():
 def test_the_sender_has_ended():
     batch, end = received()
     end()
-    with pytest.raises(DataError, match="a worker process ended before its batch was received"):
+    with pytest.raises(
+        UserError, match="A worker process was lost .*before its batch was received"
+    ):
         batch.open()
 
 

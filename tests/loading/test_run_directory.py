@@ -3,14 +3,18 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import PHOTOS
 
 import pgjax
-from pgjax.config import parse_config
+from pgjax.checkpoints.formats import open_checkpoint
+from pgjax.checkpoints.resume import Checkpoints
+from pgjax.config import parse_config, to_dict
 from pgjax.errors import UserError
 from pgjax.loading.best_checkpoint import TrackedScore
+from pgjax.loading.model_context import open_model_context
 from pgjax.loading.parameters import open_run
 from pgjax.loading.run_directory import (
     differences,
@@ -125,6 +129,23 @@ def test_an_old_run_answers_and_goes_on(tmp_path, compilation_cache, monkeypatch
     (_, want), (_, got) = open_run(new), open_run(old)
     for name, x in want.items():
         np.testing.assert_array_equal(np.asarray(x), np.asarray(got[name]), err_msg=name)
+
+
+def test_a_checkpoint_with_values_that_are_not_finite(tmp_path, monkeypatch, capfd):
+    """Orbax's, which nothing is wrong with otherwise."""
+    context = open_model_context({"model": open_checkpoint("tiny").spec, "tokenizer": "tiny"})
+    name = "img/head/bias"
+    config = to_dict(context.config) | {"init": "tiny"}
+    write_run(tmp_path, parse_config(config), [name], context.tokenizer.model_bytes)
+    checkpoints = Checkpoints(tmp_path)
+    params = {name: jnp.full(context.shapes[name], jnp.nan).at[1:].set(1)}
+    checkpoints.save(3, params, {"step": jnp.int32(3)}, {"position": 0})
+    checkpoints.close()
+    with pytest.raises(UserError, match="step_3 holds 1 values .* in img/head/bias; set"):
+        open_run(tmp_path)
+    monkeypatch.setenv("PGJAX_ALLOW_NONFINITE", "1")
+    assert np.isnan(np.asarray(open_run(tmp_path)[1][name])).sum() == 1
+    assert "holds 1 values" in capfd.readouterr().err
 
 
 def test_which_checkpoint_is_chosen(tmp_path):

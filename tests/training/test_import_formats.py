@@ -1,8 +1,10 @@
 """One set of drawn scenes in every format: the same lines, and a run that learns from them."""
 
+import collections
 import io
 import json
 import tarfile
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -193,6 +195,57 @@ def test_every_format_gives_the_same_lines(program, scenes, tmp_path, write):
             assert key not in expected and line["boxes"] == []
     assert not expected
     assert f"{len(objects)} images" in said.out and f"{count:,} objects" in said.out
+
+
+def counts_by_pycocotools(source, photos):
+    coco = pytest.importorskip("pycocotools.coco").COCO(str(source))
+    names = {one["id"]: one["name"] for one in coco.dataset["categories"]}
+    return collections.Counter(names[one["category_id"]] for one in coco.anns.values())
+
+
+def counts_by_supervision(source, photos):
+    supervision = pytest.importorskip("supervision")
+    if source.suffix == ".json":
+        found = supervision.DetectionDataset.from_coco(str(photos), str(source))
+    elif (source / "data.yaml").exists():
+        found = supervision.DetectionDataset.from_yolo(
+            str(photos), str(source / "labels"), str(source / "data.yaml")
+        )
+    else:
+        found = supervision.DetectionDataset.from_pascal_voc(
+            str(photos), str(source / "Annotations")
+        )
+    return collections.Counter(found.classes[i] for _, _, one in found for i in one.class_id)
+
+
+def counts_by_etree(source, photos):
+    files = [source] if source.is_file() else sorted(source.rglob("*.xml"))
+    roots = [ElementTree.parse(file).getroot() for file in files]
+    found = [one.findtext("name") for root in roots for one in root.iter("object")]
+    return collections.Counter(
+        found + [one.get("label") for root in roots for one in root.iter("box")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (as_coco, counts_by_pycocotools), (as_coco, counts_by_supervision),
+        (as_yolo, counts_by_supervision), (as_voc, counts_by_supervision),
+        (as_voc, counts_by_etree), (as_cvat, counts_by_etree),
+    ],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+@pytest.mark.filterwarnings("default")
+def test_counts_are_those_of_other_readers(program, scenes, tmp_path, write, read):
+    photos, objects = scenes
+    (tmp_path / "photos").symlink_to(photos)
+    source, out = write(tmp_path, objects[:60]), tmp_path / "out.jsonl"
+    images = tmp_path / "set/images" if write is as_yolo else tmp_path / "photos"
+    program("make-jsonl", source, "--images", images, "--out", out)
+    labels = [json.loads(line)["labels"] for line in out.read_text().splitlines()]
+    found = collections.Counter(label for some in labels for label in some)
+    assert found == +read(source, images) and found.total() > 60
 
 
 def test_one_epoch_raises_average_precision(program, command, scenes, tmp_path):

@@ -7,14 +7,16 @@ with `bbox` (x, y, width, height in pixels) and `category`, `categories`, `label
 
 import csv
 import io
+import itertools
 import json
 import pathlib
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pgjax.data.arrow_files import iterate_rows
+from pgjax.data.dataset_folder import find_splits
 from pgjax.data.importers.annotated import (
-    IMAGE_SUFFIXES,
     AnnotatedImage,
     AnnotatedObject,
     Import,
@@ -23,14 +25,14 @@ from pgjax.data.importers.annotated import (
     read_text,
 )
 from pgjax.data.importers.orientation import read_header
+from pgjax.data.tar_index import split_name
+from pgjax.data.webdataset_source import MOST_BYTES, image_in, row_of
 from pgjax.errors import DataError, UserError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 CAPTION = "caption en"  # the prompt of captions, as the released models know it
-MOST_BYTES = 1 << 28  # of one member of a tar
 
 Row = Mapping[str, Any]
-Names = Mapping[str, Sequence[str]]  # class names by column, where they are stored as numbers
 
 
 def fill_from_row(image: AnnotatedImage, row: Row, header: Callable[[], tuple[int, int]]) -> None:
@@ -112,7 +114,7 @@ def read_imagefolder(given: Import) -> Iterator[AnnotatedImage]:
 
 def _metadata(path: pathlib.Path, given: Import) -> Iterator[tuple[int, Row]]:
     if path.suffix == ".parquet":
-        yield from enumerate((row for row, _ in _arrow_rows([path])), 1)
+        yield from enumerate(iterate_rows(str(path)), 1)
     elif path.suffix == ".csv":
         rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
         for row in rows:
@@ -147,31 +149,19 @@ def _json_object(text: str | bytes) -> Row:
 # ---- parquet, and data sets as `datasets` saves them ---------------------------------------------
 
 
-def arrow_files(source: pathlib.Path, split: str) -> list[pathlib.Path]:
-    """The parquet or arrow files of a source: itself, its folder's, or those of its split."""
-    if source.is_file():
-        return [source] if source.suffix in (".parquet", ".arrow") else []
-    for folder in (source, source / split, source / "data"):
-        if files := sorted([*folder.glob("*.parquet"), *folder.glob("*.arrow")]):
-            files = [file for file in files if file.name not in METADATA]
-            named = [file for file in files if file.name.startswith(split)]
-            return named or files
-    return []
-
-
 def read_arrow(given: Import) -> Iterator[AnnotatedImage]:
     """Yields the rows of parquet files, or of a folder that `Dataset.save_to_disk` wrote.
 
     Raises:
       UserError: a file cannot be read, or pyarrow is not installed.
     """
-    files = arrow_files(given.source, given.split)
-    for number, (row, names) in enumerate(_arrow_rows(files)):
+    rows = itertools.chain.from_iterable(map(iterate_rows, _arrow_files(given)))
+    for number, row in enumerate(rows):
         with given.report.leaving_out(f"row {number}"):
             picture = row.get("image", row.get("img"))
             if not isinstance(picture, dict) or not (picture.get("bytes") or picture.get("path")):
                 raise DataError("has no image with bytes or a path.")
-            row = {k: _named(v, names.get(k)) for k, v in row.items() if k not in ("image", "img")}
+            row = {k: v for k, v in row.items() if k not in ("image", "img")}
             data = picture.get("bytes")
             if data is None:
                 image = AnnotatedImage(given.find_image(str(picture["path"])))
@@ -183,60 +173,11 @@ def read_arrow(given: Import) -> Iterator[AnnotatedImage]:
             yield image
 
 
-def _arrow_rows(files: Sequence[pathlib.Path]) -> Iterator[tuple[dict[str, Any], Names]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError(
-            "Parquet and arrow need pyarrow: pip install 'paligemma-jax[prepare]'."
-        ) from None
-    for file in files:
-        try:
-            if file.suffix == ".parquet":
-                table = pq.ParquetFile(file)
-                names = _class_names(table.schema_arrow.metadata)
-                batches = table.iter_batches(64)
-            else:
-                stream = pa.ipc.open_stream(pa.memory_map(str(file)))
-                names = _class_names(stream.schema.metadata)
-                batches = iter(stream)
-            for batch in batches:
-                for row in batch.to_pylist():
-                    yield row, names
-        except (OSError, ValueError, pa.ArrowException) as e:
-            raise UserError(f"{file} cannot be read ({e}).") from None
-
-
-def _class_names(metadata: Mapping[bytes, bytes] | None) -> Names:
-    """Names of classes, from what `datasets` writes beside the columns."""
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
-    return {key: found for key, one in features.items() if (found := _names_within(one))}
-
-
-def _names_within(feature: Any) -> list[str]:
-    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
-        return feature.get("names", [])
-    inner = feature.values() if isinstance(feature, dict) else feature
-    if not isinstance(feature, dict | list):
-        return []
-    return next((found for v in inner if (found := _names_within(v))), [])
-
-
-def _named(value: Any, names: Sequence[str] | None) -> Any:
-    """Replaces the numbers of classes by their names in a column `objects`."""
-    if not names or not isinstance(value, dict):
-        return value
-    named = dict(value)
-    for key in ("category", "categories", "label", "labels"):
-        if isinstance(found := named.get(key), list):
-            named[key] = [
-                names[v] if isinstance(v, int) and 0 <= v < len(names) else v for v in found
-            ]
-    return named
+def _arrow_files(given: Import) -> list[str]:
+    splits = find_splits(str(given.source))
+    if (found := splits.get("", splits.get(given.split))) is None:
+        raise UserError(f"{given.source} has no split {given.split!r}, it has {sorted(splits)}.")
+    return found
 
 
 # ---- WebDataset ----------------------------------------------------------------------------------
@@ -255,18 +196,17 @@ def read_webdataset(given: Import) -> Iterator[AnnotatedImage]:
             sample: dict[str, bytes] = {}
             last = ""
             for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, _, suffix = name.partition(".")
-                if not member.isfile() or not stem or not suffix:
+                key, kind = split_name(member.name)
+                if not member.isfile() or not key:
                     continue
-                if (key := f"{folder}/{stem}") != last and sample:
+                if key != last and sample:
                     yield from _sample(last, sample, given)
                     sample = {}
                 last = key
                 if member.size > MOST_BYTES:
                     given.report.left_out.append(f"{member.name}: has {member.size:,} bytes")
                 elif (file := tar.extractfile(member)) is not None:
-                    sample[suffix.lower()] = file.read()
+                    sample[kind] = file.read()
             if sample:
                 yield from _sample(last, sample, given)
     except (OSError, EOFError, tarfile.TarError) as e:
@@ -275,17 +215,12 @@ def read_webdataset(given: Import) -> Iterator[AnnotatedImage]:
 
 def _sample(key: str, sample: Mapping[str, bytes], given: Import) -> Iterator[AnnotatedImage]:
     with given.report.leaving_out(key.lstrip("/")):
-        kinds = [kind for kind in sample if f".{kind}" in IMAGE_SUFFIXES]
-        if not kinds:
-            raise DataError(f"has {sorted(sample)}, but no image.")
-        data = sample[kinds[0]]
-        row = dict(_json_object(sample["json"])) if "json" in sample else {}
-        if "txt" in sample:
-            row.setdefault("text", sample["txt"].decode("utf-8", "replace").strip())
+        kind = image_in(sample)
+        data = sample[kind]
         name = "_".join(part for part in key.split("/") if part not in ("", ".", ".."))
-        image = AnnotatedImage(f"{name}.{kinds[0]}", data=data)
+        image = AnnotatedImage(f"{name}.{kind}", data=data)
         header = read_header(data)
-        fill_from_row(image, row, lambda: header.stored)
+        fill_from_row(image, row_of(sample), lambda: header.stored)
         yield image
 
 

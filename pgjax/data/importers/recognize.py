@@ -1,14 +1,15 @@
 """Which format annotations are in, and where their images lie."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pgjax.data.dataset_folder import tables_in
 from pgjax.data.importers.annotated import AnnotatedImage, Import
 from pgjax.data.importers.coco import ROBOFLOW_FILE, read_coco
 from pgjax.data.importers.image_tables import (
     METADATA,
-    arrow_files,
     metadata_file,
     read_arrow,
     read_imagefolder,
@@ -55,24 +56,35 @@ COCO = Format("COCO", read_coco)
 LABELME = Format("LabelMe JSON", read_labelme)
 
 
-def recognize(source: pathlib.Path, split: str) -> Format:
+def recognize(source: pathlib.Path) -> Format:
     """Returns the format of a file or folder, by its name and its beginning.
 
     Raises:
       UserError: it does not exist, or is in no format that is known.
     """
     if source.is_dir():
-        found = _of_folder(source, split)
+        found = _of_folder(source)
     elif source.is_file():
         found = _of_file(source)
     else:
         raise UserError(f"{source} does not exist, expected {EXPECTED}.")
     if found is None:
         raise UserError(f"{source} is in no known format, expected {EXPECTED}.")
-    return found
+    return found._replace(read=functools.partial(_explained, found))
 
 
-def _of_folder(folder: pathlib.Path, split: str) -> Format | None:
+def _explained(found: Format, given: Import) -> Iterator[AnnotatedImage]:
+    """Reads annotations; what a reader runs into in damaged files becomes a sentence."""
+    try:
+        yield from found.read(given)
+    except UserError:
+        raise
+    except Exception as e:
+        reason = " ".join(f"{type(e).__name__}: {e}".split())
+        raise UserError(f"{given.source} cannot be read as {found.name} ({reason}).") from e
+
+
+def _of_folder(folder: pathlib.Path) -> Format | None:
     if (folder / ROBOFLOW_FILE).is_file():
         return COCO._replace(name="COCO, as Roboflow exports it")
     if find_yaml(folder):
@@ -83,7 +95,7 @@ def _of_folder(folder: pathlib.Path, split: str) -> Format | None:
         return Format("imagefolder with metadata", read_imagefolder)
     if voc_files(folder):
         return Format("Pascal VOC", read_voc)
-    if arrow_files(folder, split):
+    if tables_in(folder):
         return Format("parquet or arrow", read_arrow, beside=False, holds_images=True)
     splits = sorted(p.parent.name for p in folder.glob(f"*/{ROBOFLOW_FILE}"))
     if splits:
