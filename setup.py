@@ -62,6 +62,8 @@ setup(
         "tpu": [JAX.replace("jax", "jax[tpu]")],
         "demo": ["gradio>=6.31"],
         "kaggle": ["kagglehub>=0.3.12"],
+        "wandb": ["wandb>=0.31"],
+        "mlflow": ["mlflow-skinny>=3.17"],
         "notebook": ["ipykernel>=6.17.1", "matplotlib>=3.10", "nbclient>=0.10", "nbformat>=5.10"],
         "metrics": ["pycocotools>=2.0.8"],
         # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
@@ -74,6 +76,7 @@ setup(
             "av>=14.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
             "beartype>=0.23.1",
+            "hypothesis>=6.170",
             "pyarrow>=18.0",
             "pycocotools>=2.0.8",
             "ipykernel>=6.17.1",

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+MOST_SHOWN = 2_000  # characters at the beginning and at the end of a message
 TEMPORARY = 75  # exit status EX_TEMPFAIL: the same command, started again, continues
 
 # What an operating system refuses a program that is right.
@@ -26,6 +27,12 @@ class UserError(Exception):
     """
 
     status = 1  # exit status of a command that ends with this error
+
+    def __str__(self) -> str:
+        """The message, without the middle of a very long value in it."""
+        said = super().__str__()
+        cut = len(said) > 2 * MOST_SHOWN
+        return f"{said[: MOST_SHOWN - 3]} … {said[-MOST_SHOWN:]}" if cut else said
 
 
 class UsageError(UserError):

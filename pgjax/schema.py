@@ -32,6 +32,7 @@ T = TypeVar("T")
 _RULE = "rule"
 _LONGEST = 80  # characters of a value in a message
 _MANY = 12  # choices, from which on a message does not list them beside the nearest
+_TOO_MANY = 60  # choices that a message does not list
 _CLOSE = 0.6  # of a key that is proposed instead of an unknown one
 
 
@@ -399,6 +400,8 @@ def expectation(kind: Any, rule: Rule = _NO_RULE) -> str:
     if rule.expected:
         return rule.expected
     if allowed := rule.allowed():
+        if len(allowed) > _TOO_MANY:
+            return f"one of {len(allowed)} names, such as {allowed[1]!r} and {allowed[-1]!r}"
         return f"one of {', '.join(map(repr, allowed))}"
     if typing.get_origin(kind) is typing.Annotated:
         kind, *extras = typing.get_args(kind)

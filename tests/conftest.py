@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test leaves this machine
 
 shape_checks.install()
 
-pytest_plugins = ["installed_wheel", "durations"]  # their fixtures
+pytest_plugins = ["installed_wheel", "durations", "headless_browser"]  # their fixtures
 
 TESTS = pathlib.Path(__file__).parent
 ROOT = TESTS.parent

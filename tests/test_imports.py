@@ -6,13 +6,14 @@ import collections
 import pytest
 from conftest import PHOTOS, ROOT
 
-BASE = {"cache", "errors", "registry", "schema", "trees", "sharding"}
+BASE = {"cache", "errors", "registry", "run_lengths", "schema", "trees", "sharding"}
 PARTS = {"models", "text", "data", "checkpoints", "decoding", "metrics"}
 # Who may import whom inside pgjax; every arrow points down.
 ALLOWED = {
     "cache": set(),
     "errors": set(),
     "schema": {"errors"},
+    "run_lengths": {"errors"},
     "registry": {"errors"},
     "published": set(),
     "console": set(),
@@ -28,10 +29,11 @@ ALLOWED = {
         "cache",
         "errors",
         "registry",
+        "run_lengths",
         "schema",
         "text",
     },  # text ops are made of the text functions
-    "metrics": {"errors", "registry", "text"},  # box strings are parsed in one place
+    "metrics": {"errors", "registry", "run_lengths", "text"},  # box strings are parsed in one place
     # What a config names is imported where it is looked up, so that parsing stays fast.
     "config": {"errors", "registry", "schema"},
     "recipes": {"config", "errors", "published"},
@@ -50,7 +52,7 @@ ALLOWED = {
     # What `pgjax.finetune` calls: a config by name, training, and `pgjax.load` of the result.
     "finetuning": {"commands", "config", "data", "errors", "inference", "loading", "training"},
     # Published scores are a table that needs nothing; the rest of benchmarks prepares data sets.
-    "benchmarks": {"data", "errors", "inference", "text"},
+    "benchmarks": {"data", "errors", "inference", "run_lengths", "text"},
     # Commands import what does the work.
     "commands": BASE
     | PARTS

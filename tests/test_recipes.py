@@ -24,6 +24,7 @@ PINNED = {
     "forkme_448": ("transfers/forkme.py", "res=448,steps=70"),
     "forkme_attention": ("transfers/forkme.py", "mode=attention,steps=64"),
     "forkme_qlora": ("transfers/forkme.py", "mode=qlora,steps=64"),
+    "forkme_pg2": ("transfers/forkme.py", "variant=pg2-10b,res=448"),
     "forkme_tiny": ("transfers/forkme.py", "variant=tiny"),
     "quickstart": ("configs/quickstart.py", None),
     "quickstart_scratch": ("configs/quickstart.py", "scratch,steps=10"),

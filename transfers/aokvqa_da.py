@@ -16,7 +16,7 @@ def get_config(arg=None):
         arg,
         train=prepared("aokvqa", "train"),
         evals={
-            "validation": answers("aokvqa", "validation", METRIC),
+            "validation": answers("aokvqa", "validation", METRIC, published="aokvqa_da_val"),
             "test": answers(
                 "aokvqa", "test", METRIC, published="aokvqa_da", submission="aokvqa_da"
             ),

@@ -10,7 +10,9 @@ def get_config(arg=None):
         arg,
         train=prepared("aokvqa", "train"),
         evals={
-            "validation": answers("aokvqa", "validation", "multiple_choice"),
+            "validation": answers(
+                "aokvqa", "validation", "multiple_choice", published="aokvqa_mc_val"
+            ),
             "test": answers(
                 "aokvqa", "test", "multiple_choice", published="aokvqa_mc", submission="aokvqa_mc"
             ),

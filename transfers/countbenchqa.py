@@ -9,7 +9,9 @@ def get_config(arg=None):
         "countbenchqa",
         arg,
         init="ft-tallyqa-{res}",
-        evals={"test": answers("countbenchqa", "test", "counting")},
+        evals={
+            "test": answers("countbenchqa", "test", "counting", published="countbenchqa"),
+        },
         prompt="strfmt('answer en {question}', 'prefix')",
         text_len=32,
     )

@@ -10,7 +10,9 @@ def get_config(arg=None):
         arg,
         train=prepared("docvqa", "train"),
         evals={
-            "validation": answers("docvqa", "validation", {"name": "anls", "lower": True}),
+            "validation": answers(
+                "docvqa", "validation", {"name": "anls", "lower": True}, published="docvqa_val"
+            ),
             "test": answers(
                 "docvqa",
                 "test",

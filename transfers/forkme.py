@@ -17,7 +17,8 @@ Parquet files, data sets of Hugging Face on disk and WebDataset tars are read as
 
 Arguments, as in `forkme:variant=tiny,steps=100`:
     source    jsonl, parquet, datasets or webdataset
-    variant   3b, or tiny: a toy model that comes with pgjax and trains on any CPU
+    variant   3b; pg2-3b, pg2-10b or pg2-28b of PaliGemma 2; tiny: a toy model that comes with pgjax
+              and trains on any CPU, or pg2-tiny: a random one of PaliGemma 2
     res       image size: 224, 448 or 896; 0: the variant's own
     mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4), lora,
               qlora (LoRA on a decoder in 4 bits)
@@ -69,8 +70,9 @@ def get_config(arg=None):
         epochs=0 if arg.steps else 15,
         steps=arg.steps,
         batch_size=32,
-        # The learning rate matters most; try 3e-6 to 3e-5 for 3b.
-        lr=1e-5 if arg.variant == "3b" else 1e-3,
+        # The learning rate matters most; try 3e-6 to 3e-5 for 3b, 1e-6 to 1e-5 for pg2-3b, and
+        # 3e-7 to 3e-6 for larger ones.
+        lr={"3b": 1e-5, "pg2-3b": 3e-6, "pg2-10b": 1e-6, "pg2-28b": 1e-6}.get(arg.variant, 1e-3),
         weight_decay=3e-7,
     )
     # Evaluations follow the training data, so that one flag sets a key of all of them.

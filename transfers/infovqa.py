@@ -10,7 +10,9 @@ def get_config(arg=None):
         arg,
         train=prepared("infovqa", "train"),
         evals={
-            "validation": answers("infovqa", "validation", {"name": "anls", "lower": True}),
+            "validation": answers(
+                "infovqa", "validation", {"name": "anls", "lower": True}, published="infovqa_val"
+            ),
             "test": answers(
                 "infovqa",
                 "test",

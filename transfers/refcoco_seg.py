@@ -4,9 +4,10 @@ from pgjax.recipes import answers, benchmark, prepared
 
 # The sets that are evaluated on, and the names of published scores.
 SPLITS = {
-    "refcoco_val": "refcoco_seg", "refcoco_testA": "", "refcoco_testB": "",
-    "refcocoplus_val": "refcocoplus_seg", "refcocoplus_testA": "", "refcocoplus_testB": "",
-    "refcocog_val": "refcocog_seg", "refcocog_test": "",
+    "refcoco_val": "refcoco_seg", "refcoco_testA": "refcoco_seg_testA",
+    "refcoco_testB": "refcoco_seg_testB", "refcocoplus_val": "refcocoplus_seg",
+    "refcocoplus_testA": "refcocoplus_seg_testA", "refcocoplus_testB": "refcocoplus_seg_testB",
+    "refcocog_val": "refcocog_seg", "refcocog_test": "refcocog_seg_test",
 }  # fmt: skip
 
 

@@ -10,7 +10,9 @@ def get_config(arg=None):
         arg,
         train=prepared("stvqa", "train[:90%]"),
         evals={
-            "minival": answers("stvqa", "train[90%:]", {"name": "anls", "lower": True}),
+            "minival": answers(
+                "stvqa", "train[90%:]", {"name": "anls", "lower": True}, published="stvqa_val"
+            ),
             "test": answers(
                 "stvqa",
                 "test",

@@ -10,7 +10,7 @@ def get_config(arg=None):
         arg,
         train=prepared("textvqa", "train"),
         evals={
-            "validation": answers("textvqa", "validation", "textvqa"),
+            "validation": answers("textvqa", "validation", "textvqa", published="textvqa_val"),
             "test": answers(
                 "textvqa", "test", "textvqa", published="textvqa", submission="textvqa"
             ),

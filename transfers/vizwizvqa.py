@@ -15,6 +15,7 @@ def get_config(arg=None):
                 "validation",
                 {"name": "vqa_accuracy", "leave_one_out": False},
                 antialias=False,
+                published="vizwizvqa_val",
             ),
             "test": answers(
                 "vizwizvqa",

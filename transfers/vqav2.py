@@ -14,7 +14,9 @@ def get_config(arg=None):
         arg,
         train=prepared("vqav2", "train+validation[:-10240]"),
         evals={
-            "minival": answers("vqav2", "validation[-10240:]", "vqa_accuracy"),
+            "minival": answers(
+                "vqav2", "validation[-10240:]", "vqa_accuracy", published="vqav2_minival"
+            ),
             "test": answers("vqav2", "test", "vqa_accuracy", published="vqav2", submission="vqav2"),
         },
         prompt="strfmt('answer en {question}', 'prefix')",

@@ -13,7 +13,7 @@ def get_config(arg=None):
             "testdev": answers(
                 "xgqa",
                 "+".join(f"testdev_{x}" for x in ["bn", "de", "en", "id", "ko", "pt", "ru", "zh"]),
-                {"name": "accuracy_by_type", "key": "language"},
+                {"name": "accuracy_by_type", "key": "language", "apart": "en"},
                 published="xgqa",
             )
         },

@@ -18,12 +18,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pgjax.benchmarks.official_files import Files
+from pgjax.benchmarks.features import check_features
+from pgjax.benchmarks.official_files import Files, reason
 from pgjax.benchmarks.reader import Reader
 from pgjax.benchmarks.readers import READERS
 from pgjax.benchmarks.shards import tfds_features, write_info, write_shard
 from pgjax.data.workers import check_main_module, end_with_parent, lost_worker
-from pgjax.errors import UserError, writing
+from pgjax.errors import DataError, UserError, writing
 
 PER_SHARD = 1024  # examples; of photographs, some 200 MB
 FORMATS = ("tfds", "jsonl")
@@ -102,7 +103,7 @@ def prepare(
         raise UserError(f"{final} exists already; --overwrite replaces it.")
     files = Files(source, folder / "unpacked")
     options = {**reader.options, **options}
-    examples = {split: list(_read(reader, files, split)) for split in splits}
+    examples = {split: list(_read(name, files, split)) for split in splits}
     counts = {split: len(rows) for split, rows in examples.items()}
     if check_counts:
         _check_counts(name, reader, counts)
@@ -115,15 +116,29 @@ def prepare(
     return {"path": str(final), **report}
 
 
-def _read(reader: Reader, files: Files, split: str) -> Iterator[dict[str, Any]]:
-    """The examples of a split, whose ids must all differ."""
-    seen = set()
-    for example in reader.read(files, split):
-        key = example[reader.key]
-        if key in seen:
-            raise UserError(f"{split}: {reader.key} {key!r} comes twice, expected once.")
-        seen.add(key)
-        yield example
+def _read(name: str, files: Files, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split, whose ids must all differ.
+
+    Readers take it that files are as published; what they run into in others is explained here.
+    """
+    reader, seen = READERS[name], set()
+    try:
+        for example in reader.read(files, split):
+            key = example[reader.key]
+            check_features(key, reader.features[reader.key])
+            if key in seen:
+                raise UserError(f"{split}: {reader.key} {key!r} comes twice, expected once.")
+            seen.add(key)
+            yield example
+    except Exception as e:
+        if isinstance(e, UserError) and not isinstance(e, DataError):
+            raise  # a sentence already
+        place = files.place or f"example {len(seen)} of {split}"
+        if files.at_start and not seen:
+            what = f"this is not the format of {name}; --help says where to get its files"
+        else:
+            what = "this record is bad, the file may be damaged"
+        raise UserError(f"{files.source}: {place}: {reason(e)}; {what}.") from e
 
 
 def _check_counts(name: str, reader: Reader, counts: Mapping[str, int]) -> None:

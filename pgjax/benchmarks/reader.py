@@ -84,10 +84,11 @@ def coco_image(files: Files, image_id: int, folder: str, year: str | None = None
     return files[f"{folder}/{prefix}{image_id:012}.jpg"]
 
 
-def coco_captions(content: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
+def coco_captions(files: Files, name: str) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
     """Yields each image of a file with COCO's `images` and `annotations`, with its captions."""
-    captions = grouped(content.get("annotations", ()), "image_id")
-    for image in content["images"]:
+    known = "annotations" in files.json(name)
+    captions = grouped(files.rows(name, "annotations") if known else (), "image_id")
+    for image in files.rows(name, "images"):
         yield image, [row["caption"] for row in captions.get(image["id"], ())]
 
 

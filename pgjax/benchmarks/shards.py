@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pgjax.benchmarks.official_files import Cell, Member
+from pgjax.benchmarks.features import check_features
+from pgjax.benchmarks.official_files import Cell, Member, reason
 from pgjax.benchmarks.reader import BOX, IMAGE, Example, Reader
 from pgjax.data.decode import decode_image
 from pgjax.errors import DataError, UserError
@@ -50,8 +51,12 @@ def write_shard(
             try:
                 built = _checked(reader, reader.build(dict(example), **options))
                 writer.write(key, encoded(built, reader.features))
-            except DataError as e:
-                left.append({"id": str(key), "reason": str(e)})
+            except OSError:
+                raise  # of the disk that is written to
+            except Exception as e:
+                if isinstance(e, UserError) and not isinstance(e, DataError):
+                    raise  # such as a missing library, which is missing for all
+                left.append({"id": str(key), "reason": reason(e)})
     part.replace(path)
     return writer.count, path.stat().st_size, left
 
@@ -61,6 +66,7 @@ def _checked(reader: Reader, example: Example) -> Example:
         raise UserError(
             f"the reader yields {sorted(example)}, expected its features {sorted(reader.features)}"
         )
+    check_features(example, reader.features)
     return example
 
 

@@ -12,8 +12,11 @@ import pathlib
 import zipfile
 from collections.abc import Iterator
 
+from etils import epath
+
 from pgjax.checkpoints import released
 from pgjax.checkpoints.locate import FOLDER_VARIABLE, PACKAGED, is_remote, is_repository
+from pgjax.checkpoints.split_file import open_file
 from pgjax.errors import UserError
 
 _SAMPLE = 2**16  # bytes of each end of a safetensors file that its checksum covers
@@ -90,7 +93,7 @@ def checksum(path: pathlib.Path) -> str:
     found = hashlib.sha256()
     try:
         if path.is_file():
-            with zipfile.ZipFile(path) as members:
+            with open_file(epath.Path(path)) as f, zipfile.ZipFile(f) as members:
                 for info in sorted(members.infolist(), key=lambda x: x.filename):
                     found.update(f"{info.filename} {info.CRC} {info.file_size}\n".encode())
             return found.hexdigest()

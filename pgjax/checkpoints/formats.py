@@ -6,6 +6,7 @@ A format of one's own is a subclass of `CheckpointFormat` with `@CHECKPOINT_FORM
 import contextvars
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,9 +127,11 @@ class Npz(CheckpointFormat):
         if beneath := npz.base_of(path):
             below = open_checkpoint(find_base(beneath, path))
             tensors = {**below.tensors, **npz.open_npz(path)}
-            return dataclasses.replace(below, path=path, tensors=tensors)
+            spec = {**below.spec, "llm": {**below.spec["llm"], **npz.spec_of(path)}}
+            return dataclasses.replace(below, path=path, tensors=tensors, spec=spec)
         tensors = npz.open_npz(path)
         spec = spec_from_shapes({name: x.shape for name, x in tensors.items()}, path)
+        spec["llm"] |= npz.spec_of(path)
         return Checkpoint(path, tensors, spec, _existing(path.parent / TOKENIZER))
 
 
@@ -239,6 +242,8 @@ def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], path: pathlib.Path) 
     if "llm/layers/post_ffw_norm/scale" in shapes:  # PaliGemma 2; the file does not say these
         scale = (width / llm_heads) ** -0.5 if width == 4608 else None
         spec["llm"] |= {
-            "post_norms": True, "attn_softcap": 50.0, "final_softcap": 30.0, "query_scale": scale,
+            "post_norms": True, "attn_softcap": 50.0, "query_scale": scale,
+            # Released transfers were tuned without it.
+            "final_softcap": 0.0 if re.match(r"paligemma2-\w+-ft-", path.name) else 30.0,
         }  # fmt: skip
     return spec

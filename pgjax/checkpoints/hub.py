@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from pgjax.checkpoints import remote
 from pgjax.checkpoints.released import Release
+from pgjax.checkpoints.split_file import is_whole, npz_inside
 from pgjax.errors import UserError, note
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo, SpaceInfo
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
-NPZ_PATTERNS = ("*.npz",)
-KAGGLE = "google/paligemma/jax/{}"
+NPZ_PATTERNS = ("*.npz*",)  # with NAME.npz.part0, …
 KAGGLE_KEYS = ("KAGGLE_USERNAME", "KAGGLE_KEY")  # environment variables
 MASK_CODEC_SPACES = ("google/paligemma-hf", "big-vision/paligemma-hf")  # of the announcement
 TOKENIZER_REPO = "google/paligemma-3b-pt-224"
@@ -99,8 +99,8 @@ def download_repo(repo: str, revision: str, inside: str = "") -> pathlib.Path:
     if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         return folder
     folder = _from_hub(repo, revision, NPZ_PATTERNS)
-    if files := sorted(folder.glob("*.npz")):
-        return files[0]
+    if file := npz_inside(folder):
+        return file
     raise UserError(f"{repo} ({revision}) holds neither a config.json nor an .npz.")
 
 
@@ -141,7 +141,7 @@ def can_authorize(release: Release) -> bool:
     """Whether there is a token of the hub, or keys of Kaggle, with which to ask for a release."""
     import huggingface_hub as hub
 
-    return bool(hub.get_token()) or (release.npz_repo is not None and _has_kaggle_keys())
+    return bool(hub.get_token()) or _has_kaggle_keys()
 
 
 def _has_kaggle_keys() -> bool:
@@ -156,20 +156,17 @@ def _safetensors_from_hub(release: Release) -> pathlib.Path:
 
 
 def _npz_from_hub(release: Release) -> pathlib.Path | None:
-    if release.npz_repo is None:
-        return None
-    folder = _from_hub(release.npz_repo, release.branch, NPZ_PATTERNS)
-    files = sorted(folder.glob("*.npz"))
-    return files[0] if files else None
+    return npz_inside(_from_hub(f"{release.repo}-jax", release.branch, NPZ_PATTERNS))
 
 
 def _from_kaggle(release: Release) -> pathlib.Path | None:
-    if release.npz_repo is None or not _has_kaggle_keys():
+    if not _has_kaggle_keys():
         return None
     import kagglehub  # pyright: ignore[reportMissingImports]
 
-    handle = KAGGLE.format(release.file.split(".")[0])
-    return _explained(handle, lambda: pathlib.Path(kagglehub.model_download(handle, release.file)))
+    handle, path = release.kaggle, None if release.split else release.file
+    found = _explained(handle, lambda: pathlib.Path(kagglehub.model_download(handle, path)))
+    return npz_inside(found) if found.is_dir() else found
 
 
 def _from_hub(
@@ -182,7 +179,9 @@ def _from_hub(
         try:  # A complete copy in the cache needs neither the network nor checks.
             folder = pathlib.Path(hub.snapshot_download(repo, local_files_only=True, **options))
             if any(folder.glob(patterns[0])):
-                return folder
+                npz = npz_inside(folder) if patterns == NPZ_PATTERNS else None
+                if npz is None or is_whole(npz):  # the cache may hold some of the parts
+                    return folder
         except hub.errors.LocalEntryNotFoundError:
             pass
         note(f"Downloading {repo} ({branch}) from the Hugging Face hub.")

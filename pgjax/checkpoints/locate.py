@@ -6,6 +6,7 @@ import pathlib
 import re
 
 from pgjax.checkpoints import hub, released, remote
+from pgjax.checkpoints.split_file import find_npz
 from pgjax.errors import UserError
 
 FOLDER_VARIABLE = "PGJAX_CHECKPOINTS"
@@ -24,10 +25,11 @@ def find_checkpoint(name: str) -> pathlib.Path:
     Args:
       name: a packaged name (`tiny`), a path, a released name, a repository of the Hugging Face hub
         (`user/model`, `user/model@revision`, `hf://user/model@revision/file`), or a URL that
-        fsspec reads (`gs://`, `s3://`), which is copied into a cache.
+        fsspec reads (`gs://`, `s3://`), which is copied into a cache. An `.npz` may lie in parts,
+        `NAME.npz.part*`, of which the first is returned.
 
     Raises:
-      UserError: nothing is there; the message says where it was looked for.
+      UserError: nothing is there, or not all of it; the message says where it was looked for.
     """
     if name in PACKAGED:
         return _packaged(PACKAGED[name])
@@ -35,9 +37,9 @@ def find_checkpoint(name: str) -> pathlib.Path:
         return _from_hub_url(name)
     if is_remote(name):
         return remote.fetch(name)
-    path = pathlib.Path(name).expanduser()
-    if path.exists():
-        return path
+    path = pathlib.Path(os.path.expanduser(name))
+    if found := find_npz(path):
+        return found
     repo = _REPO.fullmatch(name) if is_repository(name) else None
     release = released.get(name) or (repo and released.of_repo(*repo.groups()))
     if release:
@@ -86,8 +88,7 @@ def _in_folder(release: released.Release) -> pathlib.Path | None:
 def find_released(filename: str) -> pathlib.Path | None:
     """Returns a file or folder in the folder that $PGJAX_CHECKPOINTS names, or None."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    path = pathlib.Path(folder or "") / filename
-    return path if folder and path.exists() else None
+    return find_npz(pathlib.Path(folder) / filename) if folder else None
 
 
 def find_tokenizer() -> pathlib.Path:

@@ -2,7 +2,8 @@
 
 Files of big_vision are read as big_vision reads them: where keys lie under `params/`, those are the
 parameters and all others (`opt/…`, `step`) are passed over; an older file has them under
-`opt/target/`; else every key is a parameter, as in what its fine-tuning notebook saves.
+`opt/target/`; else every key is a parameter, as in what its fine-tuning notebook saves. A file may
+lie in parts, see `split_file`.
 """
 
 import dataclasses
@@ -19,12 +20,15 @@ import numpy as np
 from etils import epath
 
 from pgjax.checkpoints.base_checkpoint import BaseRecord
+from pgjax.checkpoints.split_file import open_file
 from pgjax.checkpoints.tensors import Converted, Tensor, empty_aligned
 from pgjax.errors import UserError
 
 PREFIX = "params/"
 _PREFIXES = (PREFIX, "opt/target/", "")  # the first one that any key has
 _FLOATS = ("float32", "bfloat16", "float16", "float64")
+_SPEC_KEYS = ("final_softcap",)
+_SPEC = "spec/"  # under which a file says what shapes do not tell of its model, see `write_npz`
 _DELTA = "delta/"  # under which a delta describes its base, see `write_delta`
 # The local file header of the zip format (APPNOTE.TXT, section 4.3.7).
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra
@@ -35,7 +39,7 @@ class NpzTensor:
     """An array that an `.npz` stores uncompressed, so that its rows can be read alone.
 
     Attributes:
-      path: the file.
+      path: the file, or one of its parts.
       shape: the shape of the array.
       dtype: the dtype of the array.
       offset: where the array begins in the file, in bytes.
@@ -65,7 +69,7 @@ class NpzTensor:
         size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         data = empty_aligned([size], np.uint8)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        with cast(io.BufferedIOBase, self.path.open("rb")) as f:
+        with cast(io.BufferedIOBase, open_file(self.path)) as f:
             f.seek(self.offset + start * row_bytes)
             if f.readinto(data.data) != size:
                 raise UserError(f"Checkpoint {self.path} ends early; it may be truncated.")
@@ -96,7 +100,7 @@ class _Unpacked:
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Reads the whole array and returns the rows."""
         try:
-            with self.path.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
+            with open_file(self.path) as f, np.load(f, allow_pickle=False) as arrays:
                 x = _as_bfloat16(arrays[self.key])
         except Exception as e:
             raise _unreadable(self.path, e) from None
@@ -109,7 +113,7 @@ def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
     Arrays of raw 2-byte void are bfloat16, which numpy stores this way.
 
     Args:
-      path: a local or remote file.
+      path: a local or remote file, or one of its parts.
 
     Returns:
       The tensors in the file's dtypes by name, such as `img/head/kernel`.
@@ -120,7 +124,7 @@ def open_npz(path: os.PathLike | str) -> dict[str, Tensor]:
     """
     path = epath.Path(path)
     arrays = open_arrays(path)
-    arrays = {key: x for key, x in arrays.items() if not key.startswith(_DELTA)}
+    arrays = {key: x for key, x in arrays.items() if not key.startswith((_DELTA, _SPEC))}
     prefix = next(p for p in _PREFIXES if not p or any(key.startswith(p) for key in arrays))
     tensors = {key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)}
     if not tensors:
@@ -148,7 +152,7 @@ def open_arrays(path: os.PathLike | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"Checkpoint {path} does not exist.")
     try:
-        with path.open("rb") as f, zipfile.ZipFile(f) as members:
+        with open_file(path) as f, zipfile.ZipFile(f) as members:
             return dict(_open_member(path, f, members, info) for info in members.infolist())
     except Exception as e:  # Damaged bytes can raise anything in zipfile, struct and numpy.
         raise _unreadable(path, e) from None
@@ -174,26 +178,54 @@ def base_of(path: os.PathLike | str) -> BaseRecord | None:
     return BaseRecord(texts["base"], texts.get("path", ""), texts.get("checksum", ""))
 
 
+def spec_of(path: os.PathLike | str) -> dict[str, float]:
+    """Returns what a file says of its model, such as `{"final_softcap": 0.0}`; see `write_npz`.
+
+    Raises:
+      UserError: the file is missing, truncated or pickled.
+    """
+    return {
+        key.removeprefix(_SPEC): float(x.read())
+        for key, x in open_arrays(path).items()
+        if key in {_SPEC + name for name in _SPEC_KEYS} and (x.shape, x.dtype) == ((), np.float32)
+    }
+
+
 def read_npz(path: os.PathLike | str) -> dict[str, np.ndarray]:
     """Reads a parameter file into memory; see `open_npz`."""
     return {name: tensor.read() for name, tensor in open_npz(path).items()}
 
 
-def write_npz(path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor]) -> None:
+def write_npz(
+    path: os.PathLike | str,
+    flat: Mapping[str, np.ndarray | Tensor],
+    spec: Mapping[str, float] | None = None,
+) -> None:
     """Writes a parameter file, which replaces an older one only once it is complete.
 
     Args:
       path: a local or remote file.
       flat: arrays by name, or tensors, which are read one after the other.
+      spec: numbers of the decoder that shapes do not tell, under `spec/`, which others pass over.
 
     Raises:
       UserError: the file cannot be written.
     """
-    write_arrays(path, ((PREFIX + name, x) for name, x in flat.items()))
+    write_arrays(path, _arrays(flat, spec))
+
+
+def _arrays(
+    flat: Mapping[str, np.ndarray | Tensor], spec: Mapping[str, float] | None
+) -> list[tuple[str, np.ndarray | Tensor]]:
+    said = [(_SPEC + key, np.array(x, np.float32)) for key, x in (spec or {}).items()]
+    return [*said, *((PREFIX + name, x) for name, x in flat.items())]
 
 
 def write_delta(
-    path: os.PathLike | str, flat: Mapping[str, np.ndarray | Tensor], base: BaseRecord
+    path: os.PathLike | str,
+    flat: Mapping[str, np.ndarray | Tensor],
+    base: BaseRecord,
+    spec: Mapping[str, float] | None = None,
 ) -> None:
     """Writes a delta: a parameter file with only the parameters that differ from its base.
 
@@ -201,6 +233,7 @@ def write_delta(
       path: a local or remote file.
       flat: arrays or tensors by name, as for `write_npz`.
       base: the checkpoint that holds all other parameters.
+      spec: as for `write_npz`.
 
     Raises:
       UserError: the file cannot be written.
@@ -209,7 +242,7 @@ def write_delta(
     described = [
         (_DELTA + key, np.frombuffer(text.encode(), np.uint8)) for key, text in texts.items()
     ]
-    write_arrays(path, [*described, *((PREFIX + key, x) for key, x in flat.items())])
+    write_arrays(path, [*described, *_arrays(flat, spec)])
 
 
 def write_arrays(

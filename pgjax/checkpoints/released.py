@@ -7,6 +7,7 @@ from pgjax.benchmarks.published import PUBLISHED
 
 PRECISIONS = {"": "main", "f16": "float16", "bf16": "bfloat16"}  # the branch on the hub by suffix
 RESOLUTIONS = (224, 448, 896)
+PALIGEMMA_2 = "paligemma2-"  # released in bfloat16 alone, on the main branch
 
 # The prompts of the fine-tuned checkpoints, by task.
 _ANSWER = "answer en {question}"
@@ -47,8 +48,7 @@ class Release:
 
     Attributes:
       name: its name, such as `pt-224`, `ft-vqav2-448.bf16` or `paligemma2-3b-pt-224`.
-      file: the file or folder in `$PGJAX_CHECKPOINTS`; the repository of `.npz` files uses the same
-        name.
+      file: the file in `$PGJAX_CHECKPOINTS`, as Kaggle and the repository of `.npz` files name it.
       repo: the repository with safetensors on the Hugging Face hub.
       branch: the branch of that repository.
       res: the resolution of images, in pixels.
@@ -69,12 +69,21 @@ class Release:
     @property
     def files(self) -> tuple[str, ...]:
         """The names that the file or folder may have; some releases write bfloat16 as `b16`."""
-        return (self.file, self.file.replace(".bf16.", ".b16."), self.repo.split("/")[1])
+        stem, same = self.repo.split("/")[1], self.file.replace(".bf16.", ".b16.")
+        plain = (f"{stem}.npz",) if self.name.startswith(PALIGEMMA_2) else ()
+        return (self.file, same, same.replace(".b16.", ".bf16."), *plain, stem)
 
     @property
-    def npz_repo(self) -> str | None:
-        """The repository that holds `file`, or None if there is none."""
-        return None if self.file == self.name else f"{self.repo}-jax"
+    def kaggle(self) -> str:
+        """The model of Kaggle that holds `file`."""
+        stem = self.repo.split("/")[1]
+        model = "paligemma-2" if stem.startswith(PALIGEMMA_2) else "paligemma"
+        return f"google/{model}/jax/{stem}"
+
+    @property
+    def split(self) -> bool:
+        """Whether `file` is released in parts."""
+        return self.name.startswith(f"{PALIGEMMA_2}28b-")
 
 
 # The name of a kind of checkpoint, its use, prompt, resolutions, and scores by resolution.
@@ -98,11 +107,18 @@ def _table() -> dict[str, Release]:
                 repo = f"google/paligemma-3b-{base}"
                 rows[name] = Release(name, file, repo, branch, res, use, prompt, score)
     for size in ("3b", "10b", "28b"):
-        for kind, use in (("pt", "pretrained"), ("mix", "tuned on many tasks")):
-            for res in RESOLUTIONS if kind == "pt" else RESOLUTIONS[:2]:
-                name = f"paligemma2-{size}-{kind}-{res}"
-                use_here = f"PaliGemma 2, {size.upper()}, {use}"
-                rows[name] = Release(name, name, f"google/{name}", "main", res, use_here)
+        for kind, use, prompt, sizes in (
+            ("pt", "pretrained", "", RESOLUTIONS),
+            ("mix", "tuned on many tasks", "", RESOLUTIONS[:2]),
+            ("ft-docci", "tuned on long captions", "caption en", (448,) if size != "28b" else ()),
+        ):
+            for res in sizes:
+                name, about = (
+                    f"{PALIGEMMA_2}{size}-{kind}-{res}",
+                    f"PaliGemma 2, {size.upper()}, {use}",
+                )
+                file, repo = f"{name}.b16.npz", f"google/{name}"
+                rows[name] = Release(name, file, repo, "main", res, about, prompt)
     return rows
 
 
@@ -119,8 +135,18 @@ RELEASES = _table()
 
 
 def get(name: str) -> Release | None:
-    """Returns the release of a name, which may begin with `paligemma-3b-`, or None."""
-    return RELEASES.get(name.removeprefix("paligemma-3b-"))
+    """Returns the release of a name, or None.
+
+    Args:
+      name: as in `RELEASES`, which may begin with `paligemma-3b-`, say bfloat16 as `.b16` or
+        `.bf16`, and end in `.npz` where it is that of a file.
+    """
+    if name.startswith(("paligemma-3b-", PALIGEMMA_2)):
+        name = name.removesuffix(".npz")
+    name = name.removeprefix("paligemma-3b-")
+    if name.endswith(".b16"):
+        name = f"{name.removesuffix('.b16')}.bf16"
+    return RELEASES.get(name.removesuffix(".bf16") if name.startswith(PALIGEMMA_2) else name)
 
 
 def of_repo(repo: str, branch: str | None) -> Release | None:
@@ -139,13 +165,14 @@ def hint(name: str) -> str:
 def describe() -> str:
     """Returns a table with a line for every released checkpoint."""
     lines = [
-        f"{'name':<24} {'pixels':>6}  {'score':>6}  what it is for",
+        f"{'name':<27} {'pixels':>6}  {'score':>6}  what it is for",
         *(
-            f"{r.name:<24} {r.res:>6}  {r.score:>6}  {r.use}"
+            f"{r.name:<27} {r.res:>6}  {r.score:>6}  {r.use}"
             + (f"; prompt: {r.prompt}" if r.prompt else "")
             for r in RELEASES.values()
             if "." not in r.name
         ),
-        "Those of PaliGemma also exist in half precision: add .f16 or .bf16 to the name.",
+        "Those of PaliGemma also exist in half precision: add .f16 or .bf16 to the name. Those of "
+        "PaliGemma 2 are in bfloat16.",
     ]
     return "\n".join(lines)

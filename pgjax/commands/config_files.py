@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.machinery
+import os
 import pathlib
 import sys
 import types
@@ -56,7 +57,7 @@ def find_config(text: str) -> tuple[pathlib.Path, str | None]:
     known = packaged_configs()
     if name in known:
         return known[name], args if colon else None
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))  # leaves a user alone that there is not
     if path.suffix == ".py" and path.is_file():
         return path, args if colon else None
     if path.stem in known and (path.suffix == ".py" or len(path.parts) > 1):
@@ -122,14 +123,14 @@ def finish_config(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDic
     Args:
       config: as loaded, overrides included.
       overrides: `{dotted key: value}`, which win over the mode. One of `init` brings the decoder
-        of that checkpoint along, unless another one sets a decoder.
+        of that checkpoint along, unless another one names a variant.
 
     Raises:
       ConfigError: unknown keys or values that do not fit, or an unknown mode.
       UserError: a module of `config.imports` that cannot be imported.
     """
     config = adapted(config, overrides)
-    if "init" in overrides and not any(key.startswith("model.llm") for key in overrides):
+    if "init" in overrides and overrides.keys().isdisjoint(("model.llm", "model.llm.variant")):
         with config.unlocked():
             config.model.update(derived_sizes(config.init, config.model))
     check_init(parse_config(config), "config")

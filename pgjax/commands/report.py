@@ -10,9 +10,10 @@ from pgjax.errors import UsageError
 class Report(Command):
     """Writes a page about evaluations: scores, plots, breakdowns and examples.
 
-    Examples are the best, the worst and random ones. DIR are folders that `pgjax evaluate` wrote,
-    or that have such folders below them. With --compare, two of them are compared question by
-    question, on the screen and, with --out, on a page.
+    Examples are those on which checkpoints differ, the worst, the best and random ones. The page is
+    one file that loads nothing. DIR are folders that `pgjax evaluate` wrote, or that have such
+    folders below them. With --compare, two of them are compared question by question, on the screen
+    and, with --out, on a page.
     """
 
     name = "report"

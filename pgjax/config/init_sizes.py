@@ -9,14 +9,22 @@ from pgjax.config import named
 from pgjax.config.sections import RunConfig
 from pgjax.errors import ConfigError
 
+_KIND = r"(pt|mix|ft-[\w-]+)-\d+(\.(f16|bf16|b16))?"
+_FILE = rf"{_KIND}(\.npz)?"
 # Names, as `pgjax list checkpoints` shows them -> variants of the image tower and of the decoder.
 _VARIANTS = (
     (r"tiny", ("tiny/8", "gemma_tiny")),
-    (r"paligemma2-3b-(pt|mix)-\d+", ("So400m/14", "gemma2_2b")),
-    (r"paligemma2-10b-(pt|mix)-\d+", ("So400m/14", "gemma2_9b")),
-    (r"paligemma2-28b-(pt|mix)-\d+", ("So400m/14", "gemma2_27b")),
-    (r"(paligemma-3b-)?(pt|mix|ft-[\w-]+)-\d+(\.b?f16)?", ("So400m/14", "gemma_2b")),
+    (rf"paligemma2-3b-{_FILE}", ("So400m/14", "gemma2_2b")),
+    (rf"paligemma2-10b-{_FILE}", ("So400m/14", "gemma2_9b")),
+    (rf"paligemma2-28b-{_FILE}", ("So400m/14", "gemma2_27b")),
+    (rf"{_KIND}|paligemma-3b-{_FILE}", ("So400m/14", "gemma_2b")),
 )
+# What a decoder is tuned with, where that differs from how it was pretrained: transfers of
+# PaliGemma 2 leave the logits of the vocabulary uncapped (arXiv:2412.03555, section 4).
+_TUNED = {"gemma2_2b": {"final_softcap": 0.0}}
+_TUNED |= dict.fromkeys(("gemma2_9b", "gemma2_27b"), _TUNED["gemma2_2b"])
+# What is no size: a run may set it as it likes, whatever its checkpoint was trained with.
+_FREE = {"img": ("dropout",), "llm": ("dropout", "final_softcap")}
 
 
 def variants_of(init: str) -> dict[str, str] | None:
@@ -33,8 +41,9 @@ def variants_of(init: str) -> dict[str, str] | None:
 def derived_sizes(init: str, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What a config's `model` needs to change so that its decoder is the one of `init`.
 
-    A decoder that another of the released checkpoints has is replaced; a model of other sizes stays
-    as it is, and `check_init` says so.
+    A decoder that another of the released checkpoints has is replaced, by one as it is tuned, with
+    what the config sets beside the variant; a model of other sizes stays as it is, and `check_init`
+    says so.
 
     Args:
       init: the name of the checkpoint.
@@ -47,7 +56,9 @@ def derived_sizes(init: str, model: Mapping[str, Any]) -> dict[str, dict[str, An
     released = {pair[1] for _, pair in _VARIANTS if pair[0] == "So400m/14"}
     if theirs is None or theirs["img"] != img.get("variant") or llm.get("variant") not in released:
         return {}
-    return {} if llm["variant"] == theirs["llm"] else {"llm": {**llm, "variant": theirs["llm"]}}
+    if llm["variant"] == theirs["llm"]:
+        return {}
+    return {"llm": {**_TUNED.get(theirs["llm"], {}), **llm, "variant": theirs["llm"]}}
 
 
 def check_init(config: RunConfig, where: str) -> None:
@@ -62,7 +73,8 @@ def check_init(config: RunConfig, where: str) -> None:
         spec = getattr(config.model, tower)
         build = named.tower_sizes(tower)[2]
         ours, theirs = (
-            dataclasses.replace(build(sizes), dropout=0.0) for sizes in (spec, {"variant": variant})
+            dataclasses.replace(build(sizes), **dict.fromkeys(_FREE[tower], 0.0))
+            for sizes in (spec, {"variant": variant})
         )
         if ours != theirs:
             raise ConfigError(

@@ -10,6 +10,7 @@ from pgjax.schema import Rule, field, wrong
 FLOATS = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("", "nf4", "int8", "int4")
 STRATEGIES = ("replicate", "fsdp", "tensor", "fsdp+tensor")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 _PIPELINE = "a pipeline of ops, op|op(argument)|…"
 
 _Regex = Annotated[str, Rule(regex=True)]
@@ -17,6 +18,7 @@ _LearningRate = Annotated[
     bool | float, Rule(at_least=0, expected="True, False or a learning-rate multiplier from 0 up")
 ]
 _Multiplier = Annotated[float, Rule(at_least=0)]
+_Tracker = Annotated[str, Rule(choices=TRACKERS)]
 _Strategy = Annotated[str, Rule(choices=STRATEGIES)]
 
 
@@ -385,6 +387,11 @@ class RunConfig:
     )
     log_every: int = field(
         10, at_least=1, at_most=10**9, unit="steps", doc="How often metrics are written."
+    )
+    trackers: tuple[_Tracker, ...] = field(
+        ("tensorboard",),
+        doc="What shows the run beside metrics.jsonl; each service's package must be installed.",
+        expected=f"a list of trackers, of {', '.join(TRACKERS)}",
     )
     checkpoint_every: int = field(
         0, at_least=0, at_most=10**9, unit="steps", doc="How often is saved; 0 for only at the end."

@@ -52,6 +52,7 @@ def iterate_rows(path: str) -> Iterator[Row]:
     with _opened(path) as (schema, batches):
         features = _features(schema)
         for batch in batches:
+            batch.validate(full=True)  # of damaged bytes, arrow would read beyond the file
             yield from (_named(row, features) for row in batch.to_pylist())
 
 
@@ -100,7 +101,12 @@ class ArrowFile:
         part = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[part - 1]) if part else 0
         rows = _mapped(*self._key)[1][part] if self._arrow else _group(*self._key, part)
-        return _named(rows.slice(index - first, 1).to_pylist()[0], self._features)
+        row = rows.slice(index - first, 1)
+        try:
+            row.validate(full=True)  # of damaged bytes, arrow would read beyond the file
+            return _named(row.to_pylist()[0], self._features)
+        except ValueError as e:
+            raise _unreadable(self.path, e) from e
 
     def image_names(self, column: str) -> list[Any]:
         """Returns the paths that a column of images has; None where a row holds the image itself.

@@ -1,12 +1,13 @@
 """Draws boxes and masks on images, and sheets of images with their prompts and answers."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont
+
+from pgjax.text.locations import shortened
 
 PALETTE = ("#e6194b", "#0082c8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#3cb44b")
 PALETTE += ("#ffe119", "#42d4f4", "#bfef45", "#fabed4")  # for what the others do not stand out from
@@ -204,8 +205,7 @@ def _cell(item: SheetItem, scale: int) -> Image.Image:
 
 def _wrap(text: str, font: _Font, width: int) -> list[str]:
     """Breaks text into lines of at most `width` pixels, inside words where necessary."""
-    tokens = r"<loc(\d{4})>\s*" * 4
-    text = _printable(re.sub(tokens, r"[\1 \2 \3 \4] ", text))
+    text = _printable(shortened(text))
     lines, line = [], ""
     for word in text.split():
         if font.getlength(f"{line} {word}".strip()) <= width:

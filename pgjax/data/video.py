@@ -32,17 +32,19 @@ def read_frames(
     """
     try:
         import av
-        from av.error import FFmpegError
     except ImportError:
         raise UserError("video files need PyAV: pip install 'paligemma-jax[video]'.") from None
     if count < 1 or stride < 1:
         raise UserError(f"frames {count} and stride {stride}: expected at least 1 of each.")
     try:
-        with av.open(io.BytesIO(data)) as container:
+        # Titles in another encoding than UTF-8 are no reason to refuse a video.
+        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DataError("the file has no video stream.")
             frames = _pick(container, count, stride, start, stop)
-    except FFmpegError as e:
+    except UserError:
+        raise
+    except Exception as e:  # FFmpeg's errors, and what damaged headers lead PyAV to
         raise DataError(f"the video is damaged or of an unknown format ({e}).") from e
     if not frames:
         raise DataError(f"the video has no frame from {start:g} s to {stop or 'its end'}.")

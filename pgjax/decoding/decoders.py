@@ -6,6 +6,7 @@ a `Sampler`, which chooses token by token, or a `Search`, which follows several 
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from pgjax.registry import SAMPLERS
 
 # (prefill, extend, take, rules, *, max_new_tokens) -> Generated; see `pgjax.decoding.search`.
 Decoder = Callable[..., Generated]
+
+MOST = 1024  # hypotheses or draws of one answer
 
 
 class Search(NamedTuple):
@@ -89,9 +92,11 @@ def _make(text: str) -> Sampler | Search:
     try:
         numbers = [float(x) for x in rest[:-1].split(",") if x.strip()]
         inspect.signature(factory).bind(*numbers)
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
     except (ValueError, TypeError):
         raise UserError(
-            f"sampler {text!r}: expected {_usage(name)} with numbers as arguments."
+            f"sampler {text!r}: expected {_usage(name)} with finite numbers as arguments."
         ) from None
     try:
         return factory(*numbers)
@@ -108,6 +113,6 @@ def _usage(name: str) -> str:
 
 
 def _whole(n: float) -> int:
-    if not n >= 1 or n != int(n):  # nan is not
-        raise UserError(f"n is {n:g}, expected a whole number from 1.")
+    if not 1 <= n <= MOST or n != int(n):
+        raise UserError(f"n is {n:g}, expected a whole number from 1 to {MOST}.")
     return int(n)

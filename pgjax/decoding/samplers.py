@@ -14,6 +14,9 @@ _BLOCK = 128  # logits of a block; divides the vocabularies of Gemma
 Sampler = Callable[[Key[jax.Array, ""], Float32[jax.Array, " v"]], Int32[jax.Array, ""]]
 
 
+_COLDEST = 1e-6  # below it, logits divided by it leave the range of float32
+
+
 def greedy(key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"]) -> Int32[jax.Array, ""]:
     """Chooses the most probable token.
 
@@ -39,7 +42,10 @@ def temperature(value: float = 1.0) -> Sampler:
     Raises:
       UserError: the temperature is not positive.
     """
-    _check(value > 0, f"temperature({value}): the temperature must be positive")
+    _check(
+        value >= _COLDEST,
+        f"temperature({value}): the temperature must be positive, {_COLDEST} at least",
+    )
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
         return jax.random.categorical(key, logits / value).astype(jnp.int32)
@@ -54,7 +60,10 @@ def top_k(k: float, value: float = 1.0) -> Sampler:
       UserError: k is not a whole number from 1, or the temperature is not positive.
     """
     _check(k >= 1 and k == int(k), f"top_k({k}, {value}): k must be a whole number from 1")
-    _check(value > 0, f"top_k({k}, {value}): the temperature must be positive")
+    _check(
+        value >= _COLDEST,
+        f"top_k({k}, {value}): the temperature must be positive, {_COLDEST} at least",
+    )
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
         best, ids = jax.lax.top_k(logits, min(int(k), logits.shape[-1]))
@@ -74,7 +83,10 @@ def nucleus(p: float, value: float = 1.0) -> Sampler:
       UserError: p is not above 0 and at most 1, or the temperature is not positive.
     """
     _check(0 < p <= 1, f"nucleus({p}, {value}): p must be above 0 and at most 1")
-    _check(value > 0, f"nucleus({p}, {value}): the temperature must be positive")
+    _check(
+        value >= _COLDEST,
+        f"nucleus({p}, {value}): the temperature must be positive, {_COLDEST} at least",
+    )
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
         ids = jnp.argsort(-logits)
@@ -90,3 +102,7 @@ def nucleus(p: float, value: float = 1.0) -> Sampler:
 def _check(ok: bool, message: str) -> None:
     if not ok:  # comparisons with nan are False
         raise UserError(f"sampler {message}.")
+
+
+def _check_temperature(value: float, sampler: str) -> None:
+    _check(value >= _COLDEST, f"{sampler}: the temperature must be positive, {_COLDEST} at least")

@@ -1,6 +1,5 @@
 """Selects records to look at, and finds the records of two runs about the same question."""
 
-import heapq
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,30 +8,47 @@ from pgjax.evaluation.main_score import MainScore
 
 
 def choose(
-    records: Iterable[Mapping[str, Any]], main: MainScore, count: int, seed: int = 0
+    runs: Sequence[Iterable[Mapping[str, Any]]], main: MainScore, count: int, seed: int = 0
 ) -> dict[str, list[int]]:
-    """Chooses the best, the worst and some random records, in one pass.
+    """Chooses examples to look at, each once, in one pass over each run's records.
 
     Args:
-      records: records with `scores`.
-      main: the score by which records are ranked; records without it can only be random ones.
-      count: the number of records in each group.
-      seed: the seed of the random records, and of the choice among records with the same score.
+      runs: the records of each run on the same data, with `index` and `scores`.
+      main: the score by which examples are ranked, by its mean over the runs; examples without it
+        can only be random ones.
+      count: the most examples in each group.
+      seed: of the random examples, and of the choice among examples with the same score.
 
     Returns:
-      The positions of the records, from 0, in the groups `best`, `worst` and `random`.
+      The `index` of examples in the groups `differing` (on which runs are farthest apart), `worst`,
+      `best` and `random`. None is in two groups, the highest score is never among the worst, nor
+      the lowest among the best, and neither group takes more than half of the examples.
     """
-    rng = random.Random(seed)
-    ranked, total = [], 0
-    for i, record in enumerate(records):
-        total += 1
-        if (gain := main.gain(record)) is not None:
-            ranked.append((gain, rng.random(), i))
-    return {
-        "best": [i for *_, i in heapq.nlargest(count, ranked)],
-        "worst": [i for *_, i in heapq.nsmallest(count, ranked)],
-        "random": sorted(rng.sample(range(total), min(count, total))),
-    }
+    gains: dict[int, list[float]] = {}
+    for records in runs:
+        for record in records:
+            found = gains.setdefault(record["index"], [])
+            if (gain := main.gain(record)) is not None:
+                found.append(gain)
+    shuffled = random.Random(seed).sample(sorted(gains), len(gains))
+    means = {i: sum(gains[i]) / len(gains[i]) for i in shuffled if gains[i]}
+    spread = {i: max(gains[i]) - min(gains[i]) for i in means}
+    low, high = min(means.values(), default=0.0), max(means.values(), default=0.0)
+    few = min(count, (len(means) + 1) // 2)
+    taken: set[int] = set()
+
+    def take(candidates: Iterable[int], most: int) -> list[int]:
+        some = [i for i in candidates if i not in taken][:most]
+        taken.update(some)
+        return some
+
+    apart = sorted((i for i in means if spread[i] > 0), key=lambda i: -spread[i])
+    groups = {"differing": take(apart, count)}
+    ranked = sorted(means, key=lambda i: means[i])
+    groups["worst"] = take((i for i in ranked if means[i] < high), few)
+    groups["best"] = take((i for i in ranked[::-1] if means[i] > low), few)
+    groups["random"] = take(shuffled, count)
+    return groups
 
 
 def breakdown(

@@ -1,53 +1,86 @@
-"""Pages of headings, tables, plots and pictures, which are written as HTML or Markdown."""
+"""Pages of headings, tables and examples, which are written as HTML or Markdown."""
 
-import base64
 import html
-import io
 import pathlib
+import re
 from collections.abc import Sequence
-
-from PIL import Image
+from typing import NamedTuple
 
 from pgjax.console import table_in_markdown
 from pgjax.errors import UserError
+from pgjax.evaluation.gallery import Gallery, drawn, jpeg
+from pgjax.evaluation.page_assets import SCRIPT, STYLE
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; color: #101828;
-  padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
-th, td { padding: .3em .8em; border-bottom: 1px solid #d0d5dd; text-align: left; }
-figure { margin: 1.5em 0; } figcaption { color: #667085; } img, svg { max-width: 100%; }
-"""
-_BLUE, _INK, _SOFT, _RED = "#0082c8", "#101828", "#667085", "#b42318"
+_NUMBER = re.compile(r"[+-]?[\d,]*\.?\d+(e[+-]?\d+)?([–…].*)?")
+
+
+class Plot(NamedTuple):
+    """A cell of a table that shows a score, its 95 % interval, and the published score.
+
+    What is None is not drawn. The plot reaches from 0 to `most`.
+    """
+
+    measured: float | None
+    ends: Sequence[float] | None
+    published: float | None
+    most: float
+
+    def svg(self) -> str:
+        """Draws a bar for the score, a line for its interval, a diamond for what is published."""
+
+        def x(value: float) -> float:
+            return round(200 * min(max(value, 0.0), self.most) / self.most, 1)
+
+        parts, said = ['<rect class="track" y="6" width="200" height="4"/>'], []
+        if self.measured is not None:
+            parts.append(f'<rect class="bar" y="3" width="{x(self.measured)}" height="10"/>')
+            said.append(f"measured {self.measured:.4g}")
+        if self.ends:
+            a, b = map(x, self.ends)
+            parts.append(f'<path class="ends" d="M{a} 8H{b}M{a} 4v8M{b} 4v8"/>')
+            said.append(f"95 % from {self.ends[0]:.4g} to {self.ends[1]:.4g}")
+        if self.published is not None:
+            parts.append(f'<path class="published" d="M{x(self.published)} 2l6 6l-6 6l-6 -6z"/>')
+            said.append(f"published {self.published:.4g}")
+        title = f"{', '.join(said)}; from 0 to {self.most:.4g}"
+        return (
+            f'<svg class="plot" viewBox="0 0 200 16" preserveAspectRatio="none" role="img">'
+            f"<title>{title}</title>{''.join(parts)}</svg>"
+        )
+
+
+Cell = str | Plot | None
 
 
 class Page:
-    """A page to which headings, texts, tables, plots and pictures are added in order."""
+    """A page to which headings, texts, tables and examples are added in order."""
 
     def __init__(self, title: str) -> None:
         """Makes an empty page."""
         self.title = title
         self._blocks: list[tuple] = []
 
+    def section(self, text: str) -> None:
+        """Begins a section, which is listed at the top of a page with several of them."""
+        self._blocks.append(("section", text))
+
     def heading(self, text: str) -> None:
-        """Adds the heading of a section."""
+        """Adds a heading inside of a section."""
         self._blocks.append(("heading", text))
 
     def text(self, text: str) -> None:
         """Adds a paragraph."""
         self._blocks.append(("text", text))
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Adds a table of texts."""
-        self._blocks.append(("table", header, rows))
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Adds a table; columns without any content are left out, and so are plots in Markdown."""
+        kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+        names = [header[i] for i in kept]
+        self._blocks.append(("table", names, [[row[i] for i in kept] for row in rows]))
 
-    def figure(self, caption: str, svg: str) -> None:
-        """Adds a drawing from `bars`."""
-        self._blocks.append(("figure", caption, svg))
-
-    def picture(self, caption: str, image: Image.Image) -> None:
-        """Adds a picture."""
-        self._blocks.append(("picture", caption, image))
+    def gallery(self, gallery: Gallery) -> None:
+        """Adds examples."""
+        self._blocks.append(("gallery", gallery))
 
     def write(self, path: pathlib.Path) -> None:
         """Writes one `.html` file, or a `.md` file with its pictures in the folder STEM_files.
@@ -65,115 +98,88 @@ class Page:
         part.replace(path)
 
     def _html(self, path: pathlib.Path) -> str:
+        title = html.escape(self.title)
         parts = [
             f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>"
-            f"<h1>{html.escape(self.title)}</h1>"
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
         ]
+        sections = [content[0] for kind, *content in self._blocks if kind == "section"]
+        if len(sections) > 1:
+            links = (
+                f'<a href="#{i}">{html.escape(name)}</a>' for i, name in enumerate(sections, 1)
+            )
+            parts.append(f"<nav>{''.join(links)}</nav>")
+        number = 0
         for kind, *content in self._blocks:
-            if kind == "heading":
-                parts.append(f"<h2>{html.escape(content[0])}</h2>")
+            if kind == "section":
+                number += 1
+                parts.append(f'<h2 id="{number}">{html.escape(content[0])}</h2>')
+            elif kind == "heading":
+                parts.append(f"<h3>{html.escape(content[0])}</h3>")
             elif kind == "text":
                 parts.append(f"<p>{html.escape(content[0])}</p>")
             elif kind == "table":
                 parts.append(_html_table(*content))
             else:
-                caption, drawing = content
-                if kind == "picture":
-                    data = base64.b64encode(_jpeg(drawing)).decode()
-                    alt = html.escape(caption, quote=True)
-                    drawing = f'<img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-                caption = html.escape(caption)
-                parts.append(f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>")
-        return "\n".join([*parts, "</body></html>\n"])
+                parts.append(content[0].html())
+        return "\n".join([*parts, f"<script>{SCRIPT}</script></body></html>\n"])
 
     def _markdown(self, path: pathlib.Path) -> str:
         folder = path.with_name(f"{path.stem}_files")
         parts = [f"# {self.title}"]
-        for i, (kind, *content) in enumerate(self._blocks):
-            if kind == "heading":
+        pictures = 0
+        for kind, *content in self._blocks:
+            if kind == "section":
                 parts.append(f"## {content[0]}")
+            elif kind == "heading":
+                parts.append(f"### {content[0]}")
             elif kind == "text":
                 parts.append(content[0])
             elif kind == "table":
-                parts.append(table_in_markdown(*content))
+                parts.append(_markdown_table(*content))
             else:
-                caption, drawing = content
-                folder.mkdir(exist_ok=True)
-                file = folder / f"{i:03}.{'jpg' if kind == 'picture' else 'svg'}"
-                file.write_bytes(_jpeg(drawing) if kind == "picture" else drawing.encode())
-                parts.append(f"![{caption}]({folder.name}/{file.name})\n\n{caption}")
+                for card in content[0].cards:
+                    if (picture := drawn(card)) is not None:
+                        folder.mkdir(exist_ok=True)
+                        pictures += 1
+                        file = folder / f"{pictures:03}.jpg"
+                        file.write_bytes(jpeg(picture))
+                        parts.append(f"![]({folder.name}/{file.name})")
+                    parts.append(table_in_markdown(*content[0].table(card.questions)))
         return "\n\n".join(parts) + "\n"
 
 
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    columns = list(zip(*rows, strict=True))
+    kinds = [_kind(column) for column in columns]
+    head = "".join(
+        f"<th{kind}>{html.escape(name)}</th>" for name, kind in zip(header, kinds, strict=True)
+    )
+    labels = [html.escape(name, quote=True) for name in header]
     body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return out.getvalue()
-
-
-Bar = tuple[str, float | None, Sequence[float] | None, float | None]
-
-
-def bars(items: Sequence[Bar]) -> str:
-    """Draws a bar with its 95 % interval for each score, and a diamond at the published score.
-
-    Args:
-      items: the label, the measured score, the ends of its interval and the published score of each
-        bar; what is None is not drawn.
-
-    Returns:
-      The drawing as SVG.
-    """
-    numbers = [v for _, m, ends, p in items for v in (m, *(ends or ()), p) if v is not None]
-    most = max([*numbers, 1e-9])
-    left, width, step = 330, 560, 26
-
-    def x(value: float) -> float:
-        return round(left + width * max(value, 0.0) / most, 1)
-
-    parts = []
-    for i, (label, measured, ends, published) in enumerate(items):
-        y = 8 + i * step
-        parts.append(
-            f'<text x="{left - 8}" y="{y + 13}" text-anchor="end" fill="{_INK}">'
-            f"{html.escape(_shortened(label))}</text>"
-        )
-        if measured is not None:
-            parts.append(
-                f'<rect x="{left}" y="{y}" width="{x(measured) - left:.1f}" height="18" '
-                f'fill="{_BLUE}" fill-opacity="0.75"><title>{measured:.4g}</title></rect>'
-                f'<text x="{left + 4}" y="{y + 13}" fill="white">{measured:.4g}</text>'
-            )
-        if ends:
-            a, b = map(x, ends)
-            parts.append(
-                f'<path d="M{a} {y + 9}H{b}M{a} {y + 5}v8M{b} {y + 5}v8" stroke="{_INK}" '
-                f'fill="none"><title>95 %: {ends[0]:.4g} to {ends[1]:.4g}</title></path>'
-            )
-        if published is not None:
-            at = x(published)
-            parts.append(
-                f'<path d="M{at} {y + 3}l6 6l-6 6l-6 -6z" fill="{_RED}">'
-                f"<title>published: {published:.4g}</title></path>"
-            )
-    height = 16 + len(items) * step
-    legend = "bar: measured, with its 95 % interval; diamond: published"
-    parts.append(f'<text x="{left}" y="{height + 8}" fill="{_SOFT}" font-size="11">{legend}</text>')
+        f"<tr>{''.join(map(_html_cell, row, kinds, labels))}</tr>" for row in rows
+    )  # fmt: skip
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {height + 14}" '
-        f'width="{left + width + 20}" font-family="system-ui, sans-serif" font-size="13">'
-        f"{''.join(parts)}</svg>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div>"
     )
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= 46 else f"…{label[-45:]}"
+def _html_cell(cell: Cell, kind: str, label: str) -> str:
+    content = cell.svg() if isinstance(cell, Plot) else html.escape(cell or "")
+    return f'<td{kind} data-label="{label}">{content}</td>'
+
+
+def _kind(column: Sequence[Cell]) -> str:
+    """The class of a column's cells: plots, numbers or texts."""
+    if any(isinstance(cell, Plot) for cell in column):
+        return ' class="plot"'
+    found = [cell for cell in column if isinstance(cell, str) and cell]
+    return ' class="number"' if found and all(map(_NUMBER.fullmatch, found)) else ""
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    kept = [i for i in range(len(header)) if not any(isinstance(row[i], Plot) for row in rows)]
+    texts = [[str(row[i] or "") for i in kept] for row in rows]
+    return table_in_markdown([header[i] for i in kept], texts)

@@ -17,7 +17,10 @@ _COUNTS = ("examples", "skipped", "dropped")
 
 
 class Row(NamedTuple):
-    """A score, measured and published; both are in the unit in which it is published."""
+    """A score, measured and published; both are in the unit in which it is published.
+
+    `falls` says that the evaluation's scores are losses: lower ones are better.
+    """
 
     checkpoint: str
     benchmark: str
@@ -28,6 +31,7 @@ class Row(NamedTuple):
     published: float | None
     split: str
     percent: bool
+    falls: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """Returns the row as text, in the order of `HEADER`."""
@@ -105,6 +109,7 @@ def _row(
         published=published,
         split=split,
         percent=scale != 1,
+        falls=found.main_score.lower_is_better,
     )
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from pgjax.checkpoints import released
 from pgjax.checkpoints.formats import open_checkpoint
 from pgjax.checkpoints.locate import find_released
 from pgjax.config import RunConfig, parse_config
+from pgjax.config.init_sizes import variants_of
 from pgjax.console import Phase, duration, gib, si, table
 from pgjax.devices.bounds import Bounds, bounds
 from pgjax.devices.compiled import Figures, figures
@@ -33,9 +33,6 @@ from pgjax.loading.run_directory import is_run, read_run
 from pgjax.loading.storage import answering_dtypes, storage_dtypes, with_quantized
 from pgjax.models.paligemma import Cache
 from pgjax.models.quantized import check_kind
-
-# Decoders of PaliGemma 2, by the size in a checkpoint's name.
-_DECODERS = {"3b": "gemma2_2b", "10b": "gemma2_9b", "28b": "gemma2_27b"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +103,7 @@ def plan_inference(
 
 def _source(name: str, base: str | None) -> _Source:
     path = pathlib.Path(name).expanduser()
-    if path.is_dir() and is_run(path):
+    if is_run(path):
         run = read_run(path)
         return _Source(run.config, lambda sharded: storage_dtypes(sharded, run.trained))
     release = released.get(name)
@@ -121,12 +118,11 @@ def _source(name: str, base: str | None) -> _Source:
 
 def _of_release(release: released.Release) -> _Source:
     """A released checkpoint by its name; main branches hold float32, PaliGemma 2's bfloat16."""
-    second = re.match(r"paligemma2-(\w+?)-", release.name)
-    llm = {"variant": _DECODERS[second[1]] if second else "gemma_2b"}
-    spec = {"res": release.res, "img": {"variant": "So400m/14"}, "llm": llm}
+    variants = variants_of(release.name) or {}
+    spec = {"res": release.res, **{tower: {"variant": v} for tower, v in variants.items()}}
     dtype = release.branch
     if dtype == "main":
-        dtype = "bfloat16" if second else "float32"
+        dtype = "bfloat16" if release.name.startswith(released.PALIGEMMA_2) else "float32"
     return _Source(_config(spec), lambda sharded: answering_dtypes(sharded, {}, dtype))
 
 

@@ -80,8 +80,8 @@ def load(
     if dtype:
         float_dtype(dtype, "dtype")
     source = os.fspath(source)
-    path = pathlib.Path(source).expanduser()
-    if path.is_dir() and is_run(path):
+    path = pathlib.Path(os.path.expanduser(source))
+    if is_run(path):
         if res or tokenizer:
             raise UserError(
                 f"{source} is a run directory, which sets res and tokenizer itself; leave both out."

@@ -109,7 +109,7 @@ def open_source(
       UserError: it is not found or cannot be read.
     """
     path = pathlib.Path(name)
-    if path.is_dir() and is_run(path):
+    if is_run(path):
         context, params = open_run(path, base=base, step=step)
         run = read_run(path)
         frozen = np.dtype(DTYPES[context.config.frozen_dtype])
@@ -174,9 +174,9 @@ def export(
                 revision=release.branch if release else None,
             )
         elif delta:
-            write_delta(dest, tensors, record_base(source.base))
+            write_delta(dest, tensors, record_base(source.base), _softcap(source))
         elif dest.suffix == ".npz":
-            write_npz(dest, tensors)
+            write_npz(dest, tensors, _softcap(source))
         else:
             if source.tokenizer is None:
                 note(
@@ -185,6 +185,12 @@ def export(
                 )
             write_folder(dest, tensors, source.spec, dtype=dtype, tokenizer=source.tokenizer)
     _report_overflows(dest, tensors)
+
+
+def _softcap(source: WeightSource) -> dict[str, float]:
+    """What an `.npz` has to say of PaliGemma 2, whose cap is taken to be 30 otherwise."""
+    llm = source.spec["llm"]
+    return {"final_softcap": llm["final_softcap"]} if llm.get("post_norms") else {}
 
 
 def _report_overflows(dest: pathlib.Path, tensors: Mapping[str, LazyTensor]) -> None:

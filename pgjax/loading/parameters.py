@@ -6,6 +6,7 @@ parameters that the run trained and names the source of all others.
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -169,7 +170,7 @@ class _Loader:
             return {}
         if not source:
             return self._converted(self._random(wanted, config.seed))
-        if (path := pathlib.Path(source).expanduser()).is_dir() and is_run(path):
+        if is_run(path := pathlib.Path(os.path.expanduser(source))):
             return self._from_run(path, but, above)
         checkpoint = open_checkpoint(source)
         return self.from_tensors(

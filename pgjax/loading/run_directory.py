@@ -12,6 +12,7 @@ trained parameters.
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -111,7 +112,9 @@ class RunDirectory:
 
 
 def is_run(path: pathlib.Path) -> bool:
-    """Whether a folder is a run directory; one from Hugging Face has a config.json as well."""
+    """Whether a path is a run directory; a folder of Hugging Face has a config.json as well."""
+    if not os.path.isdir(path):  # also of what cannot be a path, such as thousands of characters
+        return False
     if (path / MANIFEST_FILE).exists() or (path / FOLDER).is_dir():
         return True
     try:

@@ -20,7 +20,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pgjax.errors import UserError
+from pgjax.errors import DataError, UserError
 from pgjax.registry import METRICS
 
 
@@ -46,4 +46,16 @@ def get_metric(name: str, **options: Any) -> Callable[..., dict[str, float]]:
                 f"Metric {name!r} has no option {option!r}, expected "
                 f"{'one of ' + ', '.join(known) if known else 'none'}."
             )
-    return functools.partial(function, **options)
+    return functools.partial(_explained, name, function, **options)
+
+
+def _explained(name: str, function: Callable[..., dict[str, float]], *given: Any, **options: Any):
+    """Calls a metric; says which examples it cannot score, instead of what it ran into there."""
+    try:
+        return function(*given, **options)
+    except UserError:
+        raise
+    except Exception as e:
+        what = "the examples" if len(given) == 1 else f"the example {given[1]!r:.300}"
+        why = f"{type(e).__name__}: {' '.join(str(e).split())}"
+        raise DataError(f"The metric {name!r} cannot score {what} ({why}).") from e

@@ -1,7 +1,9 @@
 """Intersection over union (IoU, Jaccard index) of boxes given as location tokens."""
 
+import math
 from collections.abc import Sequence
 
+from pgjax.errors import DataError
 from pgjax.registry import METRICS
 from pgjax.text.locations import parse_boxes
 
@@ -14,6 +16,20 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     width = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
     union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - height * width
     return height * width / union if union > 0 else 0.0
+
+
+def reference_boxes(meta: dict) -> list[list[float]]:
+    """Returns the reference `boxes` [N, 4] of an example.
+
+    Raises:
+      DataError: there are none, or they are not lists of four finite numbers.
+    """
+    if "boxes" not in meta:
+        raise DataError(f"A metric of boxes needs the key 'boxes', the example has {sorted(meta)}.")
+    boxes = [[float(edge) for edge in box] for box in meta["boxes"]]
+    if not all(len(box) == 4 and all(map(math.isfinite, box)) for box in boxes):
+        raise DataError(f"The example's boxes are {boxes!s:.200}, expected y0, x0, y1, x1 of each.")
+    return boxes
 
 
 @METRICS.register("box_iou", main="acc")
@@ -29,7 +45,7 @@ def box_iou(prediction: str, meta: dict) -> dict[str, float]:
       iou >= 0.5 (acc@0.5) and 0.0 otherwise.
     """
     predicted = parse_boxes(prediction)
-    score = iou(predicted[0][:4], meta["boxes"][0]) if predicted else 0.0
+    score = iou(predicted[0][:4], reference_boxes(meta)[0]) if predicted else 0.0
     return {"iou": score, "acc": float(score >= RIGHT)}
 
 
@@ -49,7 +65,7 @@ def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
       pair has iou >= 0.5, and 0.0 otherwise.
     """
     predicted = [box[:4] for box in parse_boxes(prediction)]
-    expected = list(meta["boxes"])
+    expected = reference_boxes(meta)
     most = max(len(predicted), len(expected))
     if most == 0:
         return {"iou": 1.0, "acc": 1.0}

@@ -23,6 +23,7 @@ def accuracy_by_type(
     *,
     key: str = "question_type",
     exclude: Collection[str] = (),
+    apart: str = "",
     metric: str = "exact_match",
     lower: bool = False,
 ) -> dict[str, float]:
@@ -38,11 +39,13 @@ def accuracy_by_type(
         references are skipped; each of the others gets its accuracy as `acc_all` in its `scores`.
       key: the key under which a record names its type; any values may occur.
       exclude: types that are left out of the mean, but still listed.
+      apart: a type that a further mean leaves out: xGQA's over 7 languages, apart="en".
       metric: the per-example metric, one of `ACCURACIES`.
       lower: whether to ignore case.
 
     Returns:
-      `acc`, the mean over types; `acc/<type>` for each type; and `acc_all`, the mean over records.
+      `acc`, the mean over types; `acc/<type>` for each type; `acc_all`, the mean over records; and,
+      if `apart` is one of the types, `acc/avg<N>`, the mean over the N others.
 
     Raises:
       UserError: the metric is unknown.
@@ -65,10 +68,13 @@ def accuracy_by_type(
             mean.add({"acc_all": scores["acc"], f"acc/{record[key]}": scores["acc"]})
     result = mean.result()
     left_out = {f"acc/{value}" for value in exclude}
-    counted = [v for k, v in result.items() if k.startswith("acc/") and k not in left_out]
+    types = {k: v for k, v in result.items() if k.startswith("acc/") and k not in left_out}
+    counted = [*types.values()]
     if not counted:
         raise DataError(
             f"The metric accuracy_by_type found no labelled record with a {key} other than "
             f"{list(exclude)} among {len(records)}."
         )
+    if types.pop(f"acc/{apart}", None) is not None and types:
+        result[f"acc/avg{len(types)}"] = sum(types.values()) / len(types)
     return {"acc": sum(counted) / len(counted), **result}

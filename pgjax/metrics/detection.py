@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pgjax.errors import DataError, UserError
+from pgjax.metrics.boxes import reference_boxes
 from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, count_locations, parse_boxes
 
@@ -86,7 +87,7 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
 def _reference(record: dict) -> list[tuple[str, Sequence[float]]]:
     """Returns the label and box of each reference object."""
     if "boxes" in record and "labels" in record:
-        return list(zip(map(str, record["labels"]), record["boxes"], strict=True))
+        return list(zip(map(str, record["labels"]), reference_boxes(record), strict=True))
     if "suffix" not in record:
         raise DataError(
             "The metric mean_average_precision needs 'boxes' and 'labels', or 'suffix', but the "

@@ -8,12 +8,15 @@ def references(meta: dict) -> list[str]:
     """Returns the reference texts of an example: its `answers` if it has any, or `[suffix]`.
 
     Raises:
-      DataError: the example has neither key.
+      DataError: the example has neither key, or they do not hold text.
     """
-    if "answers" in meta:
-        return list(meta["answers"])
-    if "suffix" in meta:
-        return [meta["suffix"]]
+    if "answers" in meta or "suffix" in meta:
+        key = "answers" if "answers" in meta else "suffix"
+        found = meta[key] if key == "answers" else [meta[key]]
+        if isinstance(found, str) or not all(isinstance(text, str) for text in found):
+            expected = "a list of texts" if key == "answers" else "text"
+            raise DataError(f"The example's {key!r} is {meta[key]!r:.100}, expected {expected}.")
+        return list(found)
     raise DataError(
         f"A metric needs the key 'answers' or 'suffix' to score against, but the example has "
         f"{sorted(meta)}."

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from pgjax.errors import DataError, UserError
-from pgjax.metrics.boxes import iou
+from pgjax.errors import DataError
+from pgjax.metrics.boxes import iou, reference_boxes
 from pgjax.registry import METRICS
+from pgjax.run_lengths import run_length_mask
 from pgjax.text.locations import BINS, parse_boxes
 
 # The published scores read location tokens as 1023rds, so that the last one is the far edge.
@@ -38,8 +39,7 @@ def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, fl
       published mIoU (over phrases, not pixels) and the shares of right boxes.
 
     Raises:
-      UserError: the reference is given as run lengths, and pycocotools is not installed.
-      DataError: the reference mask is missing or empty.
+      DataError: the reference mask is missing, damaged or empty.
     """
     truth = _reference(meta)
     height, width = truth.shape
@@ -49,7 +49,7 @@ def segmentation(prediction: str, meta: dict, *, draw: DrawMask) -> dict[str, fl
             y0, x0, y1, x1 = (int(v * s) for v, s in zip(box, (height, width) * 2, strict=True))
             if y0 < y1 and x0 < x1:
                 mask = draw(found.codes, box, (height, width))
-                overlap = iou(box, meta["boxes"][0] if "boxes" in meta else _bounds(truth))
+                overlap = iou(box, reference_boxes(meta)[0] if "boxes" in meta else _bounds(truth))
                 return {
                     "miou": float((mask & truth).sum() / (mask | truth).sum()),
                     "boxacc/0.5": float(overlap >= 0.5),
@@ -68,15 +68,8 @@ def _reference(meta: dict) -> Mask:
         )
     mask = meta["mask"]
     if isinstance(mask, dict):
-        try:
-            from pycocotools import mask as run_lengths
-        except ImportError as e:
-            raise UserError(
-                "The metric segmentation needs pycocotools: run pip install pycocotools."
-            ) from e
-        mask = run_lengths.decode(
-            {"size": [int(v) for v in mask["size"]], "counts": mask["counts"]}
-        )
+        height, width = map(int, mask["size"])
+        mask = run_length_mask({**mask, "size": [height, width]}, (height, width))
     mask = np.asarray(mask).astype(bool)
     if mask.ndim != 2 or not mask.any():
         raise DataError(

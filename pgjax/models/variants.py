@@ -55,11 +55,13 @@ class GemmaConfig:
     )
 
 
-def _gemma2(*sizes: int, query_scale: float | None = None) -> GemmaConfig:
+def _gemma2(
+    *sizes: int, vocab_size: int = 257_152, query_scale: float | None = None
+) -> GemmaConfig:
     """The decoder of PaliGemma 2 (arXiv:2412.03555): full attention in every layer."""
     return GemmaConfig(
         *sizes,
-        vocab_size=257_152,
+        vocab_size=vocab_size,
         post_norms=True,
         attn_softcap=50.0,
         final_softcap=30.0,
@@ -78,6 +80,7 @@ for _name, _config in {
     "gemma2_27b": _gemma2(4608, 46, 36864, 32, 16, 128, query_scale=(4608 / 32) ** -0.5),
     "gemma_mid": GemmaConfig(512, 6, 2048, 8, 1, 64, vocab_size=257_152),
     "gemma_tiny": GemmaConfig(96, 3, 256, 4, 1, 24, vocab_size=1664),
+    "gemma2_tiny": _gemma2(96, 3, 256, 4, 2, 24, vocab_size=1664),
 }.items():
     DECODER_VARIANTS.register(_name)(_config)
 
@@ -123,7 +126,7 @@ def float_dtype(name: str, where: str) -> np.dtype:
     Raises:
       UserError: the name is another one.
     """
-    if name not in _FLOATS:
+    if not isinstance(name, str) or name not in _FLOATS:
         raise UserError(f"{where} is {name!r}; expected one of {', '.join(_FLOATS)}.")
     return np.dtype(_FLOATS[name])
 

@@ -8,24 +8,24 @@ from ml_collections import ConfigDict
 from pgjax.errors import UserError
 from pgjax.recipes.base import default_config
 
-# variant -> (model, checkpoint, tokenizer, dtypes of computation)
+_FULL = {"img": {"variant": "So400m/14"}, "tokenizer": "gemma", "res": 224, "dtype": "auto"}
+_TINY = {"img": {"variant": "tiny/8"}, "tokenizer": "tiny", "res": 64, "dtype": "float32"}
+
+
+def _gemma2(variant: str) -> dict[str, Any]:
+    """A decoder of PaliGemma 2, whose transfers leave the logits of the vocabulary uncapped."""
+    return {"variant": variant, "final_softcap": 0.0}
+
+
+# variant -> model, checkpoint (none for random parameters), tokenizer, size of images, dtypes of
+# computation
 VARIANTS: dict[str, dict[str, Any]] = {
-    "3b": {
-        "img": {"variant": "So400m/14"},
-        "llm": {"variant": "gemma_2b"},
-        "init": "pt-{res}",
-        "tokenizer": "gemma",
-        "res": 224,
-        "dtype": "auto",
-    },
-    "tiny": {
-        "img": {"variant": "tiny/8"},
-        "llm": {"variant": "gemma_tiny"},
-        "init": "tiny",
-        "tokenizer": "tiny",
-        "res": 64,
-        "dtype": "float32",
-    },
+    "3b": {**_FULL, "llm": {"variant": "gemma_2b"}, "init": "pt-{res}"},
+    "pg2-3b": {**_FULL, "llm": _gemma2("gemma2_2b"), "init": "paligemma2-3b-pt-{res}"},
+    "pg2-10b": {**_FULL, "llm": _gemma2("gemma2_9b"), "init": "paligemma2-10b-pt-{res}"},
+    "pg2-28b": {**_FULL, "llm": _gemma2("gemma2_27b"), "init": "paligemma2-28b-pt-{res}"},
+    "tiny": {**_TINY, "llm": {"variant": "gemma_tiny"}, "init": "tiny"},
+    "pg2-tiny": {**_TINY, "llm": _gemma2("gemma2_tiny"), "init": ""},
 }
 
 
@@ -66,7 +66,7 @@ def transfer(
         its own.
       prompt: operations that make `prefix`, such as `strfmt('caption en', 'prefix')`; may be "".
       target: operations that make `suffix` in training; may be "".
-      variant: `3b` or `tiny`.
+      variant: one of `VARIANTS`.
       res: image size; 0 for the variant's own.
       mode: what is tuned, a mode of `adapt.py` or a regex; "" for everything.
       text_len: tokens of prompt and target.

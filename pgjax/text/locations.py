@@ -20,6 +20,8 @@ CODEBOOK = 128  # the number of different codes
 # could also match, so that reading takes time in proportion to the length of the text.
 _BEGIN = re.compile(r"(?:<loc[0-9]{4}>\s*+)++")
 _MASK = re.compile(r"(?:<seg[0-9]{3}>\s*+)*+")
+_SHORT_BOX = re.compile(r"<loc(\d{4})>\s*" * 4)
+_SHORT_MASK = re.compile(r"(?:<seg\d{3}>\s*){16}")
 _NUMBER = re.compile(r"[0-9]+")
 _RESERVED = re.compile(r"[<>;\n]")
 
@@ -79,6 +81,11 @@ def parse_boxes(text: str, *, mend: bool = True) -> list[Box]:
         x0, x1 = _with_extent(edges[1], edges[3])
         boxes.append(Box(y0 / BINS, x0 / BINS, y1 / BINS, x1 / BINS, label, codes))
     return boxes
+
+
+def shortened(text: str) -> str:
+    """Writes four location tokens as `[1 2 3 4] `, and the 16 codes of a mask as `(mask) `."""
+    return _SHORT_MASK.sub("(mask) ", _SHORT_BOX.sub(r"[\1 \2 \3 \4] ", text))
 
 
 def count_locations(text: str) -> int:

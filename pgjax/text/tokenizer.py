@@ -32,7 +32,7 @@ def _load(model_bytes: bytes, name: str) -> sentencepiece.SentencePieceProcessor
         processor.LoadFromSerializedProto(model_bytes)
         if len(processor):
             return processor
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):  # the last where its message is no text
         pass
     found = f"{len(model_bytes)} bytes that start with {model_bytes[:16]!r}"
     raise UserError(
@@ -101,8 +101,9 @@ class Tokenizer:
         try:
             with open(path, "rb") as file:
                 model_bytes = file.read()
-        except OSError as error:
-            raise UserError(f"The tokenizer {path} cannot be read ({error.strerror}).") from error
+        except (OSError, ValueError) as error:  # the latter of a NUL in the path
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"The tokenizer {path} cannot be read ({reason}).") from error
         name = os.fspath(path)
         if name.endswith(".json"):
             model_bytes = sentencepiece_model(model_bytes, name)

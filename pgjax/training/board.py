@@ -10,13 +10,19 @@ import pathlib
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboardX.record_writer import masked_crc32c
 
+from pgjax.console import table_in_markdown
 from pgjax.errors import note
+from pgjax.training.board_values import picture_value, text_value
+
+if TYPE_CHECKING:
+    from pgjax.training.trackers import Answers
 
 
 class Board:
@@ -44,13 +50,20 @@ class Board:
         """Adds points; a kill of this process after it does not lose them."""
         points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         if points:
-            self.show(step, points)
+            self._put(Event(step=step, summary=Summary(value=points)))
 
-    def show(self, step: int, values: Sequence[Summary.Value]) -> None:
-        """Adds values of any kind, such as the pictures and texts of `board_values`."""
+    def show(self, step: int, answers: "Answers") -> None:
+        """Adds a picture, and a table as text."""
+        table = table_in_markdown(answers.header, answers.rows)
+        values = [picture_value(f"{answers.name}/answers", answers.picture)]
+        values.append(text_value(f"{answers.name}/predictions", table))
         self._put(Event(step=step, summary=Summary(value=values)))
 
-    def close(self) -> None:
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Adds a text in Markdown."""
+        self._put(Event(step=step, summary=Summary(value=[text_value(tag, text)])))
+
+    def close(self, finished: bool = True) -> None:
         """Closes the file."""
         if self._file is not None:
             self._file.close()

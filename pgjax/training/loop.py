@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import time
@@ -16,16 +15,16 @@ from PIL import Image
 
 from pgjax import sharding
 from pgjax.checkpoints.resume import abstract_like
-from pgjax.config import RunConfig, parse_config, to_dict
+from pgjax.config import RunConfig, parse_config
 from pgjax.console import Phase, say, table
 from pgjax.distributed import doing, exchange
 from pgjax.errors import UserError
 from pgjax.evaluation.contact_sheet import draw_records
 from pgjax.evaluation.evaluators import Result
 from pgjax.evaluation.runner import write_predictions
+from pgjax.evaluation.shown_record import shown_record
 from pgjax.evaluation.store import Record, Records
 from pgjax.loading.best_checkpoint import BEST, BEST_STEP, read_scores, scores_at
-from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.device_use import DeviceUse
 from pgjax.training.judge import Judge
 from pgjax.training.live_line import LiveLine
@@ -37,13 +36,15 @@ from pgjax.training.saver import Saver
 from pgjax.training.setup import TrainingRun, set_up
 from pgjax.training.step import StepMetrics
 from pgjax.training.stop_requests import StopRequests
+from pgjax.training.trackers import Answers
 
 INPUTS = ("image", "text", "mask_ar", "mask_loss")
 PREDICTIONS = "predictions"
 SHEET_FILE = "answers.png"
 SHEET_IMAGES = 16
 MOST_SKIPPED = 20  # updates skipped in a row after which halving the loss scale further is futile
-WATCHED_IMAGES = 4
+WATCHED_IMAGES = 4  # on the picture of answers that an evaluation shows
+WATCHED_ANSWERS = 32  # in its table
 
 Watch = Callable[[Image.Image], object]
 _Pending = list[tuple[int, StepMetrics]]  # numbers of steps with their metrics on the device
@@ -97,12 +98,12 @@ def _train(
     start, workdir = int(run.state.step), run.workdir
     trace = Profile(profile, workdir / "tb")
     # Scores from before the first step are those of the config that they were taken with.
-    metrics = MetricsWriter(workdir, -1 if start == 0 and run.changed else start)
+    last_step = -1 if start == 0 and run.changed else start
+    metrics = MetricsWriter(workdir, last_step, run.config.trackers)
     metrics.on_write = on_metrics
-    as_text = json.dumps(to_dict(run.config), indent=1)
-    metrics.show(start, [text_value("config", f"```json\n{as_text}\n```")])
     saver = Saver(run, stops, start)
     stops.interruptible = False
+    finished = False
     try:
         known = exchange("scores", scores_at(workdir, start))[0]
         judge = Judge(run, start)
@@ -119,8 +120,9 @@ def _train(
         else:
             last = _fit(run, metrics, saver, trace, watch, judge)
         best = _evaluate_best(run, metrics, saver, judge, last)
+        finished = True
     finally:
-        metrics.close()
+        metrics.close(finished)
         run.checkpoints.close()
     _say_skipped(run)
     _say_scores(workdir, first, last, best)
@@ -321,19 +323,17 @@ def _evaluate(
         doing(f"evaluating {name} at step {step}")
         with Phase(f"evaluating {name} at step {step}"):
             results[name] = result = run.evaluators[name].run(run.params(), between=saver.heed)
-        # The row comes last: an evaluation that has one is finished.
         write_predictions(_predictions_file(run, name, step), result)
+        if step == saver.step and (answers := _answers(run, name, result.records)):
+            metrics.show(step, answers)
+            if watch:
+                watch(answers.picture)
+        # The row comes last: an evaluation that has one is finished.
         row = {f"{name}/{k}": v for k, v in result.scores.items()}
         if step != saver.step:
             row = {BEST_STEP: step, **{f"{BEST}/{k}": v for k, v in row.items()}}
         metrics.write(saver.step, row)
         say(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.scores.items()))
-        some = result.records[:WATCHED_IMAGES]
-        if step == saver.step and jax.process_index() == 0 and some and "prediction" in some[0]:
-            sheet = _sheet(run, name, some)
-            metrics.show(step, [picture_value(f"{name}/answers", sheet)])
-            if watch:
-                watch(sheet)
     return results
 
 
@@ -347,6 +347,19 @@ def _stored(
 
 def _predictions_file(run: TrainingRun, name: str, step: int) -> pathlib.Path:
     return run.workdir / PREDICTIONS / f"{name}_{step}.jsonl"
+
+
+def _answers(run: TrainingRun, name: str, records: Sequence[Record]) -> Answers | None:
+    """Some answers to show, in the first process; None where the evaluation makes none."""
+    some, main = records[:WATCHED_ANSWERS], run.evaluators[name].main
+    if jax.process_index() or not some or "prediction" not in some[0]:
+        return None
+    rows = []
+    for shown in (shown_record(record, main) for record in some):
+        score = "" if shown.score is None else f"{shown.score:.4g}"
+        rows.append((shown.prompt, shown.answer or "", shown.expected, score))
+    picture = _sheet(run, name, records[:WATCHED_IMAGES])
+    return Answers(name, picture, ("prompt", "answer", "expected", main.key), rows)
 
 
 def _sheet(run: TrainingRun, name: str, records: Sequence[Record]) -> Image.Image:

@@ -5,17 +5,16 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from pgjax.errors import UserError
 from pgjax.loading.best_checkpoint import METRICS_FILE
-from pgjax.training.board import Board
+from pgjax.training.trackers import Answers, Tracker, open_trackers
 
 OnMetrics = Callable[[int, Mapping[str, float]], object]
 
 
 class MetricsWriter:
-    """Writes to `metrics.jsonl` and TensorBoard, from process 0 only.
+    """Writes to `metrics.jsonl` and to the run's trackers, from process 0 only.
 
     Attributes:
       on_write: called with each step and its values, on process 0; None calls nothing.
@@ -23,7 +22,9 @@ class MetricsWriter:
 
     on_write: OnMetrics | None = None
 
-    def __init__(self, workdir: pathlib.Path, last_step: int) -> None:
+    def __init__(
+        self, workdir: pathlib.Path, last_step: int, trackers: Sequence[str] = ("tensorboard",)
+    ) -> None:
         """Opens the files, and removes the rows of steps after `last_step`.
 
         Such rows are left by a run that was interrupted after its last checkpoint.
@@ -31,12 +32,14 @@ class MetricsWriter:
         Args:
           workdir: the run directory.
           last_step: the step from which the run continues; 0 for a new one.
+          trackers: names of trackers, as in `config.trackers`.
 
         Raises:
           UserError: they cannot be written.
         """
         self._writes = jax.process_index() == 0
         self._path = workdir / METRICS_FILE
+        self._trackers: list[Tracker] = []
         if not self._writes:
             return
         try:
@@ -49,7 +52,7 @@ class MetricsWriter:
             self._file = self._path.open("ab", buffering=0)
         except OSError as e:
             raise self._unwritable(e) from None
-        self._board = Board(workdir / "tb", last_step + 1)
+        self._trackers = open_trackers(trackers, workdir, last_step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one row; a kill of this process after it does not lose it.
@@ -65,20 +68,22 @@ class MetricsWriter:
                 raise OSError(0, f"{count} of {len(line)} bytes fitted")
         except OSError as e:
             raise self._unwritable(e) from None
-        self._board.write(step, values)
+        for tracker in self._trackers:
+            tracker.write(step, values)
         if self.on_write is not None:
             self.on_write(step, values)
 
-    def show(self, step: int, values: Sequence[Summary.Value]) -> None:
-        """Adds pictures and texts to TensorBoard, see `board_values`."""
-        if self._writes and values:
-            self._board.show(step, values)
+    def show(self, step: int, answers: Answers) -> None:
+        """Gives answers of an evaluation to the trackers; its row is written after it."""
+        for tracker in self._trackers:
+            tracker.show(step, answers)
 
-    def close(self) -> None:
-        """Closes both."""
+    def close(self, finished: bool = True) -> None:
+        """Closes the file and the trackers; `finished` says whether the run is at its end."""
         if self._writes:
             self._file.close()
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close(finished)
 
     def _unwritable(self, e: OSError) -> UserError:
         return UserError(

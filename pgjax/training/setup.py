@@ -34,6 +34,7 @@ from pgjax.training.same_everywhere import check_same, check_shared, data_identi
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
 from pgjax.training.step_memory import moments, nbytes
+from pgjax.training.trackers import check_installed
 from pgjax.training.training_plan import check_fits
 
 
@@ -80,6 +81,7 @@ def set_up(
     """
     check_init(config, "config")
     check_training(config)
+    check_installed(config.trackers)
     check_same("config", {"config": to_dict(config), "versions": versions()})
     check_shared(workdir, token)
     _check_split(config)

@@ -96,7 +96,10 @@ def test_prepare(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_fixture_to_score(name, tmp_path, monkeypatch):
-    """As a user would: prepare, then train a step, which ends with the evaluations."""
+    """As a user would: prepare, then train a step, which ends with the evaluations.
+
+    With a random PaliGemma 2; other tests train and evaluate the tiny PaliGemma.
+    """
     from pgjax.evaluation.runner import evaluate
     from pgjax.loading.model_context import open_model_context
     from pgjax.loading.parameters import load_parameters
@@ -106,7 +109,7 @@ def test_fixture_to_score(name, tmp_path, monkeypatch):
     for data, options in row.data.items():
         make(data, tmp_path / data)
         prepare(data, tmp_path / data, tmp_path / "data", workers=0, check_counts=False, **options)
-    config = get_config(name, "mini")
+    config = get_config(name, "mini,variant=pg2-tiny")
     config.data_dir = str(tmp_path / "data")
     config = parse_config(config)
     if row.trains:
@@ -149,4 +152,4 @@ def test_tables_of_the_announcement(monkeypatch):
             config = load(ROOT / "transfers" / f"{name}.py").get_config(arg)
             assert config.init in text
             published |= {spec.get("published", "") for spec in config.evals.values()}
-        assert published - {""} == wanted
+        assert published >= wanted

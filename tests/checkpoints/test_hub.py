@@ -125,6 +125,40 @@ def test_kaggle_where_the_hub_wants_a_token(fetch, kaggle):
         assert f"1. Accept it with your account at https://huggingface.co/{REPO}" in without.stderr
 
 
+def test_kaggle_has_paligemma_2_too(fetch, kaggle, tmp_path):
+    """In a model of its own; 28B comes in parts."""
+    data, folder = (GOLDEN / "params.npz").read_bytes(), tmp_path / "google/paligemma-2/jax"
+    for name, parts in (
+        ("paligemma2-3b-pt-224", {"": data}),
+        ("paligemma2-28b-mix-448", {".part0": data[:5000], ".part1": data[5000:]}),
+    ):
+        (folder / name).mkdir(parents=True)
+        for suffix, part in parts.items():
+            (folder / name / f"{name}.b16.npz{suffix}").write_bytes(part)
+        repos = {f"google/{name}": files(), f"google/{name}-jax": {}}
+        with Hub(repos, gated=[*repos]) as hub:
+            done = fetch(hub, name, **kaggle)
+            assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+            assert done.stdout.strip().endswith(f"/{name}.b16.npz{next(iter(parts))}")
+
+
+def test_parts_are_downloaded_until_all_are_there(fetch, tmp_path):
+    name, data = "paligemma2-28b-pt-224", (GOLDEN / "params.npz").read_bytes()
+    parts = [f"{name}.b16.npz.part{i}" for i in range(3)]
+    repo = {
+        part: data[i * len(data) // 3 : (i + 1) * len(data) // 3] for i, part in enumerate(parts)
+    }
+    with Hub({f"google/{name}-jax": repo}) as hub:
+        done = fetch(hub, name)
+        assert done.stdout.split()[:2] == ["56", "32"], done.stderr
+        (there,) = (tmp_path / "home").rglob(f"snapshots/*/{parts[1]}")
+        there.unlink()  # as after an interrupted download
+        assert fetch(hub, name).stdout == done.stdout and there.exists()
+        hub.log.clear()
+        assert fetch(hub, name).stdout == done.stdout
+        assert not [path for _, path, _ in hub.log if "/cdn/" in path]
+
+
 TOKENIZER = (
     "import sys; from pgjax.checkpoints import hub\n"
     "from pgjax.errors import UserError\n"

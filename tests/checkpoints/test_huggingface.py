@@ -392,14 +392,15 @@ def variables(tensors):
     return {"params": trees.unflatten({k: jnp.asarray(x.read()) for k, x in tensors.items()})}
 
 
-def random_gemma2(seed=0):
+def random_gemma2(seed=0, attn_softcap=1.0, final_softcap=3.0):
     """A small PaliGemma 2 with random weights: (tensors, spec)."""
     from pgjax.checkpoints.tensors import InMemory
     from pgjax.models.paligemma import init_params
 
     sizes = spec()
     sizes["llm"] |= {
-        "post_norms": True, "attn_softcap": 1.0, "final_softcap": 3.0, "query_scale": 24**-0.5,
+        "post_norms": True, "attn_softcap": attn_softcap, "final_softcap": final_softcap,
+        "query_scale": 24**-0.5,
     }  # fmt: skip
     flat = trees.flatten(init_params(make_model(sizes), jax.random.key(seed)))
     rng = np.random.default_rng(seed)
@@ -464,3 +465,69 @@ def test_transformers_agrees(tmp_path, kind):
             params, jnp.asarray(tokens[-1:], jnp.int32), cache, method="extend"
         )
     assert generated[0, 16 + len(text) :].tolist() == tokens
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("cap", [30.0, 0.0])
+def test_training_of_paligemma_2_agrees(tmp_path, cap):
+    """Logits of prompt and target, the loss, and the gradient of every parameter."""
+    hf = transformers()
+    import torch
+    from safetensors.numpy import load_file
+
+    from pgjax.checkpoints.tensors import InMemory
+    from pgjax.models.loss import make_loss
+
+    tensors, sizes = random_gemma2(attn_softcap=50.0, final_softcap=cap)
+    # Logits that are large enough for the cap to tell, as 10 becomes 9.6.
+    tensors["llm/final_norm/scale"] = InMemory(tensors["llm/final_norm/scale"].read() + 4.0)
+    write_folder(tmp_path / "hf", tensors, sizes, tokenizer=TOKENIZER)
+    theirs = hf.PaliGemmaForConditionalGeneration.from_pretrained(
+        tmp_path / "hf", dtype=torch.float32, attn_implementation="eager"
+    ).train()
+    processor = hf.AutoProcessor.from_pretrained(tmp_path / "hf")
+    image = np.random.default_rng(1).integers(0, 256, (56, 56, 3), np.uint8)
+    inputs = processor(
+        text="<image>caption en", suffix="a <loc0012> bee", images=image, return_tensors="pt"
+    )
+    out = theirs(**inputs)
+    out.loss.backward()
+
+    def row(x, dtype=np.int32):
+        return jnp.asarray(x[:, 16:].numpy().astype(dtype))
+
+    pixels = jnp.asarray(inputs["pixel_values"].numpy().transpose(0, 2, 3, 1))
+    text, after = row(inputs["input_ids"]), row(inputs["token_type_ids"])
+    model, flat = make_model(sizes), {k: jnp.asarray(x.read()) for k, x in tensors.items()}
+    hidden = model.apply({"params": trees.unflatten(flat)}, pixels, text, after)
+    got = model.apply({"params": trees.unflatten(flat)}, hidden, method="logits")
+    want = out.logits[:, 16:, :1664].detach().numpy()
+    assert 10 < np.abs(want).max() < 30
+    last = np.flatnonzero(np.asarray(after[0]))[0] - 1  # where the target begins
+    np.testing.assert_allclose(got[:, last:], want[:, last:], rtol=1e-5, atol=5e-5)
+
+    batch = {"image": pixels, "text": text, "mask_ar": after, "mask_loss": after}
+    loss = make_loss(model, label_smoothing=0.0, chunk=3)
+    (value, _), grads = jax.jit(
+        jax.value_and_grad(lambda p: loss(p, {}, batch, jnp.ones(1), None), has_aux=True)
+    )(flat)
+    assert float(value) == pytest.approx(float(out.loss), rel=1e-5)
+    wrapped = {k: InMemory(np.asarray(x)) for k, x in grads.items()}
+    write_folder(tmp_path / "grads", wrapped, sizes, tokenizer=TOKENIZER)
+    ours = load_file(tmp_path / "grads" / "model.safetensors")
+    names = dict(theirs.named_parameters())
+    largest = max(x.grad.abs().max().item() for x in names.values())
+    compared, differing = 0, {}
+    for name, want in names.items():
+        key = min((k for k in ours if name.endswith(k.split("model.", 1)[-1])), key=len, default="")
+        assert key, name
+        rows = min(len(want), 1664) if "embed_tokens" in name else len(want)
+        # A bias of keys shifts all logits of a query alike, so that its gradient is 0.
+        bias = name.endswith("k_proj.bias")
+        scale = largest if bias else want.grad.abs().max().item()
+        error = np.abs(ours[key][:rows] - want.grad[:rows].numpy()).max() / scale
+        compared += 1
+        if error > 1e-5:
+            differing[name] = error
+    assert compared == len(ours) and not differing

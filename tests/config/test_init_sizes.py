@@ -31,6 +31,26 @@ def test_init_brings_its_decoder_along():
     assert dict(config.model.llm) == {"variant": "gemma2_2b", "dropout": 0.1}
 
 
+@pytest.mark.parametrize("cap", [None, 0.0, 30.0])
+def test_transfers_of_paligemma_2_leave_logits_uncapped_unless_a_flag_says_so(cap):
+    flag = {} if cap is None else {"model.llm.final_softcap": cap}
+    for text, init in (("forkme", {"init": "paligemma2-3b-pt-224"}), ("forkme:variant=pg2-3b", {})):
+        config = pgjax.read_config(text, init | flag)
+        assert config.init == "paligemma2-3b-pt-224"
+        assert dict(config.model.llm) == {
+            "variant": "gemma2_2b", "dropout": 0.0, "final_softcap": cap or 0.0,
+        }  # fmt: skip
+    assert pgjax.read_config("forkme:variant=pg2-3b", {"init": "pt-224"}).model.llm.variant == (
+        "gemma_2b"
+    )
+
+
+def test_the_file_names_of_kaggle():
+    for name in ("paligemma2-10b-mix-448.b16.npz", "paligemma-3b-pt-224.f16.npz"):
+        decoder = "gemma2_9b" if "10b" in name else "gemma_2b"
+        assert variants_of(name) == {"img": "So400m/14", "llm": decoder}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

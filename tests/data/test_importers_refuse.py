@@ -12,9 +12,9 @@ from pgjax.data.importers import json_stream
 from pgjax.data.importers.annotated import AnnotatedObject
 from pgjax.data.importers.json_stream import elements
 from pgjax.data.importers.orientation import turn_object
-from pgjax.data.importers.outlines import decompressed, run_length_mask
 from pgjax.data.masks import mask_box
 from pgjax.errors import DataError, UserError
+from pgjax.run_lengths import decompressed, run_length_mask
 
 H, W = 100, 200
 GOOD = {"id": 1, "image_id": 0, "category_id": 7, "bbox": [20, 10, 60, 40]}

@@ -47,6 +47,7 @@ def test_checkpoints_of_one_task_offer_that_task():
         offered = list(tasks_of(name))
         assert offered[-1] == OWN
         assert len(offered) == (2 if release.prompt else 6), name
+    assert tasks_of("paligemma2-3b-ft-docci-448.b16.npz").keys() == {"caption", OWN}
     assert "read" not in tasks_of("tiny")
 
 

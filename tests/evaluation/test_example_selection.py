@@ -36,15 +36,31 @@ def test_main_score():
 def test_best_worst_and_random():
     rng = random.Random(1)
     values = [rng.choice([0.0, 0.3, 0.5, 1.0]) for _ in range(100)]
-    records = [*scored(*values), {"scores": {}}]
-    found = choose(iter(records), ACC, 30)
+    records = [*scored(*values), {"index": 100, "scores": {}}]
+    found = choose([iter(records)], ACC, 20)
     best, worst = ([values[i] for i in found[k]] for k in ("best", "worst"))
-    assert best == sorted(values, reverse=True)[:30] and worst == sorted(values)[:30]
-    assert len(set(found["random"])) == 30 and max(found["random"]) <= 100
-    assert choose(records, ACC, 30) == found != choose(records, ACC, 30, seed=1)
-    assert choose(scored(1.0), ACC, 5) == {"best": [0], "worst": [0], "random": [0]}
-    losses = [{"scores": {"loss": x}} for x in (3.0, 1.0, 2.0)]
-    assert choose(losses, MainScore("loss", True), 1)["best"] == [1]
+    assert best == sorted(values, reverse=True)[:20] and worst == sorted(values)[:20]
+    chosen = [i for some in found.values() for i in some]
+    assert len(chosen) == len(set(chosen)) == 60 and found["differing"] == []
+    assert choose([records], ACC, 20) == found != choose([records], ACC, 20, seed=1)
+    losses = [{"index": i, "scores": {"loss": x}} for i, x in enumerate((3.0, 1.0, 2.0))]
+    assert choose([losses], MainScore("loss", True), 1)["best"] == [1]
+
+
+def test_few_examples_are_neither_best_nor_worst_at_once():
+    none = {"differing": [], "worst": [], "best": []}
+    assert choose([scored(1.0)], ACC, 5) == {**none, "random": [0]}
+    found = choose([scored(1.0, 0.0, 1.0, 0.0, 0.0)], ACC, 5)
+    assert {k: sorted(v) for k, v in found.items()} == {
+        "differing": [], "worst": [1, 3, 4], "best": [0, 2], "random": [],
+    }  # fmt: skip
+    assert choose([scored(1.0, 0.0, 1.0)] * 2, ACC, 0) == {**none, "random": []}
+
+
+def test_examples_on_which_runs_differ_come_first():
+    a, b = scored(1.0, 0.5, 0.0, 0.2, 1.0), scored(0.0, 0.4, 0.0, 0.2)
+    found = choose([a, b], ACC, 2)
+    assert found == {"differing": [0, 1], "worst": [2, 3], "best": [4], "random": []}
 
 
 def test_breakdown():

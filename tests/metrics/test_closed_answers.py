@@ -79,7 +79,10 @@ def test_counting():
 def test_types_weigh_the_same():
     records = [record("x", "x", language="en")] * 9 + [record("x", "y", language="sw")]
     records = [dict(r) for r in records] + [record("x", language="tr")]
+    apart = get_metric("accuracy_by_type", key="language", apart="en")([dict(r) for r in records])
     scores = get_metric("accuracy_by_type", key="language")(records)
+    others = [v for k, v in scores.items() if k.startswith("acc/") and k != "acc/en"]
+    assert apart == {**scores, f"acc/avg{len(others)}": sum(others) / len(others)}
     assert scores == {"acc": 0.5, "acc_all": 0.9, "acc/en": 1.0, "acc/sw": 0.0}
     assert [r.get("scores") for r in records[-2:]] == [{"acc_all": 0.0}, None]
 

@@ -10,10 +10,10 @@ from tensorboardX.proto.event_pb2 import Event
 from pgjax.console import Phase, table
 from pgjax.errors import UserError
 from pgjax.loading.best_checkpoint import scores_at
-from pgjax.training.board_values import picture_value, text_value
 from pgjax.training.live_line import LiveLine
 from pgjax.training.metrics_writer import MetricsWriter
 from pgjax.training.parameter_tables import parameter_summary, parameter_table
+from pgjax.training.trackers import Answers
 
 
 def rows(workdir):
@@ -53,19 +53,22 @@ def events(workdir):
 
 
 def test_tensorboard_has_pictures_and_texts(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     metrics = MetricsWriter(tmp_path, 0)
     picture = Image.new("RGB", (5, 3), (255, 0, 0))
-    metrics.show(0, [text_value("config", "```json\n{}\n```")])
-    metrics.show(7, [picture_value("answers", picture)])
+    metrics.show(7, Answers("val", picture, ("prompt", "answer"), [("caption", "a | b")]))
     metrics.write(7, {"lr": 0.5})
     metrics.close()
     found = {value.tag: (step, value) for step, value in events(tmp_path)}
     assert found["config"][1].tensor.string_val == [b"```json\n{}\n```"]
     assert found["config"][1].metadata.plugin_data.plugin_name == "text"
-    step, value = found["answers"]
+    step, value = found["val/answers"]
     shown = Image.open(io.BytesIO(value.image.encoded_image_string))
     assert step == 7 and (value.image.width, value.image.height) == (5, 3)
     assert shown.getpixel((0, 0)) == (255, 0, 0)
+    step, value = found["val/predictions"]
+    table = b"| prompt | answer |\n| --- | --- |\n| caption | a \\| b |"
+    assert step == 7 and value.tensor.string_val == [table]
     assert (found["lr"][0], found["lr"][1].simple_value) == (7, 0.5)
 
 

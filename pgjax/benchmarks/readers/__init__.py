@@ -7,9 +7,11 @@ A new benchmark needs three files:
    `read(files, split)` yields one dict per example, from annotations alone:
 
    - `files["val2014/x.jpg"]` is an image or a video by the end of its path, in a folder or an
-     archive; a missing one is listed later, and not raised. `files.json`, `.jsonl`, `.csv`,
-     `.pickle`, `.parquet` and `.text` read annotations, whose absence is an error; `files.glob`
-     lists files.
+     archive; a missing one is listed later, and not raised. `files.rows` (a list in JSON or a
+     pickle), `.entries` (an object in JSON), `.jsonl`, `.csv` and `.parquet` yield the records of
+     annotations, whose absence is an error; `.json`, `.pickle` and `.text` read a whole file;
+     `files.glob` lists files. A reader need not check what it reads: what it runs into is reported
+     with the place of the record, and values are compared with the features.
    - Keys are those of the other benchmarks, so that prompts and metrics fit: `image` (one, or a
      list: frames, or two images), `question`, `answers` (a list of all references, captions too;
      empty where the owners do not publish them), `question_id` (or `image_id`, where an example is

@@ -14,7 +14,7 @@ archives. Many are no longer on YouTube; those are listed as missing. {videos.WH
 
 def read_captions(files: Files, split: str) -> Iterator[Example]:
     """Yields an example per part of a video; test captions are not public, so val_2 is `test`."""
-    for name, video in files.json(_FILES[split]).items():
+    for name, video in files.entries(_FILES[split]):
         parts = zip(video["timestamps"], video["sentences"], strict=True)
         for i, ((start, stop), caption) in enumerate(parts):
             yield {
@@ -30,8 +30,8 @@ def read_captions(files: Files, split: str) -> Iterator[Example]:
 def read_questions(files: Files, split: str) -> Iterator[Example]:
     """Joins the files of questions and of answers."""
     part = split.replace("validation", "val")
-    answers = by_id(files.json(f"{part}_a.json"), "question_id")
-    for row in files.json(f"{part}_q.json"):
+    answers = by_id(files.rows(f"{part}_a.json"), "question_id")
+    for row in files.rows(f"{part}_q.json"):
         known = answers[row["question_id"]]
         yield {
             "image": videos.video(files, f"v_{row['video_name']}"),

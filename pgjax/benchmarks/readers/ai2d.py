@@ -25,7 +25,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
             continue
         content = files.json(member)
         labels = None
-        for question, row in content["questions"].items():
+        for question, row in files.entries(member, "questions"):
             if row["abcLabel"] and labels is None:
                 labels = list(files.json(f"annotations/{name}")["text"].values())
             shown = labels or [] if row["abcLabel"] else []

@@ -9,7 +9,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, coco_image
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields free answers in `answers`, the right choice in `correct`; `test` has neither."""
     part = split.replace("validation", "val")
-    for row in files.json(f"aokvqa_v1p0_{part}.json"):
+    for row in files.rows(f"aokvqa_v1p0_{part}.json"):
         correct = row.get("correct_choice_idx")
         yield {
             "image": coco_image(files, row["image_id"], f"{part}2017"),

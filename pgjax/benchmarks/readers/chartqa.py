@@ -9,7 +9,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 def read(files: Files, split: str) -> Iterator[Example]:
     """Takes a question's place in its file as its id, since questions have none."""
     part, kind = split.split("_")
-    for i, row in enumerate(files.json(f"{part}/{split}.json")):
+    for i, row in enumerate(files.rows(f"{part}/{split}.json")):
         yield {
             "image": files[f"{part}/png/{row['imgname']}"],
             "question_id": f"{split}/{i}",

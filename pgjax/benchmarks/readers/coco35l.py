@@ -22,7 +22,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
     """
     images = {
         image["cocoid"]: f"{image['filepath']}/{image['filename']}"
-        for image in files.json("dataset_coco.json")["images"]
+        for image in files.rows("dataset_coco.json", "images")
     }
     name = f"coco_mt_{split}.jsonl"
     captions: dict[int, dict[str, list[str]]] = {}

@@ -8,7 +8,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, clean_space
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields images with their captions as people wrote them, except for line breaks."""
-    for image in files.json("dataset_coco.json")["images"]:
+    for image in files.rows("dataset_coco.json", "images"):
         if image["split"] == split.replace("validation", "val"):
             yield {
                 "image": files[f"{image['filepath']}/{image['filename']}"],

@@ -19,7 +19,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
     if len(members) != 1:
         raise UserError(f"{files.source} has {len(members)} parquet files, expected CountBench's.")
     rows = list(files.parquet(members[0], later=("image",)))
-    questions = files.json("countbench_paired_questions.json")
+    questions = list(files.rows("countbench_paired_questions.json"))
     if len(rows) != len(questions):
         raise UserError(f"CountBench has {len(rows)} images but {len(questions)} questions.")
     for i, (row, question) in enumerate(zip(rows, questions, strict=True)):

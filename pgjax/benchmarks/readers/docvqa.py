@@ -12,7 +12,7 @@ _MOST_SPANS = 6  # whose orders are spelled out; there are 720 of six
 
 
 def _read(files: Files, member: Member, key: str) -> Iterator[Example]:
-    for row in files.json(member)["data"]:
+    for row in files.rows(member, "data"):
         yield {
             # The later archive has the pages without their folder, documents.
             "image": files.first(row[key], row[key].rpartition("/")[2]),

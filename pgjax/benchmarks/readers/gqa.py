@@ -11,7 +11,7 @@ _LICENCE = "CC BY 4.0 (questions); the images are those of Visual Genome, CC BY 
 
 
 def _examples(files: Files, name: str, **more: str) -> Iterator[Example]:
-    for key, row in files.json(name).items():
+    for key, row in files.entries(name):
         yield {
             "image": files[f"images/{row['imageId']}.jpg"],
             "image_id": row["imageId"],

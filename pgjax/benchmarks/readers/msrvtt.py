@@ -20,9 +20,8 @@ def read_captions(files: Files, split: str) -> Iterator[Example]:
     if not members:
         raise UserError(f"{files.source} has no *videodatainfo*.json; --help says where to get it.")
     for member in members:
-        content = files.json(member)
-        captions = grouped(content["sentences"], "video_id")
-        for video in content["videos"]:
+        captions = grouped(files.rows(member, "sentences"), "video_id")
+        for video in files.rows(member, "videos"):
             if video["split"] == _PARTS[split]:
                 name = video["video_id"]
                 yield {
@@ -34,7 +33,7 @@ def read_captions(files: Files, split: str) -> Iterator[Example]:
 
 def read_questions(files: Files, split: str) -> Iterator[Example]:
     """Yields questions, which name their video by its number."""
-    for row in files.json(f"{split.replace('validation', 'val')}_qa.json"):
+    for row in files.rows(f"{split.replace('validation', 'val')}_qa.json"):
         name = f"video{row['video_id']}"
         yield {
             "image": videos.video(files, name),

@@ -11,7 +11,7 @@ def read(files: Files, split: str) -> Iterator[Example]:
     """Yields questions, whose video's file is found by its number in youtube_mapping.txt."""
     lines = files.text("youtube_mapping.txt").splitlines()
     names = {number: name for name, number in (line.rsplit(maxsplit=1) for line in lines if line)}
-    for row in files.json(f"{split.replace('validation', 'val')}_qa.json"):
+    for row in files.rows(f"{split.replace('validation', 'val')}_qa.json"):
         name = names[f"vid{row['video_id']}"]
         yield {
             "image": videos.video(files, name),

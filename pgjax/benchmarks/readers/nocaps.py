@@ -10,7 +10,7 @@ _FILES = {"validation": "nocaps_val_4500_captions.json", "test": "nocaps_test_im
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields images with ten captions each; only the server has those of the test split."""
-    for image, captions in coco_captions(files.json(_FILES[split])):
+    for image, captions in coco_captions(files, _FILES[split]):
         yield {
             "image": files[image["file_name"]],
             "image_id": image["id"],

@@ -10,7 +10,7 @@ _PARTS = {"train": 1, "validation": 2, "test": 3}
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields an example per question; a cover has its questions and answers in two lists."""
-    for key, cover in files.json("dataset.json").items():
+    for key, cover in files.entries("dataset.json"):
         if cover["split"] != _PARTS[split]:
             continue
         image = files.first(*(f"images/{key}{s}" for s in (".jpg", ".png", ".gif", ".jpeg")))

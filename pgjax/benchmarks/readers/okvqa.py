@@ -9,8 +9,8 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader, by_id, coco_image
 def read(files: Files, split: str) -> Iterator[Example]:
     """Joins questions and annotations; answers are the stemmed ones, which are scored."""
     folder = {"train": "train2014", "validation": "val2014"}[split]
-    questions = files.json(f"OpenEnded_mscoco_{folder}_questions.json")["questions"]
-    annotations = files.json(f"mscoco_{folder}_annotations.json")["annotations"]
+    questions = files.rows(f"OpenEnded_mscoco_{folder}_questions.json", "questions")
+    annotations = files.rows(f"mscoco_{folder}_annotations.json", "annotations")
     known = by_id(annotations, "question_id")
     for question in questions:
         annotation = known[question["question_id"]]

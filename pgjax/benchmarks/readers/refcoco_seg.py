@@ -8,8 +8,11 @@ import numpy as np
 
 from pgjax.benchmarks.official_files import Files
 from pgjax.benchmarks.reader import BOX, IMAGE, Example, Reader, by_id
+from pgjax.data.importers.annotated import image_size
+from pgjax.data.importers.outlines import polygon_mask
 from pgjax.data.masks import crop_mask
-from pgjax.errors import DataError
+from pgjax.inference.mask_rle import encode_mask
+from pgjax.run_lengths import run_length_mask
 from pgjax.text.locations import format_boxes
 
 # Split -> (data set, its refs by UNC or UMD, their split).
@@ -59,9 +62,9 @@ def _refs(
     files: Files, name: str, by: str
 ) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]]:
     """Yields each reference with its image and its object's segmentation and box."""
-    content = files.json(f"{name}/instances.json")
-    images, annotations = by_id(content["images"]), by_id(content["annotations"])
-    for ref in files.pickle(f"{name}/refs({by}).p"):
+    instances = f"{name}/instances.json"
+    images, annotations = (by_id(files.rows(instances, k)) for k in ("images", "annotations"))
+    for ref in files.rows(f"{name}/refs({by}).p"):
         found = annotations[ref["ann_id"]]
         yield ref, images[ref["image_id"]], {k: found[k] for k in ("segmentation", "bbox")}
 
@@ -107,21 +110,12 @@ def build(example: Example, *, tiny: bool) -> Example:
 
 def _decoded(segmentation: Any, height: int, width: int) -> tuple[str, np.ndarray]:
     """Decodes polygons or run lengths to compressed run lengths and a mask, bool [H,W]."""
-    from pycocotools import mask as coco_mask
-
-    try:
-        if isinstance(segmentation, list):
-            polygons = [p for p in segmentation if len(p) >= 6]
-            codes = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        elif isinstance(segmentation["counts"], list):
-            codes = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            codes = segmentation
-        counts = codes["counts"]
-        mask = coco_mask.decode(codes).astype(bool)
-    except (KeyError, TypeError, ValueError, IndexError) as e:
-        raise DataError(f"the segmentation is not COCO's ({type(e).__name__}: {e})") from None
-    return counts.decode() if isinstance(counts, bytes) else counts, mask
+    size = image_size(height, width)
+    if isinstance(segmentation, list):
+        mask = polygon_mask([p for p in segmentation if len(p) >= 6], size)
+    else:
+        mask = run_length_mask(segmentation, size)
+    return encode_mask(mask)["counts"], mask
 
 
 @functools.lru_cache(maxsize=1)

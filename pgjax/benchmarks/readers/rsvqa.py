@@ -14,9 +14,8 @@ _NUMERIC = ("count", "area")
 def _read(prefix: str, folder: str, files: Files, split: str) -> Iterator[Example]:
     """Yields the questions that do not ask for numbers, without inactive entries."""
     part = f"{prefix}_split_{_PARTS[split]}"
-    questions = files.json(f"{part}_questions.json")["questions"]
-    answers = {row["id"]: row for row in files.json(f"{part}_answers.json")["answers"]}
-    for row in questions:
+    answers = {row["id"]: row for row in files.rows(f"{part}_answers.json", "answers")}
+    for row in files.rows(f"{part}_questions.json", "questions"):
         if not row["active"] or row["type"] in _NUMERIC:
             continue
         given = [answers[key] for key in row["answers_ids"]]

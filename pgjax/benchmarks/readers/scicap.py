@@ -14,7 +14,7 @@ _LIST = "List-of-Files-for-Each-Experiments/First-Sentence/No-Subfig"
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields figures without subfigures; each caption is a file of its own, read in `build`."""
     part = split.replace("validation", "val")
-    for name in files.json(f"{_LIST}/{part}/file_idx.json"):
+    for name in files.rows(f"{_LIST}/{part}/file_idx.json", of_text=True):
         stem = name.removesuffix(".png")
         yield {
             "image": files[f"SciCap-No-Subfig-Img/{part}/{name}"],

@@ -9,7 +9,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 def read(files: Files, split: str) -> Iterator[Example]:
     """Reads problems.json, which holds all splits, without the questions that have no image."""
     part = split.replace("validation", "val")
-    for key, row in files.json("problems.json").items():
+    for key, row in files.entries("problems.json"):
         if row["split"] == part and row["image"]:
             yield {
                 "image": files[f"{part}/{key}/{row['image']}"],

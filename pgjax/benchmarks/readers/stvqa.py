@@ -8,7 +8,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields task 3; for COCO-Text, COCO's own images are preferred to the small copies."""
-    for row in files.json(f"{split}_task_3.json")["data"]:
+    for row in files.rows(f"{split}_task_3.json", "data"):
         path = row["file_path"]
         coco = path.replace("coco-text/", "train2014/")
         yield {

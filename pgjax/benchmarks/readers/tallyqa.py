@@ -8,7 +8,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields counting questions; only the test split says which of them are simple."""
-    for row in files.json(f"{split}.json"):
+    for row in files.rows(f"{split}.json"):
         yield {
             "image": files[row["image"]],
             "image_id": row["image_id"],

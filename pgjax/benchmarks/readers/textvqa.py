@@ -26,7 +26,7 @@ def read_questions(files: Files, split: str) -> Iterator[Example]:
         for row in rotations
         if row["Rotation"] not in ("", "nan")
     }
-    for row in files.json(f"TextVQA_0.5.1_{split.replace('validation', 'val')}.json")["data"]:
+    for row in files.rows(f"TextVQA_0.5.1_{split.replace('validation', 'val')}.json", "data"):
         yield {
             "image": _image(files, row["image_id"]),
             "image_id": row["image_id"],
@@ -52,8 +52,8 @@ def upright(example: Example) -> Example:
 
 def read_captions(files: Files, split: str) -> Iterator[Example]:
     """Yields images with their captions, which the file has one by one; `test` has none."""
-    content = files.json(f"TextCaps_0.1_{split.replace('validation', 'val')}.json")
-    for image_id, rows in grouped(content["data"], "image_id").items():
+    data = files.rows(f"TextCaps_0.1_{split.replace('validation', 'val')}.json", "data")
+    for image_id, rows in grouped(data, "image_id").items():
         captions = [row["caption_str"] for row in rows if row.get("caption_str")]
         yield {
             "image": _image(files, image_id),

@@ -15,7 +15,7 @@ _FILES = {
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields videos with their ten English captions."""
-    for row in files.json(_FILES[split]):
+    for row in files.rows(_FILES[split]):
         yield {
             "image": videos.video(files, row["videoID"]),
             "video_id": row["videoID"],

@@ -8,7 +8,7 @@ from pgjax.benchmarks.reader import IMAGE, Example, Reader
 
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields one question per image; empty answers, of which there are a few, are dropped."""
-    for row in files.json(f"{split.replace('validation', 'val')}.json"):
+    for row in files.rows(f"{split.replace('validation', 'val')}.json"):
         given = [answer["answer"] for answer in row.get("answers", ())]
         yield {
             "image": files[row["image"]],

@@ -16,11 +16,11 @@ _SPLITS = {
 def read(files: Files, split: str) -> Iterator[Example]:
     """Joins questions and annotations; the test questions have no annotations."""
     part = _SPLITS[split]
-    questions = files.json(f"v2_OpenEnded_mscoco_{part}_questions.json")["questions"]
+    questions = files.rows(f"v2_OpenEnded_mscoco_{part}_questions.json", "questions")
     annotations = {}
     if not split.startswith("test"):
-        content = files.json(f"v2_mscoco_{part}_annotations.json")
-        annotations = by_id(content["annotations"], "question_id")
+        rows = files.rows(f"v2_mscoco_{part}_annotations.json", "annotations")
+        annotations = by_id(rows, "question_id")
     # Questions of test-dev are about images of the whole test set.
     folder = part.replace("-dev", "")
     for question in questions:

@@ -15,6 +15,10 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
 )  # fmt: skip
 
+_NOT_AS_EXPECTED = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
 Box = tuple[float, float, float, float]
 
 
@@ -69,13 +73,17 @@ class Report:
 
     @contextlib.contextmanager
     def leaving_out(self, where: str, image: AnnotatedImage | None = None) -> Iterator[None]:
-        """Lists the message of a DataError, instead of raising it; `image` is then not complete."""
+        """Lists what is wrong with data, instead of raising it; `image` is then not complete."""
         try:
             yield
+            return
         except DataError as e:
             self.left_out.append(f"{where}: {e}")
-            if image is not None:
-                image.complete = False
+        except _NOT_AS_EXPECTED as e:  # readers take it that values are of the format's kinds
+            reason = f"{type(e).__name__}: {str(e)[:200]}"
+            self.left_out.append(f"{where}: is not as the format has it ({reason}).")
+        if image is not None:
+            image.complete = False
 
     def note(self, what: str, where: str) -> None:
         """Adds a place to those at which the same thing happened."""

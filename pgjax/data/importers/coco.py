@@ -18,9 +18,10 @@ from pgjax.data.importers.annotated import (
 )
 from pgjax.data.importers.json_stream import elements
 from pgjax.data.importers.orientation import read_header
-from pgjax.data.importers.outlines import polygon_mask, run_length_mask
+from pgjax.data.importers.outlines import polygon_mask
 from pgjax.data.masks import mask_box
 from pgjax.errors import DataError, UserError
+from pgjax.run_lengths import run_length_mask
 
 ROBOFLOW_FILE = "_annotations.coco.json"
 

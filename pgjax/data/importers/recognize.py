@@ -1,5 +1,6 @@
 """Which format annotations are in, and where their images lie."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -69,7 +70,18 @@ def recognize(source: pathlib.Path) -> Format:
         raise UserError(f"{source} does not exist, expected {EXPECTED}.")
     if found is None:
         raise UserError(f"{source} is in no known format, expected {EXPECTED}.")
-    return found
+    return found._replace(read=functools.partial(_explained, found))
+
+
+def _explained(found: Format, given: Import) -> Iterator[AnnotatedImage]:
+    """Reads annotations; what a reader runs into in damaged files becomes a sentence."""
+    try:
+        yield from found.read(given)
+    except UserError:
+        raise
+    except Exception as e:
+        reason = " ".join(f"{type(e).__name__}: {e}".split())
+        raise UserError(f"{given.source} cannot be read as {found.name} ({reason}).") from e
 
 
 def _of_folder(folder: pathlib.Path) -> Format | None:

@@ -14,9 +14,10 @@ from pgjax.data.importers.annotated import (
     numbers,
     pixel_box,
 )
-from pgjax.data.importers.outlines import filled_runs, outlined_object, turned_corners
+from pgjax.data.importers.outlines import outlined_object, turned_corners
 from pgjax.data.masks import mask_box
 from pgjax.errors import DataError, UserError
+from pgjax.run_lengths import filled_runs
 
 
 def parse_xml(path: pathlib.Path) -> ElementTree.Element:

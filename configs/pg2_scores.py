@@ -1,0 +1,40 @@
+"""PaliGemma 2 on the benchmarks of its paper's table, from runs of one's own.
+
+    pgjax evaluate --benchmarks pg2_scores:runs=runs/pg2
+
+No checkpoint of these transfers is released, so each is a run directory, `RUNS/NAME`, of
+`pgjax train --config NAME:variant=pg2-3b --workdir RUNS/NAME`.
+
+Arguments, as in `pg2_scores:variant=pg2-10b,res=448`:
+    variant   size of the model: pg2-3b, pg2-10b or pg2-28b
+    res       image size: 224 or 448; videos are at 224 only
+    runs      folder of the run directories; left out: the pretrained checkpoint for each
+"""
+
+from pgjax.recipes import parse_arg
+
+# A benchmark -> the transfer whose run is evaluated on it.
+TABLE = {
+    "ai2d": "", "aokvqa_da": "", "aokvqa_mc": "", "chartqa": "", "coco35l": "", "cococap": "",
+    "countbenchqa": "tallyqa", "docvqa": "", "gqa": "", "infovqa": "", "marvl": "nlvr2",
+    "nlvr2": "", "nocaps": "cococap", "ocrvqa": "", "okvqa": "", "refcoco_seg": "", "rsvqa_hr": "",
+    "rsvqa_lr": "", "scicap": "", "science_qa": "", "screen2words": "", "stvqa": "", "tallyqa": "",
+    "textcaps": "", "textvqa": "", "vizwizvqa": "", "vqav2": "", "widgetcap": "", "xgqa": "gqa",
+    "xm3600": "coco35l",
+}  # fmt: skip
+VIDEOS = (
+    "activitynet_cap", "activitynet_qa", "msrvtt_cap", "msrvtt_qa", "msvd_qa", "vatex_cap",
+)  # fmt: skip
+
+
+def get_config(arg=None):
+    """Names the configs to evaluate, as `--benchmarks` takes them."""
+    arg = parse_arg(arg, variant="pg2-3b", res=224, runs="")
+    table = TABLE | (
+        dict.fromkeys(VIDEOS, "") if arg.res == 224 and arg.variant != "pg2-28b" else {}
+    )
+    return tuple(
+        f"{name}:variant={arg.variant},res={arg.res}"
+        + (f",init={arg.runs}/{tuned or name}" if arg.runs else "")
+        for name, tuned in table.items()
+    )
