@@ -159,5 +159,5 @@ def test_a_checkpoint_format(folder, tmp_path):
 def test_wrong_arguments_of_ones_own_are_one_sentence(tmp_path):
     from pgjax.decoding.decoders import make_decoder
 
-    with pytest.raises(UserError, match=r"expected constant\(token=5\) with numbers"):
+    with pytest.raises(UserError, match=r"expected constant\(token=5\) with finite numbers"):
         make_decoder("constant(1, 2)")

@@ -164,5 +164,5 @@ def test_supervision(detections):
 
 def test_without_supervision(detections, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(UserError, match="pip install .pgjax.supervision"):
+    with pytest.raises(UserError, match="pip install .paligemma-jax.supervision"):
         detections.to_supervision()
