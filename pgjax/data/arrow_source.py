@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from pgjax.data.arrow_files import ArrowFile
 from pgjax.data.columns import IMAGE, Columns
 from pgjax.data.dataset_folder import find_splits
-from pgjax.data.source_files import ImagePaths
+from pgjax.data.source_files import Chain, ImagePaths
 from pgjax.data.splits import names_in, pick, shuffled
 from pgjax.errors import DataError, UserError
 from pgjax.registry import SOURCES
@@ -70,9 +70,8 @@ class ArrowSource:
             else []
             for name, paths in splits.items()
         }
-        self._files = [file for some in files.values() for file in some]
-        self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
-        if self._files and not self._ends[-1]:
+        self._files = Chain(file for some in files.values() for file in some)
+        if any(files.values()) and not len(self._files):
             raise UserError(f"{fname} holds no row.")
         for name, some in files.items():
             for file in some if _means(split, name) else ():
@@ -109,9 +108,7 @@ class ArrowSource:
         return self._columns.named(row)
 
     def _find(self, index: int) -> tuple[ArrowFile, int]:
-        place = self._picked[index]
-        part = int(np.searchsorted(self._ends, place, side="right"))
-        return self._files[part], place - int(self._ends[part - 1] if part else 0)
+        return self._files.find(self._picked[index])
 
 
 def _means(split: str, name: str) -> bool:

@@ -1,18 +1,24 @@
 """Files that data sources read, local or remote: by a pattern, and images by their paths."""
 
 import base64
+import bisect
 import glob
 import itertools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Sequence, Sized
+from typing import IO, Any, Generic, TypeVar
 
 import fsspec
 
 from pgjax.errors import DataError, UserError
 
+F = TypeVar("F", bound=Sized)
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+)  # fmt: skip
 Others = Sequence[tuple[bytes, str, str]]  # how files begin, what they are, and the way out
 COMPRESSED: Others = (
     (b"\x1f\x8b", "compressed by gzip", "unpack it first by `gunzip -k {}`."),
@@ -122,6 +128,24 @@ def _expand(pattern: str) -> list[str]:
         parts = [f"{i:0{len(first)}}" for i in range(int(first), int(last) + 1)]
     whole = (f"{pattern[: match.start()]}{part}{pattern[match.end() :]}" for part in parts)
     return list(itertools.chain.from_iterable(map(_expand, whole)))
+
+
+class Chain(Generic[F]):
+    """Files whose records are counted through, from one file to the next."""
+
+    def __init__(self, files: Iterable[F]):
+        """Takes the files, whose lengths are their numbers of records."""
+        self._files = [*files]
+        self._ends = [*itertools.accumulate(map(len, self._files))]
+
+    def __len__(self) -> int:
+        """Returns the number of records in all files."""
+        return self._ends[-1] if self._ends else 0
+
+    def find(self, index: int) -> tuple[F, int]:
+        """Returns the file of a record, and the record's number in it; `index` is from 0."""
+        part = bisect.bisect_right(self._ends, index)
+        return self._files[part], index - (self._ends[part - 1] if part else 0)
 
 
 class ImagePaths:

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from pgjax.data.columns import IMAGE, Columns
-from pgjax.data.importers.annotated import IMAGE_SUFFIXES
-from pgjax.data.source_files import find_files, read_bytes
+from pgjax.data.source_files import IMAGE_SUFFIXES, Chain, find_files, read_bytes
 from pgjax.data.splits import pick, shuffled
 from pgjax.data.tar_index import TarIndex, index_of
 from pgjax.errors import DataError, UserError
@@ -96,9 +95,8 @@ class WebDatasetSource:
         if not fname:
             raise UserError("webdataset: fname is empty; set config.input.data.fname=FILES.tar.")
         self._columns = Columns(image, prefix, suffix)
-        self._tars: list[TarIndex] = [*map(index_of, find_files(fname))]
-        self._ends = np.cumsum([len(tar) for tar in self._tars], dtype=np.int64)
-        count = int(self._ends[-1])
+        self._tars = Chain(map(index_of, find_files(fname)))
+        count = len(self._tars)
         if not count:
             raise UserError(f"{fname} holds no sample, such as 000.jpg with 000.txt.")
         order = (lambda: shuffled(np.arange(count), seed)) if shuffle else None
@@ -149,6 +147,4 @@ class WebDatasetSource:
         return {k: v for k, v in example.items() if k == IMAGE or not isinstance(v, bytes)}
 
     def _find(self, index: int) -> tuple[TarIndex, int]:
-        place = self._picked[index]
-        part = int(np.searchsorted(self._ends, place, side="right"))
-        return self._tars[part], place - int(self._ends[part - 1] if part else 0)
+        return self._tars.find(self._picked[index])

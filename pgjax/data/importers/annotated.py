@@ -9,11 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pgjax.data.source_files import IMAGE_SUFFIXES
 from pgjax.errors import DataError, UserError
-
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
-)  # fmt: skip
 
 _NOT_AS_EXPECTED = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,

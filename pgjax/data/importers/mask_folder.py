@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from pgjax.data.importers.annotated import (
-    IMAGE_SUFFIXES,
     AnnotatedImage,
     AnnotatedObject,
     Import,
 )
 from pgjax.data.masks import mask_box
+from pgjax.data.source_files import IMAGE_SUFFIXES
 from pgjax.errors import DataError, UserError
 
 MOST_OBJECTS = 60  # in one mask file

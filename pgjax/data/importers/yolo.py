@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from pgjax.data.importers.annotated import (
-    IMAGE_SUFFIXES,
     AnnotatedImage,
     AnnotatedObject,
     Import,
@@ -23,6 +22,7 @@ from pgjax.data.importers.annotated import (
 )
 from pgjax.data.importers.orientation import read_header
 from pgjax.data.importers.outlines import outlined_object
+from pgjax.data.source_files import IMAGE_SUFFIXES
 from pgjax.errors import DataError, UserError
 
 WHOLE = (1, 1)  # the size for which fractions are "pixels"
