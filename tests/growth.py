@@ -3,13 +3,16 @@
 import time
 
 
-def growth(function, make, size):
-    """How many times more processor time an input of twice the length takes: 2 if it is linear.
+def grows_linearly(function, make, size):
+    """Whether eight times the length takes less than 24 times the processor time.
+
+    Linear functions take 8 times as long and quadratic ones 64 times, so that neither a busy
+    machine nor its caches can turn one into the other.
 
     Args:
       function: what is measured, on one argument.
       make: returns the input of a length.
-      size: the length; it should take at least some milliseconds.
+      size: the shorter length; it should take some tenths of a millisecond at least.
     """
 
     def seconds(argument):
@@ -17,5 +20,7 @@ def growth(function, make, size):
         function(argument)
         return time.process_time() - start
 
-    short, long = make(size), make(2 * size)
-    return min(seconds(long) for _ in range(4)) / max(min(seconds(short) for _ in range(4)), 2e-3)
+    short, long = make(size), make(8 * size)
+    return min(seconds(long) for _ in range(3)) < 24 * max(
+        min(seconds(short) for _ in range(5)), 5e-4
+    )

@@ -51,12 +51,10 @@ def test_a_token_in_secrets_is_for_commands_in_cells_too(colab, capsys, name):
     assert capsys.readouterr().out == f"This notebook goes on with {name}.\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "there"), [("mix-224.f16", True), ("paligemma2-3b-pt-448", False)]
-)
-def test_kaggle_has_paligemma_but_not_paligemma_2(colab, name, there):
+@pytest.mark.parametrize("name", ["mix-224.f16", "paligemma2-3b-pt-448"])
+def test_kaggle_has_paligemma_and_paligemma_2(colab, name):
     colab(KAGGLE_USERNAME="me", KAGGLE_KEY="good")
-    assert pgjax.checkpoint_or_tiny(name) == (name if there else "tiny")
+    assert pgjax.checkpoint_or_tiny(name) == name
 
 
 def test_one_key_of_kaggle_is_not_enough(colab):

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from growth import growth
+from growth import grows_linearly
 
 from pgjax.errors import DataError
 from pgjax.metrics import get_metric
@@ -58,7 +58,7 @@ def test_anls_as_in_the_robust_reading_competition(prediction, reference, score)
 @pytest.mark.parametrize("part", ["😀", "&", "a/", "x.y", "http://", "'", "<a ", "é", "1-", "(:"])
 def test_caption_tokenizer_takes_linear_time(part):
     ptb_tokenize([part * 50])  # builds the automaton
-    assert growth(lambda text: ptb_tokenize([text]), lambda n: part * n, 3000) < 3.3
+    assert grows_linearly(lambda text: ptb_tokenize([text]), lambda n: part * n, 1000)
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "٣" * 10, "1" * 10])
