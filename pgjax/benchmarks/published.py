@@ -13,9 +13,16 @@ PLAIN = ("bleu4",)  # published as measured, in 0..1
 RESOLUTIONS = (224, 448, 896)
 
 
-def _row(split: str, **scores: tuple[float, ...]) -> dict[str, Any]:
-    by_res = {k: dict(zip(RESOLUTIONS, v, strict=False)) for k, v in scores.items()}
+def _row(split: str, **scores: tuple[float | None, ...]) -> dict[str, Any]:
+    by_res = {
+        name: {res: v for res, v in zip(RESOLUTIONS, values, strict=False) if v is not None}
+        for name, values in scores.items()
+    }
     return {"split": split, "scores": by_res}
+
+
+def _at_896(**scores: float) -> dict[str, tuple[float | None, ...]]:
+    return {name: (None, None, score) for name, score in scores.items()}
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -170,6 +177,44 @@ _PALIGEMMA_2: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {
     "vatex_cap": {"cider": ((80.8, 82.7),)},
     "msvd_qa": {"acc": ((61.1, 62.5),)},
 }
+# Tasks that are new in PaliGemma 2's paper: benchmark -> split, and model -> score -> those at 224,
+# 448 and 896 px. Detection was published of PaliGemma as well, whose key is "".
+_NEW: dict[str, tuple[str, dict[str, dict[str, tuple[float | None, ...]]]]] = {
+    "coco_detection": (
+        "val2017",
+        {
+            "": {"mAP": (28.7, 37.0, 41.1)},
+            "pg2-3b": {"mAP": (30.4, 38.5, 42.3)},
+            "pg2-10b": {"mAP": (30.3, 39.2, 43.6)},
+        },
+    ),
+    "doclaynet": (
+        "test",
+        {
+            "": {"mAP": (50.8, 64.1, 66.5)},
+            "pg2-3b": {"mAP": (46.7, 62.5, 66.1)},
+            "pg2-10b": {"mAP": (50.4, 63.5, 66.0)},
+        },
+    ),
+    "fintabnet": (
+        "test",
+        {"pg2-3b": _at_896(s_teds=99.2, teds=98.9, grits_top=99.4, grits_con=99.2)},
+    ),
+    "pubtabnet": (
+        "val",
+        {"pg2-3b": _at_896(s_teds=97.6, teds=97.3, grits_top=98.0, grits_con=97.8)},
+    ),
+    "mimic_cxr": (
+        "test",
+        {
+            "pg2-3b": _at_896(cider=19.9, bleu4=0.146, rouge_l=31.9, radgraph=28.8),
+            "pg2-10b": _at_896(cider=17.4, bleu4=0.15, rouge_l=32.4, radgraph=29.5),
+        },
+    ),
+}
+for _name, (_split, _models) in _NEW.items():
+    for _size, _scores in _models.items():
+        PUBLISHED[f"{_size}_{_name}".removeprefix("_")] = _row(_split, **_scores)
 for _name, _scores in _PALIGEMMA_2.items():
     _split = PUBLISHED.get(_name, {"split": "val"})["split"]
     for _i, _size in enumerate(("pg2-3b", "pg2-10b", "pg2-28b")):
