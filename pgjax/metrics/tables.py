@@ -135,7 +135,8 @@ def _tree(table: Any, tags: dict[str, str]) -> tuple[list[_Node], list[int]]:
         if not cell:
             for child in element:
                 visit(child)
-        kind = element.tag, *(_span(element, s) if cell else 0 for s in ("colspan", "rowspan"))
+        columns, rows = (_span(element, s) if cell else 0 for s in ("colspan", "rowspan"))
+        kind = element.tag, columns, rows
         nodes.append((kind, "".join(_inside(element, tags)) if cell else ""))
         first.append(here)
 

@@ -32,7 +32,7 @@ def tree_edit_distance(
 
 
 def _inner_roots(first: Sequence[int]) -> list[int]:
-    """The roots of subtrees that are compared: the topmost node of each leftmost leaf, no leaves."""
+    """The roots of what is compared: the topmost node of each leftmost leaf, but no leaves."""
     topmost = {leaf: node for node, leaf in enumerate(first)}
     return sorted(node for leaf, node in topmost.items() if leaf < node)
 

@@ -133,7 +133,7 @@ def postorder(children):
 
 def brute_force(a, b, costs):
     """The least cost over all mappings that keep ancestors and order."""
-    (order_a, first_a), (order_b, first_b) = postorder(a), postorder(b)
+    first_a, first_b = postorder(a)[1], postorder(b)[1]
     n, m = len(a), len(b)
 
     def related(first, i, j):

@@ -141,7 +141,7 @@ FINTABNET = Reader(
     about="FinTabNet: tables of annual reports, as HTML (arXiv:2005.00589).",
     where="""\
 https://developer.ibm.com/exchanges/data/all/fintabnet: fintabnet.tar.gz
-(FinTabNet_1.0.0_table_train.jsonl, …_val.jsonl, …_test.jsonl, and the folder pdf with a PDF for each
+(FinTabNet_1.0.0_table_train.jsonl, …_val.jsonl, …_test.jsonl, and the folder pdf with a PDF of each
 page). Render every page beside its PDF, as PNG or JPEG of the same name, and give the same --dpi:
     find pdf -name '*.pdf' -exec sh -c 'pdftoppm -r 144 -png -singlefile "$1" "${1%.pdf}"' _ {} \\;
 PaliGemma 2's authors train on the corrected annotations of FinTabNet.c (arXiv:2303.00716), which
