@@ -36,6 +36,7 @@ ROWS = {
     "gqa": Row(data={"gqa": {}}),
     "infovqa": Row(ALL, {"infovqa": {}}),
     "marvl": Row(data={"marvl": {}}, trains=False),
+    "mimic_cxr": Row(ALL, {"mimic_cxr": {}}),
     "mmvp": Row(data={"mmvp": {}}, trains=False),
     "msrvtt_cap": Row((224,), {"msrvtt_cap": FRAMES}),
     "msrvtt_qa": Row((224,), {"msrvtt_qa": FRAMES}),
