@@ -66,7 +66,7 @@ setup(
         "mlflow": ["mlflow-skinny>=3.17"],
         "notebook": ["ipykernel>=6.17.1", "matplotlib>=3.10", "nbclient>=0.10", "nbformat>=5.10"],
         "metrics": ["lxml>=5.3", "pycocotools>=2.0.8"],  # tables, and detection
-        # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
+        # METEOR and SPICE; CIDEr, BLEU and ROUGE-L are compared with it. It wants Java.
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
