@@ -2,10 +2,10 @@
 
     python tools/bench/loading.py [--folder DIR] [--quantize nf4] [--size 2-28b] [--depth 12]
 
-A random PaliGemma-3B in float16 (5.5 GiB), or a PaliGemma 2, is written as `.npz` and as a folder of
-safetensors. Then each is loaded in a process of its own on the CPU, whose device memory is host
-memory. `--depth` leaves out layers of the decoder, for files that the disk does not hold: layers
-are loaded one after the other, so that their number does not change what loading needs beside them.
+A random PaliGemma-3B in float16 (5.5 GiB), or a PaliGemma 2, is written as `.npz` and as a folder
+of safetensors. Then each is loaded in a process of its own on the CPU, whose device memory is host
+memory. `--depth` leaves out layers of the decoder, for files that the disk does not hold: layers are
+loaded one after the other, so that their number does not change what loading needs beside them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from planned import MODELS
 
 from pgjax import trees
 from pgjax.checkpoints.hf_export import write_folder
-from pgjax.checkpoints.npz import open_npz, write_npz
+from pgjax.checkpoints.npz import write_npz
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.text.tokenizer import Tokenizer
 
@@ -141,7 +141,7 @@ def table(
 
 def main() -> None:
     """Prints the table, or measures one form of the checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--folder",
         type=pathlib.Path,
