@@ -4,8 +4,8 @@
 
 A random PaliGemma-3B in float16 (5.5 GiB), or a PaliGemma 2, is written as `.npz` and as a folder
 of safetensors. Then each is loaded in a process of its own on the CPU, whose device memory is host
-memory. `--depth` leaves out layers of the decoder, for files that the disk does not hold: layers are
-loaded one after the other, so that their number does not change what loading needs beside them.
+memory. `--depth` leaves out layers of the decoder, for files that the disk does not hold: layers
+are loaded one after the other, so their number does not change what loading needs beside them.
 """
 
 import argparse
