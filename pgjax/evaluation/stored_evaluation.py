@@ -90,8 +90,8 @@ def _read(folder: pathlib.Path, name: str, scores: dict[str, float]) -> StoredEv
     path = folder / f"{name}.json"
     content = read_json(path)
     about, identity = content.get("about", {}), content.get("identity", {})
-    main = parse_file(_About, about, path).main_score
-    known = parse_file(_Identity, identity, path)
+    main = parse_file(_About, about, path, "about").main_score
+    known = parse_file(_Identity, identity, path, "identity")
     if main is None:  # pgjax before 0.2 did not store it
         main = main_score(known.kind, known.metric)
     records = _records(folder / f"{name}.jsonl")
