@@ -293,7 +293,7 @@ def test_in_a_browser(tmp_path, browser, width):
             "minival.json",
             '"identity": {',
             '"identity": 5, "x": {',
-            r"minival\.json: identity is 5;",
+            r"minival\.json: identity is 5",
         ),
         ("minival.jsonl", '"index": 3', '"index": "3"', r"minival\.jsonl:4: index is '3'; expec"),
         ("minival.jsonl", '"acc": 0.0', '"acc": {}', r"minival\.jsonl:2: scores is .*numbers by"),
