@@ -39,9 +39,9 @@ def table_structure(prediction: str, meta: dict) -> dict[str, float]:
       meta: holds the reference, the only one of `answers` (or `suffix`).
 
     Returns:
-      `teds`, `s_teds`, `grits_top` and `grits_con`, each in 0..1 (by its definition, the first two
-      may fall below 0 for elements that are nested without end), or an empty dict for an example
-      without a reference.
+      `teds`, `s_teds`, `grits_top` and `grits_con`, each in 0..1 (where TEDS is below 0 by its
+      definition, as it may be for elements that are nested without end, it counts as 0), or an
+      empty dict for an example without a reference.
 
     Raises:
       UserError: lxml is not installed.
@@ -60,7 +60,7 @@ def table_structure(prediction: str, meta: dict) -> dict[str, float]:
         return dict.fromkeys(keys, 0.0)
     spans, contents = zip(*(_grids(table) for table in (truth, found)), strict=True)
     scores = (
-        *_teds(truth, found),
+        *(max(score, 0.0) for score in _teds(truth, found)),
         grits(topology_rewards(*spans)),
         grits(content_rewards(*contents)),
     )

@@ -80,7 +80,7 @@ def test_answers_that_are_not_well_formed(answer, teds):
 ]), max_size=30).map("".join))  # fmt: skip
 def test_any_answer_has_a_score(answer):
     found = scores(answer)
-    assert len(found) == 4 and all(-1 < value <= 1 + 1e-9 for value in found.values())
+    assert len(found) == 4 and all(0 <= value <= 1 + 1e-9 for value in found.values())
     if "<table" in answer:
         try:
             back = scores(TABLE, answer)
