@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Lists up to 100 parts. The paper states prompt and epochs."""
+    """Lists up to 100 parts. The paper states the prompt and epochs alone."""
     return benchmark(
         "doclaynet",
         arg,

@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Prompts with the indication, the order of tokens is ours; published at 896 px."""
+    """Prompts with the indication; published at 896 px. Lengths and batch are pgjax's choice."""
     return benchmark(
         "mimic_cxr",
         arg,

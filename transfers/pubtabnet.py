@@ -4,7 +4,7 @@ from pgjax.recipes import answers, benchmark, prepared
 
 
 def get_config(arg=None):
-    """Pads images to squares; published at 896 px. The prompt and the order of tokens are ours."""
+    """Pads images with white to squares; published at 896 px. The prompt is pgjax's choice."""
     return benchmark(
         "pubtabnet",
         arg,
@@ -14,7 +14,7 @@ def get_config(arg=None):
         target="choice_at('answers', 0, 'html')|boxes_to_cells('html')",
         decode="decode|pad_to_square(255)",
         text_len=4096,
-        steps=30_000,
+        steps=15_000,
         batch_size=256,
         lr=1e-4,
     )

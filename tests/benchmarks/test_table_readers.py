@@ -30,20 +30,29 @@ def run(name, tmp_path, **options):
     )
 
 
-def test_training_examples_with_cells_outside_of_the_image(tmp_path):
-    """Are corrupted; other splits keep them, with the box that is inside."""
+@pytest.mark.parametrize(
+    ("bbox", "span", "why"),
+    [
+        ([10, 12, 15, 48], "2", "a cell reaches out of the image"),
+        ([2, 12, 15, 18], "2", "two cells overlap"),
+        ([10, 12, 15, 18], "3", "cover places of the table twice or not at all"),
+    ],
+)
+def test_corrupted_examples_are_not_trained_on(bbox, span, why, tmp_path):
+    """Other splits keep them, with the part of the box that is inside."""
     make_pubtabnet.make(tmp_path / "in")
 
-    def far(row):
+    def corrupt(row):
         if row["imgid"] in (0, 1):
-            row["html"]["cells"][3]["bbox"] = [10, 12, 15, 48]
+            row["html"]["cells"][3]["bbox"] = bbox
+            row["html"]["structure"]["tokens"][5] = f' colspan="{span}"'
 
-    change(tmp_path / "in/pubtabnet/PubTabNet_2.0.0.jsonl", far)
+    change(tmp_path / "in/pubtabnet/PubTabNet_2.0.0.jsonl", corrupt)
     report = run("pubtabnet", tmp_path)
     (left,) = report["unreadable"]
-    assert left["id"] == "PMC100_004_00.png" and "cell 3 reaches out of the image" in left["reason"]
+    assert left["id"] == "PMC100_004_00.png" and why in left["reason"]
     rows = (tmp_path / "out/pubtabnet/1.0.0/val.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["boxes"][2] == [0.5, 0.5, 1, 0.75]
+    assert json.loads(rows[0])["boxes"][2] == [0.5, bbox[0] / 20, min(bbox[3] / 24, 1), 0.75]
 
 
 def test_cells_and_structure_must_agree(tmp_path):
@@ -81,7 +90,7 @@ def test_boxes_are_written_into_cells():
     pipeline = Pipeline.parse("choice_at('answers', 0, 'html')|boxes_to_cells('html')")
     rng = np.random.default_rng(0)
     assert pipeline(example, rng=rng)["suffix"] == make_pubtabnet.TABLE.replace(
-        "<b>", "<loc0256><loc0512><loc0512><loc1023><b>", 1
+        '<td colspan="2">', '<td colspan="2" coords="<loc0512><loc0256><loc1023><loc0512>">'
     )
     with pytest.raises(DataError, match=r"'cells' is \[1, 9\], expected .* of 5 cells"):
         pipeline({**example, "cells": [1, 9]}, rng=rng)
@@ -96,5 +105,5 @@ def test_boxes_move_with_the_padding():
     }
     pipeline = Pipeline.parse("pad_to_square(255)|resize(80)|boxes_to_cells('html')")
     out = pipeline(example, rng=np.random.default_rng(0))
-    assert "<td><loc0256><loc0000><loc0768><loc0512>a</td>" in out["suffix"]
+    assert '<td coords="<loc0000><loc0256><loc0512><loc0768>">a</td>' in out["suffix"]
     assert out["image"].shape == (80, 80, 3) and (out["image"][:18] == 255).all()

@@ -50,7 +50,7 @@ def test_by_hand():
 
 
 def test_locations_do_not_count():
-    boxes = TABLE.replace("<td>", "<td><loc0001><loc0002><loc0100><loc1023>")
+    boxes = TABLE.replace("<td>", '<td coords="<loc0001><loc0002><loc0100><loc1023>">')
     assert scores(boxes) == scores(TABLE) and scores(TABLE, boxes) == scores(TABLE)
 
 

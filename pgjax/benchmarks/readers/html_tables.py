@@ -1,12 +1,16 @@
 """PubTabNet and FinTabNet: the structure, the contents and the places of cells of a table."""
 
+import collections
 import html
 import io
+import itertools
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from pgjax.benchmarks.official_files import Files
@@ -24,6 +28,9 @@ _FEATURES = {
     "cells": [int],  # their numbers among all cells
 }
 _POINTS = 72  # to an inch
+_SLACK = 1  # pixels by which boxes may reach out or overlap
+_STRUCTURE = re.compile(r"<tr>|<td([^<>]*)>")
+_SPAN = re.compile(r'(rowspan|colspan)="(\d{1,3})"')
 
 
 def read_pubtabnet(files: Files, split: str) -> Iterator[Example]:
@@ -106,14 +113,14 @@ def _with_boxes(example: Example, size: tuple[int, int], pixels: Any) -> Example
     """The example with boxes in fractions of its image; those without area are left out.
 
     Raises:
-      DataError: a box of a training example reaches out of the image, as in corrupted examples.
+      DataError: an example of training is corrupted.
     """
     places, strict = example["boxes"], example.pop("strict")
+    edges = [pixels(*places[i : i + 4]) for i in range(0, len(places), 4)]
+    if strict:
+        _check(np.array(edges).reshape(-1, 4), size, example["answers"][0])
     cells, boxes = [], []
-    for i, number in enumerate(example["cells"]):
-        y0, x0, y1, x1 = pixels(*places[4 * i : 4 * i + 4])
-        if strict and (min(y0, x0) < -1 or y1 > size[0] + 1 or x1 > size[1] + 1):
-            raise DataError(f"cell {number} reaches out of the image")
+    for number, (y0, x0, y1, x1) in zip(example["cells"], edges, strict=True):
         try:
             boxes.append(list(pixel_box(y0, x0, y1, x1, size)))
         except DataError:
@@ -122,13 +129,35 @@ def _with_boxes(example: Example, size: tuple[int, int], pixels: Any) -> Example
     return {**example, "cells": cells, "boxes": boxes}
 
 
+def _check(edges: np.ndarray, size: tuple[int, int], table: str) -> None:
+    """Refuses boxes, y0, x0, y1, x1 in pixels, and tables as the authors do for training."""
+    low, high = edges[:, :2], edges[:, 2:]
+    if (low < -_SLACK).any() or (high > np.add(size, _SLACK)).any():
+        raise DataError("a cell reaches out of the image")
+    shared = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+    if np.triu((shared > _SLACK).all(axis=2), 1).any():
+        raise DataError("two cells overlap")
+    covered, row = collections.Counter[tuple[int, int]](), -1
+    for tag in _STRUCTURE.finditer(table):
+        if tag[0] == "<tr>":
+            row += 1
+            continue
+        spans = {name: int(value) for name, value in _SPAN.findall(tag[1])}
+        left = next(x for x in itertools.count() if not covered[row, x])
+        rows, columns = (range(spans.get(name, 1)) for name in ("rowspan", "colspan"))
+        covered.update((row + y, left + x) for y in rows for x in columns)
+    height, width = (1 + max((place[i] for place in covered), default=-1) for i in (0, 1))
+    if max(covered.values(), default=1) > 1 or len(covered) != height * width:
+        raise DataError("its cells cover places of the table twice or not at all")
+
+
 PUBTABNET = Reader(
     about="PubTabNet: tables of articles, as HTML (arXiv:1911.10683).",
     where="""\
 https://huggingface.co/datasets/ajimeno/PubTabNet: pubtabnet.tar.gz (PubTabNet_2.0.0.jsonl, and
 the folders train and val). Unpack the .jsonl: out of an archive it would be held in memory.
-Of the test set no tables are published. Training examples whose cells reach out of the image are
-left out.""",
+Of the test set no tables are published. As PaliGemma 2's authors do, training examples are left out
+whose cells reach out of the image or overlap, or cover places of the table twice or not at all.""",
     licence="CDLA-Permissive-1.0 (annotations); the images are of PubMed Central's open articles.",
     key="image_id",
     features=_FEATURES,
@@ -144,8 +173,8 @@ https://developer.ibm.com/exchanges/data/all/fintabnet: fintabnet.tar.gz
 (FinTabNet_1.0.0_table_train.jsonl, …_val.jsonl, …_test.jsonl, and the folder pdf with a PDF of each
 page). Render every page beside its PDF, as PNG or JPEG of the same name, and give the same --dpi:
     find pdf -name '*.pdf' -exec sh -c 'pdftoppm -r 144 -png -singlefile "$1" "${1%.pdf}"' _ {} \\;
-PaliGemma 2's authors train on the corrected annotations of FinTabNet.c (arXiv:2303.00716), which
-this does not read. Training examples whose cells reach out of the table are left out.""",
+PaliGemma 2's authors correct training examples by the PDFs, as FinTabNet.c (arXiv:2303.00716) does;
+this does not. Training examples are left out as in PubTabNet.""",
     licence="CDLA-Permissive-1.0 (annotations); the pages are their companies'.",
     key="image_id",
     features=_FEATURES,
