@@ -18,7 +18,7 @@ from pgjax.devices.data_sheets import get_device
 from pgjax.devices.precision import resolved
 from pgjax.errors import UserError
 from pgjax.loading.model_context import open_sharded_model
-from pgjax.recipes.paligemma2_rates import GENERAL, RATES, SIZES, learning_rate
+from pgjax.recipes.paligemma2_rates import GENERAL, NEW, RATES, SIZES, learning_rate
 from pgjax.recipes.transfer import VARIANTS
 from pgjax.training.step_builder import make_step_builder
 from pgjax.training.step_memory import estimate_memory
@@ -71,7 +71,7 @@ def test_every_transfer_plans(variant):
 @pytest.mark.parametrize("size", SIZES)
 def test_rates_of_paligemma_2(size):
     """Those of the table; other numbers are PaliGemma's at 224 px, at 448 px too."""
-    assert RATES.keys() == set(TRAINED)
+    assert RATES.keys() | NEW.keys() == set(TRAINED) and not RATES.keys() & NEW.keys()
     general = statistics.median(rates[SIZES.index(size)] for rates in RATES.values())
     assert GENERAL[SIZES.index(size)] == general
     assert read_config(f"forkme:variant={size}").optimizer.lr == general
@@ -117,7 +117,7 @@ def test_scores_stand_beside_those_of_the_same_family():
 @pytest.mark.parametrize("size", SIZES)
 def test_pg2_scores_measures_every_published_score(size):
     named = set()
-    for res in (224, 448):
+    for res in (224, 448, 896)[: 2 if size == "pg2-28b" else 3]:
         configs = config_files.read_configs([f"pg2_scores:variant={size},res={res},runs=runs/pg2"])
         for text, config in configs.items():
             assert config.init.startswith("runs/pg2/") and config.model.res == res, text

@@ -176,3 +176,17 @@ for _name, _scores in _PALIGEMMA_2.items():
         _own = {k: [v[_i] for v in by_res if _i < len(v)] for k, by_res in _scores.items()}
         if any(_own.values()):
             PUBLISHED[f"{_size}_{_name}"] = _row(_split, **{k: (*v,) for k, v in _own.items()})
+
+# The tasks that are new in that paper (tables 2 to 7), each at the image size that did best:
+# benchmark -> split, image size, score -> those of 3B and, where it was tuned as well, of 10B.
+_NEW_TASKS: dict[str, tuple[str, int, dict[str, tuple[float | None, ...]]]] = {
+    "icdar15": ("test", 896, {"f1": (75.9,), "precision": (81.9,), "recall": (70.7,)}),
+    "totaltext": ("test", 896, {"f1": (74.2,), "precision": (73.8,), "recall": (74.5,)}),
+    "vsr_zeroshot": ("test", 224, {"acc": (74.8, 79.8)}),
+    "vsr_random": ("test", 224, {"acc": (81.6, 86.8)}),
+}
+for _name, (_split, _res, _by_size) in _NEW_TASKS.items():
+    for _i, _size in enumerate(("pg2-3b", "pg2-10b")):
+        _one = {k: {_res: v[_i]} for k, v in _by_size.items() if _i < len(v) and v[_i] is not None}
+        if _one:
+            PUBLISHED[f"{_size}_{_name}"] = {"split": _split, "scores": _one}

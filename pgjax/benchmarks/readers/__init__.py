@@ -64,10 +64,12 @@ from pgjax.benchmarks.readers import (
     screens,
     stvqa,
     tallyqa,
+    text_spotting,
     textvqa,
     vatex_cap,
     vizwizvqa,
     vqav2,
+    vsr,
 )
 
 READERS: dict[str, Reader] = {
@@ -100,11 +102,13 @@ READERS: dict[str, Reader] = {
     "screen2words": screens.SCREENS,
     "stvqa": stvqa.READER,
     "tallyqa": tallyqa.READER,
+    "text_spotting": text_spotting.READER,
     "textcaps": textvqa.CAPTIONS,
     "textvqa": textvqa.QUESTIONS,
     "vatex_cap": vatex_cap.READER,
     "vizwizvqa": vizwizvqa.READER,
     "vqav2": vqav2.READER,
+    "vsr": vsr.READER,
     "widgetcap": screens.WIDGETS,
     "xgqa": gqa.XGQA,
     "xm3600": coco35l.XM3600,
