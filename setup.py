@@ -70,6 +70,7 @@ setup(
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
+        "molecules": ["epam-indigo>=1.30", "rdkit>=2025.3"],  # drawn to train on; compared
         "heif": ["pillow-heif>=1.8"],
         "supervision": ["supervision>=0.31"],
         "test": [

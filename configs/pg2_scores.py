@@ -28,16 +28,20 @@ VIDEOS = (
 )  # fmt: skip
 
 # A task that is new in the paper -> the image size of its published score.
-NEW = {"text_spotting": 896, "vsr_random": 224, "vsr_zeroshot": 224}
+NEW = {
+    "docci": 448, "grandstaff": 896, "molecules": 448, "text_spotting": 896, "vsr_random": 224,
+    "vsr_zeroshot": 224,
+}  # fmt: skip
 
 
 def get_config(arg=None):
     """Names the configs to evaluate, as `--benchmarks` takes them."""
     arg = parse_arg(arg, variant="pg2-3b", res=224, runs="")
-    table = dict(TABLE) if arg.res != 896 else {}
-    if arg.variant != "pg2-28b":
-        table |= dict.fromkeys(VIDEOS if arg.res == 224 else (), "")
-        table |= {name: "" for name, res in NEW.items() if res == arg.res}
+    table = {name: "" for name, res in NEW.items() if res == arg.res}
+    if arg.res != 896:
+        table |= TABLE
+    if arg.res == 224 and arg.variant != "pg2-28b":
+        table |= dict.fromkeys(VIDEOS, "")
     return tuple(
         f"{name}:variant={arg.variant},res={arg.res}"
         + (f",init={arg.runs}/{tuned or name}" if arg.runs else "")

@@ -117,7 +117,7 @@ def test_scores_stand_beside_those_of_the_same_family():
 @pytest.mark.parametrize("size", SIZES)
 def test_pg2_scores_measures_every_published_score(size):
     named = set()
-    for res in (224, 448, 896)[: 2 if size == "pg2-28b" else 3]:
+    for res in (224, 448, 896):
         configs = config_files.read_configs([f"pg2_scores:variant={size},res={res},runs=runs/pg2"])
         for text, config in configs.items():
             assert config.init.startswith("runs/pg2/") and config.model.res == res, text

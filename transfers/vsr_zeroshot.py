@@ -1,4 +1,4 @@
-"""VSR, split so that no object of the test set is seen in training: is a statement about where objects are true?"""
+"""VSR, tested on objects that training has not: is a statement about where they are true?"""
 
 from pgjax.recipes import answers, benchmark, prepared
 

@@ -46,6 +46,9 @@ RATES: dict[str, tuple[float, float, float]] = {
 }
 # Tasks of the paper's own, with one rate for all sizes that it tunes (appendix B).
 NEW: dict[str, float] = {
+    "docci": 1e-5,
+    "grandstaff": 1e-4,
+    "molecules": 1e-4,
     "text_spotting": 1e-5,
     "vsr_random": 3e-6,
     "vsr_zeroshot": 3e-6,

@@ -28,16 +28,16 @@ TARGET = (
 def make(folder):
     crlf = LINES.replace("\n", "\r\n")
     image = picture(1, SIZE)
-    for part, images, texts in (
-        ("training", "ch4_training_images", "ch4_training_localization_transcription_gt"),
-        ("test", "ch4_test_images", "Challenge4_Test_Task4_GT"),
+    for images, texts in (
+        ("ch4_training_images", "ch4_training_localization_transcription_gt"),
+        ("ch4_test_images", "Challenge4_Test_Task4_GT"),
     ):
         write_zip(folder / f"{images}.zip", {f"img_{i}.jpg": image for i in (1, 2)})
         write_zip(folder / f"{texts}.zip", {f"gt_img_{i}.txt": crlf for i in (1, 2)})
     other = LINES.replace(",Hot", ",Latin,Hot").replace(",&", ",Symbols,&")
     other = other.replace(',"Fish', ',Latin,"Fish').replace(",###", ",None,###")
     texts = "ch8_training_localization_transcription_gt_v2"
-    write(folder / f"mlt17/ch8_training_images_1/img_1.png", picture(2, SIZE, "PNG"))
+    write(folder / "mlt17/ch8_training_images_1/img_1.png", picture(2, SIZE, "PNG"))
     write(folder / f"mlt17/{texts}/gt_img_1.txt", other)
     write(folder / "mlt19/ImagesPart1/tr_img_00001.jpg", image)
     write(folder / "mlt19/train_gt/tr_img_00001.txt", other)

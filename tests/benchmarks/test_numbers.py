@@ -17,9 +17,12 @@ TABLE = {
     "chartqa": (30, 256, 1e-5, 1e-6, 0.2, 0.1, 48),
     "coco35l": (None, 256, 1e-5, 1e-6, 0, 0, 32),
     "cococap": (5, 256, 1e-5, 1e-6, 0, 0, 32),
+    "docci": (10, 256, 1e-5, 0, 0, 0, 512),
     "docvqa": (10, 256, 1e-5, 1e-6, 0, 0, 32),
     "gqa": (1, 256, 1e-5, 0, 0, 0, 32),
+    "grandstaff": (None, 256, 1e-4, 0, 0.1, 0, 1024),
     "infovqa": (3, (256, 128, 32), (1e-5, 1e-5, 3e-6), (1e-6, 1e-6, 3e-7), 0.4, 0, 48),
+    "molecules": (None, 256, 1e-4, 0, 0.1, 0, 256),
     "msrvtt_cap": (20, 128, 1e-5, 0, 0, 0, 32),
     "msrvtt_qa": (1, 128, 1e-5, 0, 0, 0, 64),
     "msvd_qa": (1, 128, 3e-6, 3e-7, 0, 0, 64),
@@ -53,7 +56,7 @@ FROZEN = {  # the image tower, at which sizes
     "science_qa": (224, 448),
 }
 BEAMS = {"cococap": "beam(2)", "nocaps": "beam(2)", "textcaps": "beam(3)"}
-STEPS = {"text_spotting": 15_000}
+STEPS = {"grandstaff": 30_000, "molecules": 30_000, "text_spotting": 15_000}
 TRAINED = [name for name, row in ROWS.items() if row.trains]
 
 

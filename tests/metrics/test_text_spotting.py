@@ -133,10 +133,11 @@ def test_polygons_inside_boxes():
     for _ in range(50):
         angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 12)))
         radii = rng.uniform(0.1, 0.5, len(angles))
-        shape = [(0.5 + r * np.cos(a), 0.5 + r * np.sin(a)) for r, a in zip(radii, angles)]
+        points = 0.5 + radii * [np.cos(angles), np.sin(angles)]
+        shape = [*map(tuple, points.T)]
         (x0, x1), (y0, y1) = np.sort(rng.random((2, 2)))
         inside = np.zeros_like(px, bool)
-        for (ax, ay), (bx, by) in zip(shape, shape[1:] + shape[:1]):
+        for (ax, ay), (bx, by) in zip(shape, shape[1:] + shape[:1], strict=True):
             crosses = (ay > py) != (by > py)
             inside ^= crosses & (px < ax + (py - ay) / (by - ay) * (bx - ax))
         box = (px >= x0) & (px < x1) & (py >= y0) & (py < y1)

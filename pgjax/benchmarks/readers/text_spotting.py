@@ -1,4 +1,4 @@
-"""Words in scenes, with their places: ICDAR 2015, Total-Text, and what is trained on beside them."""
+"""Words in scenes and their places: ICDAR 2015, Total-Text, and what is trained on beside."""
 
 import ast
 import io
@@ -176,11 +176,11 @@ _TEST = {"icdar15_test": _icdar15_test, "totaltext_test": lambda files: _totalte
 def read(files: Files, split: str) -> Iterator[Example]:
     """Yields an example per image; `train` joins the training sets that are in the source."""
     for name, find in _TRAIN.items() if split == "train" else [(split, _TEST[split])]:
-        count = -1
-        for count, (image, key, words) in enumerate(find(files)):
-            key = f"{name}/{key}" if split == "train" else key
+        empty = True
+        for image, key, words in find(files):
+            empty, key = False, f"{name}/{key}" if split == "train" else key
             yield {"image": image, "image_id": key, "found": words}
-        if count < 0:
+        if empty:
             note(f"{name} is not among the source's files, and is left out")
 
 
