@@ -90,6 +90,7 @@ def _worn(picture: Image.Image, rng: random.Random) -> Image.Image:
         small = picture.resize([max(1, round(side * scale)) for side in picture.size])
         picture = small.resize(picture.size)
     if rng.random() < 0.2:
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 12, np.shape(picture))
-        picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+        pixels = np.asarray(picture)
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, 12, pixels.shape)
+        picture = Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
     return picture

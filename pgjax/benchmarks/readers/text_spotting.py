@@ -5,8 +5,8 @@ import io
 import itertools
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pgjax.benchmarks.official_files import Files, Member
 from pgjax.benchmarks.reader import IMAGE, Example, Reader, clean_space, grouped
@@ -153,7 +153,7 @@ def _intelocr(files: Files) -> Found:
             yield files[name], pathlib.PurePath(name).with_suffix("").as_posix(), words
 
 
-def _outline(row: dict) -> list[float]:
+def _outline(row: Mapping[str, Any]) -> list[float]:
     """COCO's polygon of an annotation, or its box where there is none."""
     if isinstance(row.get("segmentation"), list) and row["segmentation"]:
         return [*map(float, row["segmentation"][0])]
