@@ -7,8 +7,7 @@ No checkpoint of these transfers is released, so each is a run directory, `RUNS/
 
 Arguments, as in `pg2_scores:variant=pg2-10b,res=448`:
     variant   size of the model: pg2-3b, pg2-10b or pg2-28b
-    res       image size: 224 or 448; videos are at 224 only, and tasks that are new in the paper
-              at the size of their published score, text spotting at 896
+    res       image size: 224 or 448; 896 for tasks that are new in the paper; videos: 224 only
     runs      folder of the run directories; left out: the pretrained checkpoint for each
 """
 
@@ -26,22 +25,26 @@ TABLE = {
 VIDEOS = (
     "activitynet_cap", "activitynet_qa", "msrvtt_cap", "msrvtt_qa", "msvd_qa", "vatex_cap",
 )  # fmt: skip
-
-# A task that is new in the paper -> the image size of its published score.
+# Tasks that are new in the paper -> the sizes of the model and of images with published scores.
 NEW = {
-    "docci": 448, "grandstaff": 896, "molecules": 448, "text_spotting": 896, "vsr_random": 224,
-    "vsr_zeroshot": 224,
-}  # fmt: skip
+    "docci": (("pg2-3b", "pg2-10b"), (448,)),
+    "grandstaff": (("pg2-3b",), (896,)),
+    "molecules": (("pg2-10b",), (448,)),
+    "text_spotting": (("pg2-3b",), (896,)),
+    "vsr_random": (("pg2-3b", "pg2-10b"), (224,)),
+    "vsr_zeroshot": (("pg2-3b", "pg2-10b"), (224,)),
+}
 
 
 def get_config(arg=None):
     """Names the configs to evaluate, as `--benchmarks` takes them."""
     arg = parse_arg(arg, variant="pg2-3b", res=224, runs="")
-    table = {name: "" for name, res in NEW.items() if res == arg.res}
-    if arg.res != 896:
-        table |= TABLE
+    table = dict(TABLE) if arg.res != 896 else {}
     if arg.res == 224 and arg.variant != "pg2-28b":
         table |= dict.fromkeys(VIDEOS, "")
+    for name, (variants, sizes) in NEW.items():
+        if arg.variant in variants and arg.res in sizes:
+            table[name] = ""
     return tuple(
         f"{name}:variant={arg.variant},res={arg.res}"
         + (f",init={arg.runs}/{tuned or name}" if arg.runs else "")

@@ -13,9 +13,20 @@ PLAIN = ("bleu4", "characters", "sentences")  # published as measured
 RESOLUTIONS = (224, 448, 896)
 
 
-def _row(split: str, **scores: tuple[float, ...]) -> dict[str, Any]:
-    by_res = {k: dict(zip(RESOLUTIONS, v, strict=False)) for k, v in scores.items()}
+def _row(split: str, **scores: tuple[float | None, ...]) -> dict[str, Any]:
+    by_res = {
+        name: {res: v for res, v in zip(RESOLUTIONS, values, strict=False) if v is not None}
+        for name, values in scores.items()
+    }
     return {"split": split, "scores": by_res}
+
+
+def _at_448(**scores: float) -> dict[str, tuple[float | None, ...]]:
+    return {name: (None, score) for name, score in scores.items()}
+
+
+def _at_896(**scores: float) -> dict[str, tuple[float | None, ...]]:
+    return {name: (None, None, score) for name, score in scores.items()}
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -33,10 +44,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "scicap": _row("test", cider=(162.25, 181.49), bleu4=(0.192, 0.211)),
     "screen2words": _row("test", cider=(117.57, 119.59)),
     "widgetcap": _row("test", cider=(136.07, 148.36)),
-    "docci": {
-        "split": "qual_dev",
-        "scores": {"nes": {448: 34.3}, "characters": {448: 535.0}, "sentences": {448: 8.9}},
-    },
     # Questions
     "vqav2": _row("test-std", acc=(83.19, 85.64)),
     "mmvp": _row("all", acc=(47.33, 45.33)),
@@ -174,31 +181,31 @@ _PALIGEMMA_2: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {
     "vatex_cap": {"cider": ((80.8, 82.7),)},
     "msvd_qa": {"acc": ((61.1, 62.5),)},
 }
+# Tasks that are new in PaliGemma 2's paper: benchmark -> split, and model -> score -> those at 224,
+# 448 and 896 px. Some were published of PaliGemma as well, whose key is "".
+_NEW: dict[str, tuple[str, dict[str, dict[str, tuple[float | None, ...]]]]] = {
+    # NES is the share of sentences that people found not to be borne out by the photograph.
+    "docci": (
+        "qual_dev",
+        {
+            "": _at_448(nes=34.3, characters=535.0, sentences=8.9),
+            "pg2-3b": _at_448(nes=28.4, characters=529.0, sentences=7.7),
+            "pg2-10b": _at_448(nes=20.3, characters=521.0, sentences=7.5),
+        },
+    ),
+    "grandstaff": ("test", {"pg2-3b": _at_896(cer=1.6, ser=2.3, ler=6.7)}),
+    "icdar15": ("test", {"pg2-3b": _at_896(f1=75.9, precision=81.9, recall=70.7)}),
+    "molecules": ("test", {"pg2-10b": _at_448(acc=94.8)}),
+    "totaltext": ("test", {"pg2-3b": _at_896(f1=74.2, precision=73.8, recall=74.5)}),
+    "vsr_random": ("test", {"pg2-3b": {"acc": (81.6,)}, "pg2-10b": {"acc": (86.8,)}}),
+    "vsr_zeroshot": ("test", {"pg2-3b": {"acc": (74.8,)}, "pg2-10b": {"acc": (79.8,)}}),
+}
+for _name, (_split, _models) in _NEW.items():
+    for _size, _scores in _models.items():
+        PUBLISHED[f"{_size}_{_name}".removeprefix("_")] = _row(_split, **_scores)
 for _name, _scores in _PALIGEMMA_2.items():
     _split = PUBLISHED.get(_name, {"split": "val"})["split"]
     for _i, _size in enumerate(("pg2-3b", "pg2-10b", "pg2-28b")):
         _own = {k: [v[_i] for v in by_res if _i < len(v)] for k, by_res in _scores.items()}
         if any(_own.values()):
             PUBLISHED[f"{_size}_{_name}"] = _row(_split, **{k: (*v,) for k, v in _own.items()})
-
-# The tasks that are new in that paper (tables 2 to 7), each at the image size that did best:
-# benchmark -> split, image size, score -> those of 3B and, where it was tuned as well, of 10B.
-_NEW_TASKS: dict[str, tuple[str, int, dict[str, tuple[float | None, ...]]]] = {
-    # The share of sentences that people found not to be borne out, and lengths of descriptions.
-    "docci": (
-        "qual_dev",
-        448,
-        {"nes": (28.4, 20.3), "characters": (529.0, 521.0), "sentences": (7.7, 7.5)},
-    ),
-    "grandstaff": ("test", 896, {"cer": (1.6,), "ser": (2.3,), "ler": (6.7,)}),
-    "icdar15": ("test", 896, {"f1": (75.9,), "precision": (81.9,), "recall": (70.7,)}),
-    "molecules": ("test", 448, {"acc": (None, 94.8)}),
-    "totaltext": ("test", 896, {"f1": (74.2,), "precision": (73.8,), "recall": (74.5,)}),
-    "vsr_zeroshot": ("test", 224, {"acc": (74.8, 79.8)}),
-    "vsr_random": ("test", 224, {"acc": (81.6, 86.8)}),
-}
-for _name, (_split, _res, _by_size) in _NEW_TASKS.items():
-    for _i, _size in enumerate(("pg2-3b", "pg2-10b")):
-        _one = {k: {_res: v[_i]} for k, v in _by_size.items() if _i < len(v) and v[_i] is not None}
-        if _one:
-            PUBLISHED[f"{_size}_{_name}"] = {"split": _split, "scores": _one}
