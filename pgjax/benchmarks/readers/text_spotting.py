@@ -40,6 +40,8 @@ def _competition(files: Files, images: str, texts: str, name: str, columns: int 
         words = []
         for line in files.lines(member):
             *numbers, text = line.split(",", 8 + columns)
+            if len(numbers) != 8 + columns:
+                raise DataError(f"it has {len(numbers)} commas, expected {8 + columns} or more")
             text = _unquoted(text.strip())
             words.append(Word([*map(float, numbers[:8])], text, text != "###"))
         stem = stem.removeprefix("gt_")
@@ -190,6 +192,8 @@ def build(example: Example) -> Example:
     height, width = decode_image(example["image"].read()).shape[:2]
     boxes, texts = [], []
     for outline, text, legible in words:
+        if len(outline) < 6 or len(outline) % 2:
+            raise DataError(f"the outline of {text!r:.40} has {len(outline)} coordinates")
         x0, x1 = (min(max(f(outline[::2]) / width, 0.0), 1.0) for f in (min, max))
         y0, y1 = (min(max(f(outline[1::2]) / height, 0.0), 1.0) for f in (min, max))
         if legible and clean_space(text) and x0 < x1 and y0 < y1:

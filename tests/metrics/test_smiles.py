@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from pgjax.metrics import get_metric, molecules
+from pgjax.metrics import get_metric
+from pgjax.metrics import smiles as module
 
 metric = get_metric("smiles")
 
@@ -18,9 +19,9 @@ def without_rdkit(monkeypatch):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    molecules._rdkit.cache_clear()
+    module._rdkit.cache_clear()
     monkeypatch.setattr(builtins, "__import__", wanting)
-    monkeypatch.setattr(molecules, "note", (told := []).append)
+    monkeypatch.setattr(module, "note", (told := []).append)
     return told
 
 
@@ -32,7 +33,7 @@ def test_texts_where_rdkit_is_missing(monkeypatch):
         assert metric("OCC", {"answers": []}) == {}
         assert len(told) == 1 and "RDKit is not installed" in told[0]
     finally:
-        molecules._rdkit.cache_clear()
+        module._rdkit.cache_clear()
 
 
 def test_molecules():

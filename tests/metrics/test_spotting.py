@@ -7,7 +7,7 @@ import pytest
 
 from pgjax.errors import DataError, UserError
 from pgjax.metrics import get_metric
-from pgjax.metrics.text_spotting import _common
+from pgjax.metrics.spotting import _common
 from pgjax.text.locations import format_words, parse_words
 
 SIDE = 64  # pixels of an image; location tokens are 16 to a pixel
