@@ -66,7 +66,8 @@ def text_spotting(
         around it, which is what answers consist of.
 
     Returns:
-      `f1`, `precision` and `recall` of words, and `detection_f1` of their places alone, in 0..1.
+      `f1`, `precision` and `recall` of words, and `detection_f1` of their places alone, in 0..1. As
+      in their code, the precision of no answer at all is 1 for HierText and 0 for ICDAR.
 
     Raises:
       UserError: the protocol is unknown.
