@@ -2,15 +2,12 @@
 
 ICDAR's begin with a byte-order mark, have commas and quotes in words, and `###` for words that
 cannot be read.
-Total-Text's are printed by Python 2, long lists on several lines, or MATLAB's.
+Total-Text's are printed by Python 2, long lists on several lines.
 """
 
-import io
 import json
 
-import numpy as np
 from fixture import picture, write, write_zip
-from scipy.io import savemat
 
 SIZE = (40, 80)
 # A word at the right, one at the left a bit lower, one below, one that cannot be read.
@@ -50,16 +47,12 @@ x: [[60 70 70 60]], y: [[20 20 30 30]], ornt: [u'#'], transcriptions: [u'#']
 """
     write(folder / "totaltext/Images/Test/img3.JPG", image)
     write(folder / "totaltext/Groundtruth/Test/poly_gt_img3.txt", curved)
-    cells = [["x:", [[4, 40, 40, 4]], "y:", [[2, 2, 14, 14]], "Hi", "h"],
-             ["x:", [[60, 70, 70, 60]], "y:", [[20, 20, 30, 30]], "#", "#"]]  # fmt: skip
-    table = np.empty((2, 6), object)
-    for i, row in enumerate(cells):
-        for j, cell in enumerate(row):
-            table[i, j] = cell if isinstance(cell, str) else np.array(cell, np.int16)
-    out = io.BytesIO()
-    savemat(out, {"polygt": table})
+    plain = """\
+x: [[ 4 40 40  4]], y: [[ 2  2 14 14]], ornt: [u'h'], transcriptions: [u'Hi']
+x: [[60 70 70 60]], y: [[20 20 30 30]], ornt: [], transcriptions: []
+"""
     write(folder / "totaltext/Images/Train/img4.jpg", image)
-    write(folder / "totaltext/Groundtruth/Train/poly_gt_img4.mat", out.getvalue())
+    write(folder / "totaltext/Groundtruth/Train/poly_gt_img4.txt", plain)
 
     word = {"vertices": [[4, 2], [40, 2], [40, 14], [4, 14]], "text": "Hi", "legible": True}
     blurred = {"vertices": [[60, 20], [70, 20], [70, 30], [60, 30]], "text": "", "legible": False}

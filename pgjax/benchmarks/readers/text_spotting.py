@@ -1,7 +1,6 @@
 """Words in scenes and their places: ICDAR 2015, Total-Text, and what is trained on beside."""
 
 import ast
-import io
 import itertools
 import pathlib
 import re
@@ -82,37 +81,23 @@ _RECORD = re.compile(
 
 
 def _totaltext(files: Files, part: str) -> Found:
-    """Polygons from Total-Text's text files, or its MATLAB files where there are none."""
-    texts = files.glob(f"{part}/poly_gt_img*.txt") or files.glob(f"{part}/*gt_img*.mat")
-    for member in texts:
-        stem = pathlib.PurePath(member.name).stem.rpartition("gt_")[2]
-        read_one = _matlab if member.name.endswith(".mat") else _python
+    """Polygons as Python 2 has printed their lists, long ones on several lines."""
+    for member in files.glob(f"{part}/poly_gt_img*.txt"):
         words = []
-        for xs, ys, text, kind in read_one(files, member):
+        for record in re.split(r"^(?=x: )", files.text(member), flags=re.MULTILINE):
+            if not record.strip():
+                continue
+            if not (match := _RECORD.fullmatch(record)):
+                raise DataError(
+                    f"{member.name} has {record[:80]!r}, expected 'x: [[…]], y: [[…]], …'"
+                )
+            xs, ys = match[1].split(), match[2].split()
+            kind, text = ("".join(ast.literal_eval(one)[:1]) or "#" for one in match.groups()[2:])
             if len(xs) == len(ys) >= 3:  # some that do not count are no polygons
                 outline = [float(v) for point in zip(xs, ys, strict=True) for v in point]
                 words.append(Word(outline, text, "#" not in (text, kind)))
+        stem = pathlib.PurePath(member.name).stem.removeprefix("poly_gt_")
         yield files.first(f"{part}/{stem}.jpg", f"{part}/{stem}.JPG"), stem, words
-
-
-def _python(files: Files, member: Member) -> Iterator[tuple[list, list, str, str]]:
-    """Reads lists as Python 2 has printed them, long ones on several lines."""
-    for record in re.split(r"^(?=x: )", files.text(member), flags=re.MULTILINE):
-        if not record.strip():
-            continue
-        if not (match := _RECORD.fullmatch(record)):
-            raise DataError(f"{member.name} has {record[:80]!r}, expected 'x: [[…]], y: [[…]], …'")
-        kind, text = ("".join(ast.literal_eval(one)[:1]) or "#" for one in match.groups()[2:])
-        yield match[1].split(), match[2].split(), text, kind
-
-
-def _matlab(files: Files, member: Member) -> Iterator[tuple[list, list, str, str]]:
-    from scipy.io import loadmat
-
-    content = loadmat(io.BytesIO(member.read()))
-    for row in content[next(key for key in ("polygt", "gt") if key in content)]:
-        text, kind = (str(cell[0]) if len(cell) else "#" for cell in row[4:6])
-        yield row[1].ravel().tolist(), row[3].ravel().tolist(), text, kind
 
 
 def _hiertext(files: Files) -> Found:
@@ -227,8 +212,8 @@ READER = Reader(
     where="""\
 The test sets are ICDAR 2015's, https://rrc.cvc.uab.es/?ch=4&com=downloads (with an account):
 ch4_test_images.zip, Challenge4_Test_Task4_GT.zip; and Total-Text's,
-https://github.com/cs-chan/Total-Text-Dataset: images (Test/img1.jpg, …) and polygons as text or
-MATLAB files (Test/poly_gt_img1.txt, …). Training takes those of these sets that are there:
+https://github.com/cs-chan/Total-Text-Dataset: images (Test/img1.jpg, …) and polygons as text
+(Test/poly_gt_img1.txt, …). Training takes those of these sets that are there:
 ICDAR 2015 (ch4_training_images.zip, ch4_training_localization_transcription_gt.zip), Total-Text
 (Train/…), MLT17 (?ch=8: ch8_training_images_1.zip, …,
 ch8_training_localization_transcription_gt_v2.zip), MLT19 (?ch=15: tr_img_00001.jpg and .txt, …);
