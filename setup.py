@@ -65,8 +65,8 @@ setup(
         "wandb": ["wandb>=0.31"],
         "mlflow": ["mlflow-skinny>=3.17"],
         "notebook": ["ipykernel>=6.17.1", "matplotlib>=3.10", "nbclient>=0.10", "nbformat>=5.10"],
-        "metrics": ["pycocotools>=2.0.8"],
-        # METEOR, ROUGE-L and SPICE; CIDEr and BLEU are compared with it. It wants Java.
+        "metrics": ["lxml>=5.3", "pycocotools>=2.0.8"],  # tables, and detection
+        # METEOR and SPICE; CIDEr, BLEU and ROUGE-L are compared with it. It wants Java.
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
@@ -74,10 +74,12 @@ setup(
         "heif": ["pillow-heif>=1.8"],
         "supervision": ["supervision>=0.31"],
         "test": [
+            "apted>=1.0.3",
             "av>=14.0",
             "basedpyright==1.40.2",  # exact: each release of a type checker finds other things
             "beartype>=0.23.1",
             "hypothesis>=6.170",
+            "lxml>=5.3",
             "pyarrow>=18.0",
             "pycocotools>=2.0.8",
             "ipykernel>=6.17.1",

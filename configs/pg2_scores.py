@@ -33,6 +33,11 @@ NEW = {
     "text_spotting": (("pg2-3b",), (896,)),
     "vsr_random": (("pg2-3b", "pg2-10b"), (224,)),
     "vsr_zeroshot": (("pg2-3b", "pg2-10b"), (224,)),
+    "coco_detection": (("pg2-3b", "pg2-10b"), (224, 448, 896)),
+    "doclaynet": (("pg2-3b", "pg2-10b"), (224, 448, 896)),
+    "fintabnet": (("pg2-3b",), (896,)),
+    "mimic_cxr": (("pg2-3b", "pg2-10b"), (896,)),
+    "pubtabnet": (("pg2-3b",), (896,)),
 }
 
 

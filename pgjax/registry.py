@@ -175,8 +175,8 @@ METRICS = MetricRegistry(
     "metric",
     _modules(
         "metrics", "anls", "boxes", "by_task", "by_type", "captions", "choices", "counting",
-        "detection", "exact_match", "long_captions", "music", "relaxed",
-        "segmentation", "smiles", "spotting", "vqa",
+        "detection", "exact_match", "long_captions", "music", "relaxed", "reports", "segmentation",
+        "smiles", "spotting", "tables", "vqa",
     ),
 )  # fmt: skip
 SOURCES: Registry[Callable[..., Any]] = Registry(

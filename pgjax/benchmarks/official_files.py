@@ -17,7 +17,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from pgjax.errors import DataError, UserError, note
 
@@ -247,9 +247,18 @@ class Files:
         self.place, self.at_start = before
 
     def text(self, name: str | Member) -> str:
-        """Reads a file as UTF-8 text, without a byte-order mark."""
+        """Reads a file as UTF-8 text, without a byte-order mark; `.gz` is decompressed."""
+        content = self._needed(name)
+        if _of(name).endswith(".gz"):
+            out = io.BytesIO()
+            try:
+                with gzip.open(io.BytesIO(content)) as f:
+                    _copy(f, out, _RATIO * len(content) + _ROOM)
+            except (OSError, EOFError, zlib.error, ValueError) as e:
+                raise UserError(f"{_of(name)} cannot be decompressed ({reason(e)}).") from e
+            content = out.getvalue()
         try:
-            return self._needed(name).decode("utf-8-sig")
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError as e:
             raise UserError(f"{_of(name)} is not text in UTF-8 ({e}).") from None
 
@@ -368,7 +377,7 @@ def reason(e: BaseException) -> str:
     return f"{type(e).__name__}: {said}" if said else type(e).__name__
 
 
-def _copy(source: BinaryIO, out: BinaryIO, most: int) -> None:
+def _copy(source: IO[bytes] | gzip.GzipFile, out: BinaryIO, most: int) -> None:
     while chunk := source.read(1 << 22):
         if (most := most - len(chunk)) < 0:
             raise ValueError(f"it is more than {_RATIO} times larger than compressed")

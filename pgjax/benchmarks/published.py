@@ -199,6 +199,37 @@ _NEW: dict[str, tuple[str, dict[str, dict[str, tuple[float | None, ...]]]]] = {
     "totaltext": ("test", {"pg2-3b": _at_896(f1=74.2, precision=73.8, recall=74.5)}),
     "vsr_random": ("test", {"pg2-3b": {"acc": (81.6,)}, "pg2-10b": {"acc": (86.8,)}}),
     "vsr_zeroshot": ("test", {"pg2-3b": {"acc": (74.8,)}, "pg2-10b": {"acc": (79.8,)}}),
+    "coco_detection": (
+        "val2017",
+        {
+            "": {"mAP": (28.7, 37.0, 41.1)},
+            "pg2-3b": {"mAP": (30.4, 38.5, 42.3)},
+            "pg2-10b": {"mAP": (30.3, 39.2, 43.6)},
+        },
+    ),
+    "doclaynet": (
+        "test",
+        {
+            "": {"mAP": (50.8, 64.1, 66.5)},
+            "pg2-3b": {"mAP": (46.7, 62.5, 66.1)},
+            "pg2-10b": {"mAP": (50.4, 63.5, 66.0)},
+        },
+    ),
+    "fintabnet": (
+        "test",
+        {"pg2-3b": _at_896(s_teds=99.2, teds=98.9, grits_top=99.4, grits_con=99.2)},
+    ),
+    "pubtabnet": (
+        "val",
+        {"pg2-3b": _at_896(s_teds=97.6, teds=97.3, grits_top=98.0, grits_con=97.8)},
+    ),
+    "mimic_cxr": (
+        "test",
+        {
+            "pg2-3b": _at_896(cider=19.9, bleu4=0.146, rouge_l=31.9, radgraph=28.8),
+            "pg2-10b": _at_896(cider=17.4, bleu4=0.15, rouge_l=32.4, radgraph=29.5),
+        },
+    ),
 }
 for _name, (_split, _models) in _NEW.items():
     for _size, _scores in _models.items():

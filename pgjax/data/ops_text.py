@@ -1,5 +1,6 @@
 """Ops on text. Text is str; bytes, which TFDS may return, are decoded as UTF-8."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from pgjax.text import compose
 from pgjax.text.compose import OnTruncate
 from pgjax.text.locations import format_boxes
 from pgjax.text.tokenizer import Tokenizer
+
+_CELL = re.compile(r"(<t[dh](?: [^<>]*)?>)")  # the beginning of a cell in HTML
 
 
 def _decoded(value: Any) -> Any:
@@ -127,6 +130,36 @@ def boxes_to_loc(
     kept = [i for i, (y0, x0, y1, x1) in enumerate(boxes) if y0 < y1 and x0 < x1]
     text = format_boxes(boxes[kept].tolist(), [labels[i] for i in kept])
     return {**example, outkey: text}
+
+
+@OPS.register("boxes_to_cells")
+def boxes_to_cells(
+    example: Example,
+    html_key: str,
+    boxes_key: str = "boxes",
+    cells_key: str = "cells",
+    outkey: str = "suffix",
+) -> Example:
+    """Write boxes into the HTML of a table, as '<td><locY0><locX0><locY1><locX1>text</td>'.
+
+    cells_key holds the number of each box's cell among all; boxes without area are omitted.
+    """
+    table = _decoded(example[html_key])
+    if not isinstance(table, str):
+        raise DataError(f"{html_key!r} holds a {type(table).__name__}, expected text.")
+    parts = _CELL.split(table)  # what stands before, and for each cell its beginning and the rest
+    count = len(parts) // 2
+    boxes = np.asarray(example[boxes_key], np.float64).reshape(-1, 4)
+    cells = np.asarray(example[cells_key], np.int64).tolist()
+    if len(cells) != len(boxes) or not all(0 <= cell < count for cell in cells):
+        raise DataError(
+            f"{cells_key!r} is {cells!s:.80}, expected the cell of each of the {len(boxes)} boxes, "
+            f"of {count} cells."
+        )
+    for cell, (y0, x0, y1, x1) in zip(cells, boxes.tolist(), strict=True):
+        if y0 < y1 and x0 < x1:
+            parts[2 * cell + 1] += format_boxes([(y0, x0, y1, x1)], [""])
+    return {**example, outkey: "".join(parts)}
 
 
 @OPS.register("tok")

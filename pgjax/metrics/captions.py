@@ -1,4 +1,4 @@
-"""Caption scores over a corpus: CIDEr-D, BLEU, and what pycocoevalcap computes."""
+"""Caption scores over a corpus: CIDEr-D, BLEU, ROUGE-L, and what pycocoevalcap computes."""
 
 import importlib
 import importlib.util
@@ -9,7 +9,7 @@ from pgjax.errors import DataError, UserError
 from pgjax.metrics.exact_match import references
 from pgjax.metrics.multilingual import multilingual_tokenize
 from pgjax.metrics.ngrams import bleu as corpus_bleu
-from pgjax.metrics.ngrams import cider_d
+from pgjax.metrics.ngrams import cider_d, rouge_l
 from pgjax.metrics.ptb import ptb_tokenize
 from pgjax.registry import METRICS
 
@@ -34,6 +34,7 @@ def cider(
     *,
     tokenizer: str = "ptb",
     bleu: bool = False,
+    rouge: bool = False,
     key: str = "",
     apart: str = "en",
 ) -> dict[str, float]:
@@ -48,14 +49,15 @@ def cider(
       tokenizer: "ptb" is coco-caption's English tokenizer, which published code uses for all
         languages; "multilingual" fits all languages; "split" splits at white space.
       bleu: whether to compute BLEU as well.
+      rouge: whether to compute ROUGE-L as well.
       key: the key under which a record names its language or set. Each value is a corpus of its
         own, and the result is their mean: COCO-35L and XM3600 use key="language".
       apart: a value of `key` that the published means over 34 and 35 languages leave out.
 
     Returns:
-      `cider` in 0..10, and with `bleu` also `bleu1` to `bleu4` in 0..1. With `key` there is also
-      `cider/<value>` for each value, and, if `apart` is one of them, `cider/avg<N>`, the mean over
-      the N others.
+      `cider` in 0..10, and if asked for `bleu1` to `bleu4` and `rouge_l` in 0..1. With `key` there
+      is also `cider/<value>` for each value, and, if `apart` is one of them, `cider/avg<N>`, the
+      mean over the N others.
 
     Raises:
       UserError: the tokenizer is unknown.
@@ -66,7 +68,9 @@ def cider(
             f"The metric cider has no tokenizer {tokenizer!r}, expected one of {[*TOKENIZERS]}."
         )
     corpora = _corpora(records, key, "cider")
-    scores = {value: _score(corpus, TOKENIZERS[tokenizer], bleu) for value, corpus in corpora}
+    scores = {
+        value: _score(corpus, TOKENIZERS[tokenizer], bleu, rouge) for value, corpus in corpora
+    }
     result = _means(scores.values())
     if key:
         result |= {f"{name}/{value}": each[name] for value, each in scores.items() for name in each}
@@ -98,7 +102,9 @@ def _corpora(records: Sequence[dict], key: str, metric: str) -> list[tuple[str, 
     return list(corpora.items())
 
 
-def _score(records: list[dict], tokenize: CaptionTokenizer, bleu: bool) -> dict[str, float]:
+def _score(
+    records: list[dict], tokenize: CaptionTokenizer, bleu: bool, rouge: bool
+) -> dict[str, float]:
     """Scores one corpus, and adds its `cider` to the `scores` of each record."""
     predictions, texts = tokenized(records, tokenize)
     candidates = [text.split() for text in predictions]
@@ -109,6 +115,8 @@ def _score(records: list[dict], tokenize: CaptionTokenizer, bleu: bool) -> dict[
     scores = {"cider": sum(values) / len(values)}
     if bleu:
         scores |= {f"bleu{n}": v for n, v in enumerate(corpus_bleu(candidates, truths), 1)}
+    if rouge:
+        scores["rouge_l"] = rouge_l(candidates, truths)
     return scores
 
 
@@ -127,7 +135,6 @@ def tokenized(
 # Scores that pycocoevalcap computes, by its module and class.
 _COCO = {
     "meteor": ("pycocoevalcap.meteor.meteor", "Meteor"),
-    "rouge_l": ("pycocoevalcap.rouge.rouge", "Rouge"),
     "spice": ("pycocoevalcap.spice.spice", "Spice"),
 }
 
@@ -136,7 +143,7 @@ _COCO = {
 def coco_caption(
     records: Sequence[dict], *, metrics: Sequence[str] = ("meteor", "rouge_l")
 ) -> dict[str, float]:
-    """Computes METEOR, ROUGE-L and SPICE of captions by pycocoevalcap.
+    """Computes METEOR and SPICE of captions by pycocoevalcap, and ROUGE-L.
 
     Args:
       records: one per image; each holds `prediction`, and the human captions in `answers` (or
@@ -151,16 +158,18 @@ def coco_caption(
       UserError: a metric is unknown, or pycocoevalcap or Java is not installed.
       DataError: no record has references.
     """
-    if unknown := [name for name in metrics if name not in _COCO]:
+    if unknown := [name for name in metrics if name not in (*_COCO, "rouge_l")]:
         raise UserError(
-            f"The metric coco_caption cannot compute {unknown}, expected some of {[*_COCO]}."
+            f"The metric coco_caption cannot compute {unknown}, expected some of "
+            f"{[*_COCO, 'rouge_l']}."
         )
-    if importlib.util.find_spec("pycocoevalcap") is None:
+    external = [name for name in metrics if name in _COCO]
+    if external and importlib.util.find_spec("pycocoevalcap") is None:
         raise UserError(
-            "The metric coco_caption needs pycocoevalcap: run pip install pycocoevalcap. CIDEr and "
-            "BLEU (metric cider) need neither it nor Java."
+            "The metric coco_caption needs pycocoevalcap: run pip install pycocoevalcap. CIDEr, "
+            "BLEU and ROUGE-L (metric cider) need neither it nor Java."
         )
-    if set(metrics) & {"meteor", "spice"} and shutil.which("java") is None:
+    if external and shutil.which("java") is None:
         raise UserError(
             "The metrics meteor and spice need Java, but there is no program 'java' on the path."
         )
@@ -169,7 +178,10 @@ def coco_caption(
     res = {i: [text] for i, text in enumerate(candidates)}
     gts = dict(enumerate(truths))
     scores = {}
-    for name in metrics:
+    if "rouge_l" in metrics:
+        words = [text.split() for text in candidates]
+        scores["rouge_l"] = rouge_l(words, [[t.split() for t in refs] for refs in truths])
+    for name in external:
         module, scorer = _COCO[name]
         scores[name] = float(
             getattr(importlib.import_module(module), scorer)().compute_score(gts, res)[0]

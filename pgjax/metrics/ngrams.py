@@ -1,4 +1,4 @@
-"""CIDEr-D and BLEU of tokenized texts, with the results of coco-caption (pycocoevalcap)."""
+"""CIDEr-D, BLEU and ROUGE-L of tokenized texts, with the results of coco-caption."""
 
 import collections
 import math
@@ -102,3 +102,43 @@ def bleu(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
         product *= (right[n] + tiny) / (said[n] + small)
         scores.append(product ** (1 / (n + 1)) * brevity)
     return scores
+
+
+def rouge_l(
+    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], *, beta: float = 1.2
+) -> float:
+    """Computes ROUGE-L of a corpus (Lin, ACL 2004): the mean over its candidates.
+
+    Precision and recall are the length of the longest common subsequence over those of the
+    candidate and of a reference; the best of each over the references counts.
+
+    Args:
+      candidates: [n], the tokens of each candidate.
+      references: [n], the tokens of each candidate's references, of which it has at least one.
+      beta: how much more recall counts than precision.
+
+    Returns:
+      A score in 0..1.
+    """
+    total = 0.0
+    for tokens, refs in zip(candidates, references, strict=True):
+        # Texts without words count as one empty word, as in coco-caption.
+        hypothesis, truths = tokens or [""], [ref or [""] for ref in refs]
+        common = [_common_length(hypothesis, ref) for ref in truths]
+        precision = max(common) / len(hypothesis)
+        recall = max(n / len(ref) for n, ref in zip(common, truths, strict=True))
+        if precision and recall:
+            total += (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return total / len(candidates)
+
+
+def _common_length(a: Tokens, b: Tokens) -> int:
+    """The length of the longest common subsequence (Hyyrö, "Bit-parallel LCS-length", 2004)."""
+    places = collections.defaultdict(int)  # by token, a bit for each place in `a` where it stands
+    for i, token in enumerate(a):
+        places[token] |= 1 << i
+    everywhere = row = (1 << len(a)) - 1
+    for token in b:
+        same = row & places.get(token, 0)
+        row = ((row + same) | (row - same)) & everywhere
+    return len(a) - row.bit_count()

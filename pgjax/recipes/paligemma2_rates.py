@@ -48,8 +48,11 @@ RATES: dict[str, tuple[float, float, float]] = {
 # DOCCI and VSR: these are among the rates that it explored.
 STATED: dict[str, float] = {
     "docci": 1e-5,
+    "fintabnet": 1e-4,
     "grandstaff": 1e-4,
+    "mimic_cxr": 5e-6,
     "molecules": 1e-4,
+    "pubtabnet": 1e-4,
     "text_spotting": 1e-5,
     "vsr_random": 3e-6,
     "vsr_zeroshot": 3e-6,

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 
+import numpy as np
 import pytest
 from conftest import ROOT, TESTS
 from rows import ROWS
@@ -88,9 +89,15 @@ def test_prepare(name, tmp_path):
             source = make_source({**spec, "split": split})
             for i, row in enumerate(rows):
                 example = source[i]
-                assert {key: example[key] for key in row} == row
+                assert {key: _plain(example[key]) for key in row} == row
                 images = example["image"]
                 assert all(type(x) is bytes for x in (images if type(images) is list else [images]))
+
+
+def _plain(value):
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 @pytest.mark.slow

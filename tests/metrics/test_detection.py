@@ -115,6 +115,64 @@ def test_equal_to_pycocotools_in_pixels():
     assert 0.1 < scores["mAP"] < 0.9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_to_pycocotools_with_sizes_areas_and_crowds(seed):
+    """The official evaluation of files in COCO's format, for images of different sizes."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rng = np.random.default_rng(seed)
+    images, truths, guesses, records = [], [], [], []
+    for image in range(1, 61):
+        height, width = map(int, rng.integers(50, 640, 2))
+        images.append({"id": image, "height": height, "width": width})
+        record = {k: [] for k in ("boxes", "labels", "areas", "crowd_boxes", "crowd_labels")}
+        records.append({**record, "size": [height, width], "objects": []})
+        for _ in range(rng.integers(0, 8)):
+            corner, side = rng.uniform(0, 0.6, 2), rng.uniform(0.02, 0.4, 2)
+            label, crowd = int(rng.integers(3)), bool(rng.random() < 0.2)
+            box = np.concatenate([corner, corner + side])
+            area = float(np.prod(side) * height * width * rng.uniform(0.5, 1))
+            y, x, h, w = (*corner * (height, width), *side * (height, width))
+            truths.append({
+                "id": len(truths) + 1, "image_id": image, "category_id": label + 1, "area": area,
+                "bbox": [x, y, w, h], "iscrowd": int(crowd),
+            })  # fmt: skip
+            kind = "crowd_" if crowd else ""
+            records[-1][f"{kind}boxes"].append(box.tolist())
+            records[-1][f"{kind}labels"].append("abc"[label])
+            records[-1]["areas"] += [] if crowd else [area]
+            for _ in range(rng.integers(0, 4)):
+                guess, score = box + rng.normal(0, 0.02, 4), float(rng.random())
+                y0, x0, y1, x1 = guess * [height, width, height, width]
+                guesses.append({
+                    "image_id": image, "category_id": label + 1, "score": score,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                })  # fmt: skip
+                records[-1]["objects"].append(thing(guess.tolist(), score, "abc"[label]))
+    coco = COCO()
+    categories = [{"id": i, "name": n} for i, n in enumerate("abc", 1)]
+    coco.dataset = {"images": images, "annotations": truths, "categories": categories}
+    coco.createIndex()
+    judge = COCOeval(coco, coco.loadRes(guesses), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    scores = metric(records)
+    assert [*scores][3:] == ["mAP/small", "mAP/medium", "mAP/large"]
+    np.testing.assert_allclose(list(scores.values()), judge.stats[:6], atol=1e-12)
+    assert len({round(score, 3) for score in scores.values()}) == 6
+
+
+def test_an_object_in_a_crowd_is_neither_right_nor_wrong():
+    crowd = {"crowd_boxes": [OTHER], "crowd_labels": ["a"]}
+    found = thing(BOX, 0.5), thing((0.6, 0.5, 0.7, 0.6), 0.9)
+    assert metric([record([BOX], *found)])["mAP"] == pytest.approx(0.5)
+    assert metric([{**record([BOX], *found), **crowd}])["mAP"] == pytest.approx(1)
+    with pytest.raises(DataError, match="none of 1 references has any"):
+        metric([{**record([]), **crowd}])
+
+
 def test_nothing_to_compare_with():
     with pytest.raises(DataError, match="none of 1 references has any"):
         metric([record([])])

@@ -12,10 +12,14 @@ from tools.faults.fuzzing.children import Target, Wrong
 from tools.faults.fuzzing.damage import ODD_TEXT, ODD_VALUES, copied, damaged_values, values_of
 
 _META = {
-    "answers": ["yes", "2", "a cat on a mat"],
+    "answers": ["<table><tr><td>yes</td></tr></table>", "yes", "2", "a cat on a mat"],
     "suffix": "<loc0010><loc0020><loc0500><loc0600> cat",
     "boxes": [[0.01, 0.02, 0.5, 0.6]],
     "labels": ["cat"],
+    "areas": [9.5],
+    "size": [40, 50],
+    "crowd_boxes": [[0.5, 0.5, 1.0, 1.0]],
+    "crowd_labels": ["cat"],
     "mask": {"size": [4, 5], "counts": [5, 5, 10]},
     "task": "detect",
     "question_type": "is this",
@@ -29,7 +33,6 @@ _META = {
     "words": ["cat", "?"],
     "legible": [True, False],
     "outlines": ["1,2,30,2,30,20,1,20", "40,20,50,20,45,30"],
-    "size": [40, 60],
     "prediction": "yes",
     "objects": [{"label": "cat", "box": [0.0, 0.0, 0.5, 0.5], "score": 0.5}],
 }
@@ -38,14 +41,13 @@ _PREDICTIONS = st.one_of(
     st.sampled_from(
         ("yes", "2", "two", "", "The answer is A.", "<loc0010><loc0020><loc0500><loc0600> cat",
          f"<loc0010><loc0020><loc0500><loc0600>{_MASK} cat", "9" * 5000, "-1e999", "1/0", "½ %",
-         "😀" * 5000, "<loc0001>" * 4000, " " * 20_000 + "<", "a " * 5000, "." * 20_000, "(" * 5000)
+         "😀" * 5000, "<loc0001>" * 4000, " " * 20_000 + "<", "a " * 5000, "." * 20_000, "(" * 5000,
+         "<table><tr><td>yes", "<table>" * 2000, "<table><tr>" + "<td colspan='99'>x" * 500)
     ),
     ODD_TEXT,
     st.text(max_size=30),
 )  # fmt: skip
 _PLAIN = tuple(name for name in METRICS if name != "coco_caption")  # which runs Java
-
-_BEYOND_ONE = ("cider", "kern", "long_captions")
 
 
 @st.composite
@@ -74,9 +76,7 @@ def check_metric(given: tuple[str, str, list[dict]], folder: pathlib.Path) -> No
     if got != scores():
         raise Wrong(f"{name}: {got}, and then {scores()}")
     for key, value in got.items():
-        most = (
-            1 if metric.main in key and name not in ("cider", "kern", "long_captions") else math.inf
-        )
+        most = 1 if metric.main in key and metric.main not in ("cider", "ser") else math.inf
         if not isinstance(value, int | float) or not -1e-9 <= value <= most + 1e-9:
             raise Wrong(f"{name}: {key} is {value}")
 

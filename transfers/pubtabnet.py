@@ -1,0 +1,20 @@
+"""PubTabNet: a table of an article as HTML, with the box of each cell that has content."""
+
+from pgjax.recipes import answers, benchmark, prepared
+
+
+def get_config(arg=None):
+    """Pads images to squares; published at 896 px. The prompt and the order of tokens are ours."""
+    return benchmark(
+        "pubtabnet",
+        arg,
+        train=prepared("pubtabnet", "train"),
+        evals={"val": answers("pubtabnet", "val", "table_structure", published="pubtabnet")},
+        prompt="strfmt('table', 'prefix')",
+        target="choice_at('answers', 0, 'html')|boxes_to_cells('html')",
+        decode="decode|pad_to_square(255)",
+        text_len=4096,
+        steps=30_000,
+        batch_size=256,
+        lr=1e-4,
+    )
