@@ -70,6 +70,7 @@ setup(
         "captions": ["pycocoevalcap>=1.2"],
         "prepare": ["pyarrow>=18.0", "pycocotools>=2.0.8"],  # for what reads parquet, and masks
         "video": ["av>=14.0"],
+        "molecules": ["epam-indigo>=1.30", "rdkit>=2025.3"],  # drawn to train on; compared
         "heif": ["pillow-heif>=1.8"],
         "supervision": ["supervision>=0.31"],
         "test": [
@@ -93,7 +94,14 @@ setup(
         ],
         "docs": ["mkdocs>=1.6.1", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0.8"],
         "dev": ["pre-commit>=4.7"],
-        # What the exports are compared with, where it is installed; never needed otherwise.
-        "live": ["peft>=0.21", "torch>=2.13", "transformers>=5.23"],
+        # What exports and metrics are compared with, where it is installed; never needed otherwise.
+        "live": [
+            "epam-indigo>=1.30",
+            "levenshtein>=0.27",
+            "peft>=0.21",
+            "rdkit>=2025.3",
+            "torch>=2.13",
+            "transformers>=5.23",
+        ],
     },
 )

@@ -27,6 +27,12 @@ VIDEOS = (
 )  # fmt: skip
 # Tasks that are new in the paper -> the sizes of the model and of images with published scores.
 NEW = {
+    "docci": (("pg2-3b", "pg2-10b"), (448,)),
+    "grandstaff": (("pg2-3b",), (896,)),
+    "molecules": (("pg2-10b",), (448,)),
+    "text_spotting": (("pg2-3b",), (896,)),
+    "vsr_random": (("pg2-3b", "pg2-10b"), (224,)),
+    "vsr_zeroshot": (("pg2-3b", "pg2-10b"), (224,)),
     "coco_detection": (("pg2-3b", "pg2-10b"), (224, 448, 896)),
     "doclaynet": (("pg2-3b", "pg2-10b"), (224, 448, 896)),
     "fintabnet": (("pg2-3b",), (896,)),

@@ -175,7 +175,8 @@ METRICS = MetricRegistry(
     "metric",
     _modules(
         "metrics", "anls", "boxes", "by_task", "by_type", "captions", "choices", "counting",
-        "detection", "exact_match", "relaxed", "reports", "segmentation", "tables", "vqa",
+        "detection", "exact_match", "long_captions", "music", "relaxed", "reports", "segmentation",
+        "smiles", "spotting", "tables", "vqa",
     ),
 )  # fmt: skip
 SOURCES: Registry[Callable[..., Any]] = Registry(

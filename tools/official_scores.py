@@ -428,6 +428,23 @@ OFFICIAL: dict[str, Callable[[pathlib.Path], Comparison]] = {
 KEPT = ("vqa", "textvqa", "rrc", "aokvqa", "relaxed")  # by --store
 
 
+def run(
+    chosen: dict[str, Comparison], count: int, seed: int, stores: Sequence[str] = ()
+) -> tuple[dict[str, Any], int]:
+    """Prints a table of comparisons; returns some rows of those in `stores`, and what differs."""
+    kept, wrong = {}, 0
+    print("| metric | answers | mean score | equal | otherwise |\n|---|---|---|---|---|")
+    for name, comparison in chosen.items():
+        rows = make_rows(count, comparison.references, seed)
+        cells, unknown, official = compare(comparison, rows)
+        print(f"| {' | '.join(cells)} |", flush=True)
+        wrong += len(unknown)
+        if name in stores:
+            known = comparison.known.values()
+            kept[name] = stored(rows, official, lambda *row, k=known: any(f(*row) for f in k))
+    return kept, wrong
+
+
 def main() -> None:
     """Compares what has been given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -441,16 +458,7 @@ def main() -> None:
     chosen = {name: make(path) for name, make in OFFICIAL.items() if (path := getattr(args, name))}
     if args.captions:
         chosen |= {each.name: each for each in captions()}
-    kept, wrong = {}, 0
-    print("| metric | answers | mean score | equal | otherwise |\n|---|---|---|---|---|")
-    for name, comparison in chosen.items():
-        rows = make_rows(args.count, comparison.references, args.seed)
-        cells, unknown, official = compare(comparison, rows)
-        print(f"| {' | '.join(cells)} |", flush=True)
-        wrong += len(unknown)
-        if name in KEPT:
-            known = comparison.known.values()
-            kept[name] = stored(rows, official, lambda *row, k=known: any(f(*row) for f in k))
+    kept, wrong = run(chosen, args.count, args.seed, KEPT)
     if args.store:
         args.store.write_text(json.dumps(kept, ensure_ascii=True, separators=(",", ":")) + "\n")
     sys.exit(bool(wrong))

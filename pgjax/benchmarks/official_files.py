@@ -262,6 +262,12 @@ class Files:
         except UnicodeDecodeError as e:
             raise UserError(f"{_of(name)} is not text in UTF-8 ({e}).") from None
 
+    def lines(self, name: str | Member) -> Iterator[str]:
+        """Yields the lines of a text file that are not blank."""
+        lines = enumerate(self.text(name).split("\n"), 1)
+        rows = ((f"{_of(name)}:{i}", line.rstrip("\r")) for i, line in lines if line.strip())
+        yield from self._each(rows, of_text=True)
+
     def json(self, name: str | Member) -> Any:
         """Reads a JSON file; the one read last is kept, as several parts of it may be asked for."""
         if self._parsed[0] != name:

@@ -9,7 +9,7 @@ published.
 
 from typing import Any
 
-PLAIN = ("bleu4",)  # published as measured, in 0..1
+PLAIN = ("bleu4", "characters", "sentences")  # published as measured
 RESOLUTIONS = (224, 448, 896)
 
 
@@ -19,6 +19,10 @@ def _row(split: str, **scores: tuple[float | None, ...]) -> dict[str, Any]:
         for name, values in scores.items()
     }
     return {"split": split, "scores": by_res}
+
+
+def _at_448(**scores: float) -> dict[str, tuple[float | None, ...]]:
+    return {name: (None, score) for name, score in scores.items()}
 
 
 def _at_896(**scores: float) -> dict[str, tuple[float | None, ...]]:
@@ -178,8 +182,23 @@ _PALIGEMMA_2: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {
     "msvd_qa": {"acc": ((61.1, 62.5),)},
 }
 # Tasks that are new in PaliGemma 2's paper: benchmark -> split, and model -> score -> those at 224,
-# 448 and 896 px. Detection was published of PaliGemma as well, whose key is "".
+# 448 and 896 px. Some were published of PaliGemma as well, whose key is "".
 _NEW: dict[str, tuple[str, dict[str, dict[str, tuple[float | None, ...]]]]] = {
+    # NES is the share of sentences that people found not to be borne out by the photograph.
+    "docci": (
+        "qual_dev",
+        {
+            "": _at_448(nes=34.3, characters=535.0, sentences=8.9),
+            "pg2-3b": _at_448(nes=28.4, characters=529.0, sentences=7.7),
+            "pg2-10b": _at_448(nes=20.3, characters=521.0, sentences=7.5),
+        },
+    ),
+    "grandstaff": ("test", {"pg2-3b": _at_896(cer=1.6, ser=2.3, ler=6.7)}),
+    "icdar15": ("test", {"pg2-3b": _at_896(f1=75.9, precision=81.9, recall=70.7)}),
+    "molecules": ("test", {"pg2-10b": _at_448(acc=94.8)}),
+    "totaltext": ("test", {"pg2-3b": _at_896(f1=74.2, precision=73.8, recall=74.5)}),
+    "vsr_random": ("test", {"pg2-3b": {"acc": (81.6,)}, "pg2-10b": {"acc": (86.8,)}}),
+    "vsr_zeroshot": ("test", {"pg2-3b": {"acc": (74.8,)}, "pg2-10b": {"acc": (79.8,)}}),
     "coco_detection": (
         "val2017",
         {

@@ -10,12 +10,16 @@ are those of the texts as they are, in upper case ("ß" counts as two), and an a
 for which equation 1 gives 0, scores ½. The script ignores case, which is `lower=True` here.
 """
 
+from collections.abc import Hashable, Sequence
+
 from pgjax.metrics.exact_match import references
 from pgjax.registry import METRICS
 
 
-def edit_distance(a: str, b: str) -> int:
-    """Returns the Levenshtein distance in single-character insertions, deletions, substitutions.
+def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
+    """Returns the Levenshtein distance in insertions, deletions and substitutions of one item.
+
+    Items are the characters of a text, or those of any sequence.
 
     A column of the table of distances is held in two whole numbers, whose bits say where the
     distance rises and falls from one row to the next (Myers, "A fast bit-vector algorithm for
@@ -23,13 +27,13 @@ def edit_distance(a: str, b: str) -> int:
     """
     if not a or not b:
         return len(a) + len(b)
-    rows: dict[str, int] = {}  # by character, a bit for each place in `a` where it stands
-    for i, char in enumerate(a):
-        rows[char] = rows.get(char, 0) | 1 << i
+    rows: dict[Hashable, int] = {}  # by item, a bit for each place in `a` where it stands
+    for i, item in enumerate(a):
+        rows[item] = rows.get(item, 0) | 1 << i
     everywhere, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
     rises, falls, distance = everywhere, 0, len(a)
-    for char in b:
-        same = rows.get(char, 0)
+    for item in b:
+        same = rows.get(item, 0)
         diagonal = ((((same & rises) + rises) ^ rises) | same | falls) & everywhere
         right_rises = falls | (everywhere ^ (diagonal | rises))
         right_falls = diagonal & rises

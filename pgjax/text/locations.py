@@ -6,6 +6,7 @@ x_min, y_max and x_max in 1024ths of the image's height and width. They may be f
 separated by ` ; `.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -156,11 +157,52 @@ def format_boxes(
                 "fractions of the image: 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1."
             )
         _check_label(label)
-        (top, bottom), (left, right) = to_bins(y0, y1), to_bins(x0, x1)
-        tokens = "".join(f"<loc{v:04d}>" for v in (top, left, bottom, right))
-        tokens += "".join(f"<seg{code:03d}>" for code in mask)
+        tokens = _location(y0, x0, y1, x1) + "".join(f"<seg{code:03d}>" for code in mask)
         parts.append(f"{tokens} {label}".rstrip())
     return " ; ".join(parts)
+
+
+def _location(y0: float, x0: float, y1: float, x1: float) -> str:
+    (top, bottom), (left, right) = to_bins(y0, y1), to_bins(x0, x1)
+    return "".join(f"<loc{v:04d}>" for v in (top, left, bottom, right))
+
+
+def parse_words(text: str) -> list[Box]:
+    """Reads the words that `format_words` writes, with their boxes.
+
+    Unlike a label, a word reaches to the location tokens that follow, whatever it holds. Words
+    without exactly four location tokens in range are skipped.
+
+    Args:
+      text: the decoded answer.
+
+    Returns:
+      The words as labels of boxes, in the order of the text, with coordinates in 0..1023/1024.
+    """
+    words: list[Box] = []
+    begins = list(_BEGIN.finditer(text))
+    for begin, after in itertools.zip_longest(begins, begins[1:]):
+        edges = [int(edge) for edge in _NUMBER.findall(begin[0])]
+        if len(edges) != 4 or max(edges) >= BINS:
+            continue
+        word = text[begin.end() : after.start() if after else None].strip()
+        word = word.removesuffix(";").rstrip() if after else word
+        (y0, y1), (x0, x1) = _with_extent(edges[0], edges[2]), _with_extent(edges[1], edges[3])
+        words.append(Box(y0 / BINS, x0 / BINS, y1 / BINS, x1 / BINS, word))
+    return words
+
+
+def format_words(boxes: Iterable[Sequence[float]], words: Iterable[str]) -> str:
+    """Writes words and where they are, as the text that `parse_words` reads.
+
+    Args:
+      boxes: [n, 4], (y0, x0, y1, x1) in 0..1 and of some extent, which `to_bins` rounds.
+      words: [n] texts of one line, without location tokens.
+
+    Returns:
+      `<loc0256><loc0064><loc0768><loc0512> word`, joined by ` ; `.
+    """
+    return " ; ".join(f"{_location(*box)} {word}" for box, word in zip(boxes, words, strict=True))
 
 
 def clean_label(name: object) -> str:

@@ -18,11 +18,14 @@ TABLE = {
     "coco35l": (None, 256, 1e-5, 1e-6, 0, 0, 32),
     "coco_detection": (50, 256, 1e-5, 0, 0, 0, 932),
     "cococap": (5, 256, 1e-5, 1e-6, 0, 0, 32),
+    "docci": (10, 256, 1e-5, 0, 0, 0, 512),
     "doclaynet": (50, 256, 1e-5, 0, 0, 0, 932),
     "docvqa": (10, 256, 1e-5, 1e-6, 0, 0, 32),
     "fintabnet": (None, 256, 1e-4, 0, 0, 0, 4096),
     "gqa": (1, 256, 1e-5, 0, 0, 0, 32),
+    "grandstaff": (None, 256, 1e-4, 0, 0.1, 0, 1024),
     "infovqa": (3, (256, 128, 32), (1e-5, 1e-5, 3e-6), (1e-6, 1e-6, 3e-7), 0.4, 0, 48),
+    "molecules": (None, 256, 1e-4, 0, 0.1, 0, 256),
     "mimic_cxr": (8, 256, 5e-6, 0, 0, 0, 512),
     "msrvtt_cap": (20, 128, 1e-5, 0, 0, 0, 32),
     "msrvtt_qa": (1, 128, 1e-5, 0, 0, 0, 64),
@@ -39,11 +42,14 @@ TABLE = {
     "screen2words": (10, 256, 1e-5, 0, 0.2, 0.3, 24),
     "stvqa": (3, (256, 128, 32), (1e-5, 1e-5, 3e-6), (1e-6, 1e-6, 3e-7), 0.1, 0, 48),
     "tallyqa": (2, 256, (1e-5, 1e-5, 7e-6), (0, 1e-6, 7e-7), 0, 0, 32),
+    "text_spotting": (None, 256, 1e-5, 0, 0.1, 0, 2048),
     "textcaps": (5, 256, 1e-5, 1e-6, 0, 0, 32),
     "textvqa": ((5, 10, 10), 256, 3e-6, (0, 3e-7, 0), 0, 0, 32),
     "vatex_cap": (10, 128, 3e-6, 3e-7, 0, 0, 64),
     "vizwizvqa": (10, 256, 1e-5, 0, 0, 0, 48),
     "vqav2": (10, 256, 1e-5, (1e-6, 0), 0, 0, 32),
+    "vsr_random": (15, 1024, 3e-6, 3e-7, 0, 0, 48),
+    "vsr_zeroshot": (15, 1024, 3e-6, 3e-7, 0, 0, 48),
     "widgetcap": (4, 64, 3e-6, 3e-7, 0.1, 0.1, 32),
 }
 FROZEN = {  # the image tower, at which sizes
@@ -55,6 +61,7 @@ FROZEN = {  # the image tower, at which sizes
     "science_qa": (224, 448),
 }
 BEAMS = {"cococap": "beam(2)", "nocaps": "beam(2)", "textcaps": "beam(3)"}
+STEPS = {"grandstaff": 30_000, "molecules": 30_000, "text_spotting": 15_000}
 TRAINED = [name for name, row in ROWS.items() if row.trains]
 
 
@@ -83,6 +90,7 @@ def test_numbers(name):
         assert got == expected, res
         if epochs is not None:
             assert config.total_epochs == epochs
+        assert config.total_steps == STEPS.get(name, config.total_steps)
         assert f"for_training({text_len}, " in config.input.pp
         assert f"for_answering({text_len}" in config.answering.text
         frozen = dict(config.trainable) != {".*": True}

@@ -417,7 +417,7 @@ MISTAKES = {  # of issue and users: key, value -> the whole message
         "config.evals.'a/b' cannot be the name of an evaluation, which names files; expected "
         "letters, digits, '_', '-' and '.'.",
     ("evals.NAME.published", "vqa"):
-        "config.evals.NAME.published is 'vqa'; expected one of 197 names, of which 'vqav2' is the "
+        "config.evals.NAME.published is 'vqa'; expected one of 208 names, of which 'vqav2' is the "
         "nearest.",
     ("imports", "my_package"):
         "config.imports is 'my_package'; expected a list of module names.",
