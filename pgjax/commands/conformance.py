@@ -1,11 +1,9 @@
 """`pgjax conformance`."""
 
-import pathlib
 from collections.abc import Sequence
 
 from pgjax.commands.command import Command
-from pgjax.commands.output import write_json
-from pgjax.errors import UserError
+from pgjax.commands.output import write_json, write_text
 
 
 class Conformance(Command):
@@ -47,12 +45,7 @@ class Conformance(Command):
         reports = [run(adapter, family, self._adapter.value) for family in families]
         text = markdown(reports)
         if self._out.value:
-            try:
-                pathlib.Path(self._out.value).expanduser().write_text(text)
-            except OSError as e:
-                raise UserError(
-                    f"--out {self._out.value} cannot be written ({e.strerror})."
-                ) from None
+            write_text("--out", self._out.value, text)
             print(self._out.value)
         else:
             print(text)

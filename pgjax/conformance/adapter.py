@@ -172,7 +172,8 @@ def find_adapter(name: str) -> type[Adapter]:
     file, _, cls = name.rpartition(":")
     if not file.endswith(".py"):
         raise UserError(
-            f"--adapter is {name!r}, expected one of {', '.join(ADAPTERS)}, or path/to/file.py:Class."
+            f"--adapter is {name!r}, expected one of {', '.join(ADAPTERS)}, or "
+            "path/to/file.py:Class."
         )
     spec = importlib.util.spec_from_file_location(pathlib.Path(file).stem, file)
     assert spec is not None and spec.loader is not None  # of a name that ends in .py

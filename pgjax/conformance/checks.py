@@ -27,7 +27,7 @@ CAUSES = {
     "no_newline": "the line break behind the prompt is missing; add it to the prompt, as its own "
     "token",
     "double_newline": "the line break behind the prompt is there twice",
-    "double_bos": "bos is there twice; probably the tokenizer adds it to a text that has it already",
+    "double_bos": "bos is there twice; probably the tokenizer adds it to a text that has it",
     "no_bos": "bos is missing",
     "no_eos": "eos is missing at the end of the answer, so that a model learns never to stop",
     "double_eos": "eos is there twice",
@@ -165,26 +165,24 @@ def _image(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
 
 def _mask(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
     image = stored.own["image_tokens"].shape[1]
+    length = max(len(x.prompt) + len(x.answer) for x in stored.examples) + _PADDING
     for example in stored.examples:
-        for answer in (example.answer, []):
-            prompt, valid = len(example.prompt), len(example.prompt) + len(answer)
-            for length in (valid, valid + _PADDING):
-                case = Example(example.pixels, example.prompt, answer)
-                want = prefix_mask(image, prompt, len(answer), length)[: image + valid]
-                got = np.asarray(adapter.mask(case, length))
-                if got.shape != (image + length, image + length):
-                    cause = f"got shape {got.shape}, expected {(image + length,) * 2}"
-                    yield Case("the shape", float("inf"), EXACT, cause)
-                    continue
-                got = got[: image + valid].astype(bool)  # what padding attends to does not matter
-                wrong = int((got != want).sum())
-                cause = _mask_cause(got, want, image, prompt) if wrong else ""
-                kind = "training" if answer else "answering"
-                padded = f", {length - valid} columns of padding" if length > valid else ""
-                yield Case(f"{kind}, {prompt} tokens of prompt{padded}", wrong, EXACT, cause)
+        for kind, answer in (("training", example.answer), ("answering", [])):
+            prompt, rows = len(example.prompt), image + len(example.prompt) + len(answer)
+            # What padding attends to does not matter.
+            want = prefix_mask(image, prompt, len(answer), length)[:rows]
+            got = np.asarray(adapter.mask(Example(example.pixels, example.prompt, answer), length))
+            if got.shape != (image + length, image + length):
+                cause = f"got shape {got.shape}, expected {(image + length,) * 2}"
+                yield Case("the shape", float("inf"), EXACT, cause)
+                continue
+            got = got[:rows].astype(bool)
+            wrong = int((got != want).sum())
+            cause = _mask_cause(got, want, image) if wrong else ""
+            yield Case(f"{kind}, {prompt} tokens of prompt", wrong, EXACT, cause)
 
 
-def _mask_cause(got: np.ndarray, want: np.ndarray, image: int, prompt: int) -> str:
+def _mask_cause(got: np.ndarray, want: np.ndarray, image: int) -> str:
     rows, columns = want.shape
     causal = np.tri(rows, columns, dtype=bool)
     own = np.arange(columns)[None, :] < rows
@@ -208,13 +206,8 @@ def _image_tokens(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
         want = stored.own["image_tokens"][i]
         got = np.asarray(adapter.image_tokens(example.pixels), np.float32)
         scale = np.float32(want.shape[-1] ** 0.5)
-        cause = _explained(
-            {
-                k: diff(got, x)
-                for k, x in {"divided": want / scale, "multiplied": want * scale}.items()
-            },
-            LOGITS * float(scale),
-        )
+        known = {"divided": diff(got, want / scale), "multiplied": diff(got, want * scale)}
+        cause = _explained(known, LOGITS * float(scale))
         yield Case(f"example {i + 1}", diff(got, want), LOGITS, cause or _shapes(got, want))
 
 

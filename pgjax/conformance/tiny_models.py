@@ -62,7 +62,7 @@ _SPREAD: tuple[tuple[str, float | tuple[int, ...]], ...] = (
     (".*weight", (1, 2, 3)),
 )
 _MEANS = (("img/.*Norm.*/scale", 1.0), ("img/.*encoder_norm/scale", 1.0),
-          ("llm/final_norm/scale", 2.0), ("llm/.*post_.*/scale", 2.0))  # fmt: skip
+          ("llm/final_norm/scale", 4.0), ("llm/.*post_.*/scale", 2.0))  # fmt: skip
 EOS = 1
 
 
@@ -96,7 +96,7 @@ def parameters(family: str) -> dict[str, np.ndarray]:
     params = {name: _draw(f"{family}/{name}", name, x.shape) for name, x in flat.items()}
     for name, x in params.items():
         x += next((mean for pattern, mean in _MEANS if re.fullmatch(pattern, name)), 0.0)
-    params["llm/embedder/input_embedding"][EOS] *= 2.0  # so that some answers end
+    params["llm/embedder/input_embedding"][EOS] *= 1.5  # so that some answers end
     return params
 
 

@@ -48,7 +48,10 @@ class PgjaxAdapter(Adapter):
 
     def mask(self, example: Example, length: int) -> np.ndarray:
         """What the decoder is called with."""
-        arrays = self._text(example, length)
+        return np.asarray(self._mask(self._flat, example.pixels, self._text(example, length)))[0]
+
+    @functools.cached_property
+    def _mask(self) -> Any:
         seen: list[Any] = []
 
         def spy(call, args, kwargs, context):
@@ -57,12 +60,12 @@ class PgjaxAdapter(Adapter):
             return call(*args, **kwargs)
 
         @jax.jit
-        def run(flat):
+        def run(flat, pixels, arrays):
             with nn.intercept_methods(spy):
-                self._apply(flat, example, arrays)
-            return seen[0]
+                self._hidden(flat, pixels, arrays)
+            return seen.pop()
 
-        return np.asarray(run(self._flat))[0]
+        return run
 
     def image_tokens(self, pixels: np.ndarray) -> np.ndarray:
         """By the image tower and its head."""
@@ -83,7 +86,7 @@ class PgjaxAdapter(Adapter):
     def _logits(self) -> Any:
         @jax.jit
         def run(flat, pixels, arrays):
-            hidden = self._apply(flat, Example(pixels, [], []), arrays)
+            hidden = self._hidden(flat, pixels, arrays)
             variables = {"params": trees.unflatten(flat)}
             return self._model.apply(variables, hidden, method="logits")
 
@@ -133,13 +136,11 @@ class PgjaxAdapter(Adapter):
             pack_training(tokens, length - 1) if tokens.suffix else pack_answering(tokens, length)
         )
 
-    def _apply(self, flat: Any, example: Example, arrays: TextArrays) -> Any:
-        inputs = [example.pixels, arrays["text"], arrays["mask_ar"]]
-        if "mask_input" in arrays:
-            inputs.append(arrays["mask_input"])
-        return self._model.apply(
-            {"params": trees.unflatten(flat)}, *(jnp.asarray(x)[None] for x in inputs)
-        )
+    def _hidden(self, flat: Any, pixels: Any, arrays: TextArrays) -> Any:
+        inputs = [pixels, arrays["text"], arrays["mask_ar"]]
+        inputs += [arrays["mask_input"]] if "mask_input" in arrays else []
+        variables = {"params": trees.unflatten(flat)}
+        return self._model.apply(variables, *(jnp.asarray(x)[None] for x in inputs))
 
     def _batch(self, examples: Sequence[Example]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         texts = [self._text(x, _LENGTH) for x in examples]
@@ -156,6 +157,5 @@ class PgjaxAdapter(Adapter):
         return jax.jit(jax.grad(self._scalar_loss))
 
     def _scalar_loss(self, flat: Any, batch: Any, weight: Any) -> jax.Array:
-        return make_loss(self._model, label_smoothing=0.0, chunk=8)(flat, {}, batch, weight, None)[
-            0
-        ]
+        loss = make_loss(self._model, label_smoothing=0.0, chunk=8)
+        return loss(flat, {}, batch, weight, None)[0]
