@@ -2,10 +2,12 @@
 
     python tools/make_conformance_data.py BIG_VISION OUT
 
-BIG_VISION is a checkout of google-research/big_vision, which needs TensorFlow and einops. Nothing
-is computed by pgjax, which only writes the models' parameters. OUT is pgjax/conformance/data. The
-tool also answers with slightly perturbed parameters, and refuses examples whose answers change,
-because they would hang on rounding.
+BIG_VISION is a checkout of google-research/big_vision with a file COMMIT that names its commit; it
+needs TensorFlow and einops. Nothing is computed by pgjax, which only gives the models' parameters.
+OUT is pgjax/conformance/data. The cap of the final logits is applied wherever big_vision makes
+logits of hidden states; its code leaves it out there, although the whole pass of its decoder has
+it. The tool also answers with slightly perturbed parameters, and refuses examples whose answers
+change, because they would hang on rounding.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import importlib.metadata
 import json
 import pathlib
 import sys
+import types
 
 import flax
 import jax
@@ -179,12 +182,29 @@ def model_of(family: str, **changes: float):
     img, llm = SPECS[family]["img"], dict(SPECS[family]["llm"])
     for name in ("attn", "final"):
         llm[f"{name}_logits_softcap"] = llm.pop(f"{name}_softcap", 0.0)
+    register_capped_decoder()
     gemma.get_config = lambda variant: ConfigDict({"variant": variant, "norm_eps": 1e-6, **llm})
     tiny = {"variant": "tiny", "cache_dtype": None, "remat_policy": "none", **changes}
     return paligemma.Model(
         img=flax.core.freeze({**img, "pool_type": "none", "scan": True, "posemb": "learn"}),
+        llm_model="capped_gemma",
         llm=flax.core.freeze(tiny),
     )
+
+
+def register_capped_decoder() -> None:
+    """Gives big_vision a decoder, `capped_gemma`, all of whose logits have the final cap."""
+    from big_vision.models.proj.paligemma import gemma_bv
+
+    class Model(gemma_bv.Model):
+        def compute_logits(self, pre_logits, train=False):
+            logits = super().compute_logits(pre_logits, train)
+            cap = gemma_bv._get_config(self).final_logits_softcap
+            return cap * jnp.tanh(logits / cap) if cap else logits
+
+    module = types.ModuleType("big_vision.models.capped_gemma")
+    module.__dict__["Model"] = Model
+    sys.modules.setdefault(module.__name__, module)
 
 
 def outputs(family: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ class Conformance(Command):
     """
 
     name = "conformance"
-    example = "pgjax conformance --adapter transformers --out report.md"
+    example = "pgjax conformance --adapter pgjax --family paligemma2 --out report.md"
     statuses = {1: "something differs, or an error, said in one sentence on the error stream"}
 
     def __init__(self, argv: Sequence[str]):

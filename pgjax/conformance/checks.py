@@ -222,7 +222,7 @@ def _logits(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
             continue
         # The variants are stored at the last token but one.
         variants = stored.variants(f"logits/{i}")
-        tolerance = LOGITS * float(np.abs(want).max()) / 10
+        tolerance = LOGITS / 10 * float(np.abs(want).max())
         cause = _explained({k: diff(got[-2], x) for k, x in variants.items()}, tolerance)
         got = got[len(example.prompt) - 1 :]
         difference = diff(got, want)

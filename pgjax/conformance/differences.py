@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LOGITS = 5e-5  # the absolute tolerance of float32 activations and logits
-HALF = 2e-3  # the absolute tolerance of bfloat16, where a last float32 bit can change the rounding
 RELATIVE = 1e-5  # the relative tolerance of losses and gradients
 EXACT = 0.0  # the tolerance of tokens, masks and text
 GREY = 1.0 + 1e-3  # the tolerance of pixels, in grey levels of 255: rounding one way or the other

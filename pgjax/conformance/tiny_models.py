@@ -96,7 +96,7 @@ def parameters(family: str) -> dict[str, np.ndarray]:
     params = {name: _draw(f"{family}/{name}", name, x.shape) for name, x in flat.items()}
     for name, x in params.items():
         x += next((mean for pattern, mean in _MEANS if re.fullmatch(pattern, name)), 0.0)
-    params["llm/embedder/input_embedding"][EOS] *= 1.5  # so that some answers end
+    params["llm/embedder/input_embedding"][EOS] *= 2.0  # so that some answers end
     return params
 
 
