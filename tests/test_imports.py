@@ -58,8 +58,8 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "conformance", "console", "demo", "devices", "distributed", "evaluation"}
-    | {"inference", "loading", "model_card", "published", "recipes", "training"},
+    | {"benchmarks", "config", "conformance", "console", "demo", "devices", "distributed"}
+    | {"evaluation", "inference", "loading", "model_card", "published", "recipes", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

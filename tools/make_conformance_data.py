@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from pgjax import trees
-from pgjax.conformance.stored_outputs import BEAMS, NAMED_GRADIENT, NEW_TOKENS, digest, prefix_mask
+from pgjax.conformance.stored_outputs import BEAMS, NEW_TOKENS, digest, prefix_mask
 from pgjax.conformance.tiny_models import RES, SPECS, mask_decoder_parameters, parameters
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -110,6 +110,7 @@ def tokens(prefix: str, suffix: str) -> dict:
     import big_vision.pp.ops_general
     import big_vision.pp.ops_text
     import big_vision.pp.proj.paligemma.ops  # noqa: F401
+    import big_vision.pp.tokenizer as bv_tok
     from big_vision.configs.proj.paligemma.transfers import common
 
     model = ROOT / "pgjax" / "text" / "tiny_tokenizer.model"
@@ -120,7 +121,11 @@ def tokens(prefix: str, suffix: str) -> dict:
     prompt = text[causal == 0].tolist()
     answer = text[supervised == 1].tolist()
     assert answer[-1] == 1 and not text[len(prompt) + len(answer) :].any()
-    return {"prefix": prefix, "suffix": suffix, "prompt": prompt, "answer": answer}
+    # How others tokenize it; two line breaks are one token of their own.
+    joined = bv_tok.get_tokenizer(common.TOKENIZER).to_int(prefix + "\n", bos=True)
+    return {
+        "prefix": prefix, "suffix": suffix, "prompt": prompt, "answer": answer, "joined": joined,
+    }  # fmt: skip
 
 
 def check_masks(examples: list[dict]) -> None:
@@ -163,9 +168,7 @@ def shared() -> dict[str, np.ndarray]:
         ):
             x = np.asarray(tf.image.resize(original, (RES, RES), **options))
             result[f"resized/{i}/{name}"] = np.clip(np.round(x), 0, 255).astype(np.uint8)
-    for i, (photo, _, _) in enumerate(EXAMPLES):
-        picture = Image.open(PHOTOS / photo).convert("RGB").resize((RES, RES))
-        result[f"example/{i}"] = np.asarray(picture)
+    result |= {f"example/{i}": x for i, x in enumerate(example_pictures())}
     codes = np.random.RandomState(0).randint(0, 128, (3, 16)).astype(np.int32)
     params = segmentation._get_params(mask_decoder_parameters())
     values = segmentation._quantized_values_from_codebook_indices(codes, params["_embeddings"])
@@ -211,7 +214,7 @@ def outputs(family: str) -> dict[str, np.ndarray]:
     """What a family's model gives for the examples."""
     flat = parameters(family)
     params = trees.unflatten({k: jnp.asarray(x) for k, x in flat.items()})
-    pictures = shared_pictures()
+    pictures = jnp.asarray(example_pictures(), jnp.float32) / 127.5 - 1
     texts = [tokens(prefix, suffix) for _, prefix, suffix in EXAMPLES]
     model = model_of(family)
     result = {"digest": np.array(digest(flat))}
@@ -239,16 +242,14 @@ def outputs(family: str) -> dict[str, np.ndarray]:
     if SPECS[family]["llm"].get("post_norms"):
         variants["no_final_softcap"] = (model_of(family, final_logits_softcap=0.0), None)
         variants["no_attention_softcap"] = (model_of(family, attn_logits_softcap=0.0), None)
-    answer_losses, padded_losses = [], []
+    answer_losses = []
     for i in range(LOGITS):
         own = logits(model, i)
         result[f"logits/{i}"] = np.asarray(own[len(texts[i]["prompt"]) - 1 :])
         answer_losses.append(loss(own, i))
-        padded_losses.append(loss(padded(own, family), i))
         result[f"loss/{i}"] = np.asarray(answer_losses[-1].mean())
         result[f"loss/{i}/sum"] = np.asarray(answer_losses[-1].sum())
         result[f"loss/{i}/prompt_supervised"] = np.asarray(loss(own, i, everything=True).mean())
-        result[f"loss/{i}/padded_vocabulary"] = np.asarray(padded_losses[-1].mean())
         result[f"loss/{i}/without_eos"] = np.asarray(answer_losses[-1][:-1].mean())
         for name, (other, causal) in variants.items():
             x = logits(other, i, causal)
@@ -256,18 +257,10 @@ def outputs(family: str) -> dict[str, np.ndarray]:
             result[f"loss/{i}/{name}"] = np.asarray(loss(x, i).mean())
     result["loss/batch"] = np.mean([x.mean() for x in answer_losses])
     result["loss/batch/by_token"] = np.mean(np.concatenate(answer_losses))
-    result["loss/batch/by_token+padded_vocabulary"] = np.mean(np.concatenate(padded_losses))
 
-    def gradients(names, change=lambda x: x):
-        def own_loss(params):
-            return loss(change(logits(model, 0, params=params)), 0).mean()
-
-        flat = trees.flatten(jax.grad(own_loss)(params))
-        return {name: np.asarray(flat[name]) for name in names}
-
-    result |= {f"gradient/{name}": x for name, x in gradients(GRADIENTS).items()}
-    known = gradients((NAMED_GRADIENT,), lambda x: padded(x, family))[NAMED_GRADIENT]
-    result["known_gradient/padded_vocabulary"] = known
+    grads = jax.grad(lambda params: loss(logits(model, 0, params=params), 0).mean())(params)
+    grads = trees.flatten(grads)
+    result |= {f"gradient/{name}": np.asarray(grads[name]) for name in GRADIENTS}
     for beams in (1, BEAMS):
         result[f"answers/{beams}"] = answers(model, params, pictures, texts, beams)
         for seed in range(2):
@@ -284,21 +277,10 @@ def perturbed(seed: int, x: jax.Array) -> jax.Array:
     return x * jnp.asarray(1 + noise, jnp.float32)
 
 
-def padded(logits: jax.Array, family: str) -> jax.Array:
-    """Logits [T,V] with those of the 64 rows by which Hugging Face's folders pad the embedding.
-
-    Each row is the mean of all rows, so its logit, without the cap, is the mean of all logits.
-    """
-    cap = SPECS[family]["llm"].get("final_softcap")
-    mean = (cap * jnp.arctanh(logits / cap) if cap else logits).mean(axis=-1, keepdims=True)
-    mean = cap * jnp.tanh(mean / cap) if cap else mean
-    return jnp.concatenate([logits, jnp.repeat(mean, 64, axis=-1)], axis=-1)
-
-
-def shared_pictures() -> jax.Array:
-    """The pictures of the examples, float32 [B,H,W,3] in -1..1."""
+def example_pictures() -> np.ndarray:
+    """The pictures of the examples, uint8 [B,H,W,3]."""
     pictures = [Image.open(PHOTOS / p).convert("RGB").resize((RES, RES)) for p, _, _ in EXAMPLES]
-    return jnp.asarray(np.stack(pictures), jnp.float32) / 127.5 - 1
+    return np.stack(pictures)
 
 
 def answers(model, params, pictures, texts, beams) -> np.ndarray:
@@ -317,7 +299,7 @@ def answers(model, params, pictures, texts, beams) -> np.ndarray:
     decode = predict_fns.get_all(model)["decode" if beams == 1 else "beam_decode"]
     options = {} if beams == 1 else {"beam_size": beams}
     out = decode({"params": params}, batch, devices=np.array(jax.devices()),
-                 max_decode_len=NEW_TOKENS, eos_token=1, **options)  # fmt: skip
+                 max_decode_len=NEW_TOKENS[beams], eos_token=1, **options)  # fmt: skip
     out = np.asarray(out).astype(np.int32)
     after = np.cumsum(out == 1, axis=1) - (out == 1) > 0
     return np.where(after, 0, out)

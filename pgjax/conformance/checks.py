@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from pgjax.conformance.adapter import Adapter, Example
 from pgjax.conformance.differences import EXACT, GREY, LOGITS, RELATIVE, count_wrong, diff, rel
 from pgjax.conformance.stored_outputs import (
     BEAMS,
-    NAMED_GRADIENT,
     NEW_TOKENS,
     StoredOutputs,
     prefix_mask,
@@ -19,6 +18,7 @@ from pgjax.conformance.tiny_models import EOS
 
 BOS = 2
 MASKS = 1e-4  # the absolute tolerance of decoded masks
+GRADIENTS = 5e-5  # the tolerance of gradients, relative to the parameter's largest
 _PADDING = 3  # columns of padding behind the masks that are compared
 _SHOWN = 6  # tokens that a message quotes
 
@@ -27,6 +27,8 @@ CAUSES = {
     "no_newline": "the line break behind the prompt is missing; add it to the prompt, as its own "
     "token",
     "double_newline": "the line break behind the prompt is there twice",
+    "joined": "the line break is tokenized together with the prompt, so that two line breaks "
+    "become another token; tokenize it on its own",
     "double_bos": "bos is there twice; probably the tokenizer adds it to a text that has it",
     "no_bos": "bos is missing",
     "no_eos": "eos is missing at the end of the answer, so that a model learns never to stop",
@@ -62,8 +64,6 @@ CAUSES = {
     "no_attention_softcap": "the cap of the attention's logits is missing",
     "sum": "this is the sum over the answer's tokens, expected their mean",
     "prompt_supervised": "the prompt is supervised as well",
-    "padded_vocabulary": "the 64 unused rows at the end of a Hugging Face folder's embedding take "
-    "part in the softmax",
     "without_eos": "eos is not supervised, so that a model learns never to stop",
     "by_token": "this is the mean over all tokens of the batch, so that long answers weigh more; "
     "the recipes take the mean of each example's mean",
@@ -105,20 +105,21 @@ def _tokens(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
     for text in stored.texts:
         prompt, answer = map(_integers, adapter.tokens(text["prefix"], text["suffix"]))
         wrong = count_wrong(prompt, text["prompt"]) + count_wrong(answer, text["answer"])
-        cause = _token_cause(prompt, answer, text["prompt"], text["answer"]) if wrong else ""
+        cause = _token_cause(prompt, answer, text) if wrong else ""
         yield Case(f"the prompt {text['prefix']!r}", wrong, EXACT, cause)
 
 
-def _token_cause(
-    prompt: list[int], answer: list[int], right_prompt: list[int], right_answer: list[int]
-) -> str:
+def _token_cause(prompt: list[int], answer: list[int], text: Mapping[str, Any]) -> str:
+    right_prompt, right_answer = text["prompt"], text["answer"]
     whole = right_prompt + right_answer
     if not prompt and answer == whole:
         return CAUSES["all_causal"]
     if prompt == whole and not answer:
         return CAUSES["all_prompt"]
     causes = []
-    if prompt != right_prompt:
+    if prompt == text["joined"] != right_prompt:
+        causes.append(CAUSES["joined"])
+    elif prompt != right_prompt:
         inner, newline = right_prompt[1:-1], right_prompt[-1:]
         starts = {"": [BOS], "double_bos": [BOS, BOS], "no_bos": []}
         ends = {"": newline, "no_newline": [], "double_newline": newline * 2}
@@ -250,15 +251,15 @@ def _loss_case(where: str, got: float, stored: StoredOutputs, key: str) -> Case:
 def _gradient(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
     for name, want in stored.variants("gradient").items():
         got = np.asarray(adapter.gradient(stored.examples[0], name), np.float32)
-        known = stored.variants("known_gradient") if name == NAMED_GRADIENT else {}
-        cause = _explained({k: rel(got, x) for k, x in known.items()}, RELATIVE)
-        yield Case(name, rel(got, want), RELATIVE, cause or _multiple(got, want))
+        yield Case(name, rel(got, want), GRADIENTS, _multiple(got, want))
 
 
 def _multiple(got: np.ndarray, want: np.ndarray) -> str:
     """What to say where a gradient only has another length."""
     if got.shape != want.shape:
         return _shapes(got, want)
+    if rel(got, want) < 1e-3:
+        return "probably rounding"
     factor = float((got * want).sum() / (want * want).sum())
     return f"this is {factor:.4g} times what is expected" if rel(got, factor * want) < 1e-4 else ""
 
@@ -273,11 +274,12 @@ def _beam(adapter: Adapter, stored: StoredOutputs) -> Iterator[Case]:
 
 def _answers(adapter: Adapter, stored: StoredOutputs, beams: int) -> Iterator[Case]:
     prompts = [Example(x.pixels, x.prompt, []) for x in stored.examples]
+    most = NEW_TOKENS[beams]
     wants = [_until_eos(row) for row in stored.own[f"answers/{beams}"].tolist()]
-    gots = [_until_eos(x) for x in adapter.answers(prompts, beams, NEW_TOKENS)]
+    gots = [_until_eos(x[:most]) for x in adapter.answers(prompts, beams, most)]
     wrong = [count_wrong(got, want) for got, want in zip(gots, wants, strict=True)]
     alone = any(wrong) and all(
-        _until_eos(adapter.answers([x], beams, NEW_TOKENS)[0]) == want
+        _until_eos(adapter.answers([x], beams, most)[0]) == want
         for x, want in zip(prompts, wants, strict=True)
     )
     for i, (got, want) in enumerate(zip(gots, wants, strict=True)):
@@ -341,8 +343,7 @@ CHECKS: Mapping[str, Check] = {
 
 def _explained(differences: Mapping[str, float], tolerance: float) -> str:
     """What to say of the first known fault whose output was got, or nothing."""
-    found = next((name for name, x in differences.items() if x <= tolerance), "")
-    return "; ".join(CAUSES[cause] for cause in found.split("+") if cause)
+    return next((CAUSES[name] for name, x in differences.items() if x <= tolerance), "")
 
 
 def _by_size(difference: float) -> str:
@@ -372,6 +373,6 @@ def _integers(ids: Sequence[int]) -> list[int]:
 
 
 def _until_eos(ids: Sequence[int]) -> list[int]:
-    """An answer up to and with eos, at most as long as it may be, without padding behind it."""
-    ids = _integers(ids)[:NEW_TOKENS]
+    """An answer up to and with eos."""
+    ids = _integers(ids)
     return ids[: ids.index(EOS) + 1] if EOS in ids else ids

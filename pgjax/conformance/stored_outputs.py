@@ -13,8 +13,9 @@ from pgjax.conformance.adapter import Example
 from pgjax.errors import UserError
 
 BEAMS = 3
-NEW_TOKENS = 8  # the most of an answer
-NAMED_GRADIENT = "llm/final_norm/scale"  # stored with known faults, too
+# The most tokens of an answer, by its number of beams: a beam search has room for its answers to
+# end, because programs differ in whether one that has not ended may win.
+NEW_TOKENS = {1: 8, BEAMS: 24}
 
 
 class StoredOutputs:

@@ -117,10 +117,12 @@ def write_models(family: str, folder: pathlib.Path) -> ModelFiles:
     """
     files = ModelFiles(
         family,
-        folder / "model.npz",
-        *(folder / name for name in ("huggingface", "lora", "lora_base")),
-        folder / "tokenizer.model",
-        folder / "masks.npz",
+        npz=folder / "model.npz",
+        folder=folder / "huggingface",
+        lora=folder / "lora",
+        lora_base=folder / "lora_base",
+        tokenizer=folder / "tokenizer.model",
+        mask_decoder=folder / "masks.npz",
     )
     spec = explicit(make_model(SPECS[family]))
     tensors: dict[str, Tensor] = {k: InMemory(x) for k, x in parameters(family).items()}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-MINE = '''
+MINE = """
 from pgjax.conformance.adapter import Adapter
 
 
@@ -22,7 +22,7 @@ class Broken(Adapter):
 
 class Empty(Adapter):
     pass
-'''
+"""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_nothing_wrong(program, mine):
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        ("kreas", "expected one of pgjax, transformers, peft, keras-hub, or path/to/file.py:Class."),
+        ("kreas", "expected one of pgjax, transformers, peft, keras-hub, or path/to/file.py"),
         ("{0}:None", "has no class None that is derived from Adapter."),
         ("{0}x.py:Mine", "cannot be imported (FileNotFoundError: "),
         ("{0}:Broken", "Broken cannot load the tiny model of paligemma (OSError: no model.npz)."),
