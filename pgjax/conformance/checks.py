@@ -69,6 +69,8 @@ CAUSES = {
     "the recipes take the mean of each example's mean",
     "batch": "alone each prompt is answered as expected, so padding between prompts of different "
     "lengths is attended to, or counted in positions",
+    "unended": "an answer that had not ended at the last token won the beam search, where only "
+    "ended ones may",
     "swapped": "the numbers are read as x, y, x, y, expected y, x, y, x",
 }  # fmt: skip
 
@@ -283,7 +285,9 @@ def _answers(adapter: Adapter, stored: StoredOutputs, beams: int) -> Iterator[Ca
         for x, want in zip(prompts, wants, strict=True)
     )
     for i, (got, want) in enumerate(zip(gots, wants, strict=True)):
-        cause = CAUSES["batch"] if alone else _got("the answer", got, want)
+        cause = CAUSES["batch"] if alone else _got("the answer's tokens", got, want)
+        if beams > 1 and len(got) == most and EOS in want and EOS not in got:
+            cause = CAUSES["unended"]
         yield Case(f"example {i + 1}", wrong[i], EXACT, cause)
 
 

@@ -13,8 +13,7 @@ from pgjax.conformance.adapter import Example
 from pgjax.errors import UserError
 
 BEAMS = 3
-# The most tokens of an answer, by its number of beams: a beam search has room for its answers to
-# end, because programs differ in whether one that has not ended may win.
+# The most tokens of an answer, by the number of beams; those of a beam search have room to end.
 NEW_TOKENS = {1: 8, BEAMS: 24}
 
 

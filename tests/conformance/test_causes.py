@@ -210,6 +210,15 @@ def test_answers_that_differ_in_a_batch_alone(stored):
     assert "padding between prompts" in said(stored, "greedy answers", "answers", change)
 
 
+def test_beam_answers_that_have_not_ended(stored):
+    def change(self, out, examples, beams, most):
+        return [[5] * most] * len(out)
+
+    text = said(stored, "beam answers", "answers", change)
+    assert "an answer that had not ended at the last token won the beam search" in text
+    assert "from place 0 on" in said(stored, "greedy answers", "answers", change)
+
+
 def test_boxes(stored):
     class Boxes(Stored):
         def boxes(self, text, height, width):

@@ -9,6 +9,7 @@ from pgjax.conformance.suite import run
 KNOWN = {
     "tokens": "the line break is tokenized together with the prompt",
     "image": "this is bicubic resizing",
+    "beam answers": "an answer that had not ended at the last token won the beam search",
     "loss of a batch": "mean over all tokens of the batch",
 }
 
