@@ -90,7 +90,7 @@ def main() -> None:
         "examples": [tokens(prefix, suffix) for _, prefix, suffix in EXAMPLES],
     }
     check_masks(found["examples"])
-    (args.out / "tokens.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    (args.out / "tokens.json").write_text(json.dumps(found, ensure_ascii=False) + "\n")
     np.savez_compressed(args.out / "shared.npz", **shared())
     for family in SPECS:
         np.savez_compressed(args.out / f"{family}.npz", **outputs(family))
