@@ -26,6 +26,7 @@ setup(
     package_data={
         "pgjax": ["py.typed"],
         "pgjax.checkpoints": ["*.npz"],
+        "pgjax.conformance": ["data/*"],
         "pgjax.demo": ["page.css", "photos/*"],
         "pgjax.text": ["*.model"],
     },

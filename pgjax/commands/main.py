@@ -30,6 +30,7 @@ COMMANDS = {
     "check-data": ("check_data", "CheckData"),
     "make-jsonl": ("make_jsonl", "MakeJsonl"),
     "report": ("report", "Report"),
+    "conformance": ("conformance", "Conformance"),
     "list": ("list", "List"),
 }
 _OPEN_FILES = 4096  # workers, shards and connections of one process hardly need more

@@ -19,7 +19,7 @@ from pgjax.commands.main import COMMANDS, command_class
 # Those that need the files of a benchmark, or serve until they are stopped, are only parsed here;
 # tests/first_hour and tests/demo run them, with other files and on a port of their own.
 PARSED = ("evaluate", "prepare", "demo")
-SLOW = ("train", "plan", "convert", "report")
+SLOW = ("train", "plan", "convert", "report", "conformance")
 
 
 @pytest.fixture

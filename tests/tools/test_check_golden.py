@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
 
-QUICK = ("masks", "text", "images", "metrics")
-
 
 @pytest.fixture
 def tool(monkeypatch):
@@ -42,8 +40,8 @@ def lines(capsys, word):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith(word)]
 
 
-def test_the_quick_groups_pass(tool, monkeypatch, capsys):
-    only(tool, monkeypatch, *QUICK)
+def test_the_metrics_pass(tool, monkeypatch, capsys):
+    only(tool, monkeypatch, "metrics")
     assert tool.main([str(GOLDEN)]) == 0
     out = capsys.readouterr().out
     assert out.count("PASS") > 15 and "FAIL" not in out
@@ -64,20 +62,10 @@ def test_a_perturbed_parameter_fails(tool, monkeypatch, folder, capsys):
         x += 0.01 * np.abs(x).max()
 
     rewrite(folder / "params.npz", perturb)
-    only(tool, monkeypatch, "forward", "masks")
+    only(tool, monkeypatch, "forward")
     assert tool.main([str(folder)]) == 1
     image_tokens, text_logits = lines(capsys, "FAIL")  # and nothing that does not depend on it
     assert "image tokens" in image_tokens and "text logits" in text_logits
-
-
-def test_a_changed_mask_fails(tool, monkeypatch, folder, capsys):
-    def flip(flat):
-        flat["mam_out"][3, 2, 1] ^= True
-
-    rewrite(folder / "forward.npz", flip)
-    only(tool, monkeypatch, "masks")
-    assert tool.main([str(folder)]) == 1
-    assert ["mask cases" in line for line in lines(capsys, "FAIL")] == [True]
 
 
 def test_a_changed_score_fails(tool, monkeypatch, folder, capsys):

@@ -1,4 +1,4 @@
-"""Tolerances, differences, and the folder of reference outputs with its model."""
+"""The folder of reference outputs, with its model."""
 
 import json
 import pathlib
@@ -11,11 +11,7 @@ from pgjax import trees
 from pgjax.checkpoints.npz import read_npz
 from pgjax.models.paligemma import abstract_params, make_model
 
-LOGITS = 5e-5  # the absolute tolerance of float32 logits
 HALF = 2e-3  # the absolute tolerance of bfloat16, where a last float32 bit can change the rounding
-RELATIVE = 1e-5  # the relative tolerance of losses and gradients
-EXACT = 0.0  # the tolerance of tokens, masks and text
-GREY = 1.0  # the tolerance of pixels, in grey levels of 255
 
 Check = tuple[str, float, float]  # what is compared, the difference, and the tolerance
 
@@ -55,16 +51,3 @@ class Golden:
 
 def _boxed(x) -> bool:
     return hasattr(x, "unbox")
-
-
-def diff(got, want) -> float:
-    """Returns the largest absolute difference, or infinity if the shapes differ."""
-    got, want = np.asarray(got), np.asarray(want)
-    if got.shape != want.shape:
-        return float("inf")
-    return float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0.0))
-
-
-def rel(got, want) -> float:
-    """Returns the largest difference, relative to the largest expected value."""
-    return diff(got, want) / max(float(np.abs(want).max(initial=0.0)), 1e-30)

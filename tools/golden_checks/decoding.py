@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from golden_checks.common import EXACT, HALF, LOGITS, Check, Golden, diff
+from golden_checks.common import HALF, Check, Golden
 from pgjax import trees
+from pgjax.conformance.differences import EXACT, LOGITS, diff
 from pgjax.decoding.decoders import make_decoder
 from pgjax.decoding.generate import Generated, plain_rules
 from pgjax.models.paligemma import Cache

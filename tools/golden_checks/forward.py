@@ -1,12 +1,11 @@
-"""Checks of the forward pass and of attention masks."""
+"""Checks of the forward pass."""
 
 from collections.abc import Iterator
 
 import jax.numpy as jnp
-import numpy as np
 
-from golden_checks.common import EXACT, LOGITS, Check, Golden, diff
-from pgjax.models.paligemma import make_attn_mask
+from golden_checks.common import Check, Golden
+from pgjax.conformance.differences import LOGITS, diff
 
 
 def forward(g: Golden) -> Iterator[Check]:
@@ -23,19 +22,3 @@ def forward(g: Golden) -> Iterator[Check]:
     )
     hidden = g.run(None, image, text, mask_ar)
     yield "text logits", diff(g.run("logits", hidden), f["text_logits"]), LOGITS
-
-
-def masks(g: Golden) -> Iterator[Check]:
-    """Compares block-prefix attention masks."""
-    f = g.load("forward.npz")
-    got = make_attn_mask(jnp.asarray(f["mam_input_mask"]), jnp.asarray(f["mam_mask_ar"]))
-    yield "mask cases", diff(got, f["mam_out"]), EXACT
-    num_img = f["zimg"].shape[1]
-    for key, valid in (
-        ("attn_mask", np.ones_like(f["mask_input"])),
-        ("prefill_attn_mask", f["mask_input"]),
-    ):
-        pad = ((0, 0), (num_img, 0))
-        valid = np.pad(valid, pad, constant_values=True)
-        got = make_attn_mask(jnp.asarray(valid), jnp.asarray(np.pad(f["mask_ar"], pad)))
-        yield key, diff(got, f[key]), EXACT

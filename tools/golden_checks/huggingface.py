@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from golden_checks.common import EXACT, LOGITS, Check, Golden, diff
+from golden_checks.common import Check, Golden
 from pgjax import trees
 from pgjax.checkpoints.fitting import resample_positions
 from pgjax.checkpoints.hf_export import write_folder
 from pgjax.checkpoints.huggingface import open_folder
 from pgjax.checkpoints.npz import open_npz, read_npz, write_npz
+from pgjax.conformance.differences import EXACT, LOGITS, diff
 
 
 def folders(g: Golden) -> Iterator[Check]:

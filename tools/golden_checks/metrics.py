@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from golden_checks.common import EXACT, Check, Golden, diff
+from golden_checks.common import Check, Golden
 from golden_checks.segmentation import read_mask
+from pgjax.conformance.differences import EXACT, diff
 from pgjax.data.masks import paste_mask
 from pgjax.inference.mask_codec import MaskCodec
 from pgjax.metrics import get_metric

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from golden_checks.common import EXACT, Check, Golden, diff
+from golden_checks.common import Check, Golden
+from pgjax.conformance.differences import EXACT, diff
 from pgjax.data.masks import crop_mask, paste_mask
 from pgjax.models import vqvae
 from pgjax.text.locations import format_boxes, parse_boxes

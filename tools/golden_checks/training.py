@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from golden_checks.common import EXACT, HALF, RELATIVE, Check, Golden, diff, rel
+from golden_checks.common import HALF, Check, Golden
+from pgjax.conformance.differences import EXACT, RELATIVE, diff, rel
 from pgjax.loading.model_context import open_sharded_model
 from pgjax.models.loss import make_loss
 from pgjax.recipes import adapted, default_config
