@@ -40,7 +40,9 @@ ALLOWED = {
     # Training and inference stand on loading, and not on each other.
     "loading": BASE | PARTS - {"decoding", "metrics"} | {"config", "console", "devices"},
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
-    "demo": BASE | PARTS - {"metrics"} | {"benchmarks", "config", "inference", "loading"},
+    "access": {"errors"},
+    "demo": BASE | PARTS - {"metrics"} | {"access", "benchmarks", "config", "inference", "loading"},
+    "serving": BASE | PARTS - {"metrics"} | {"access", "console", "inference", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE
     | PARTS
@@ -56,8 +58,8 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "console", "demo", "devices", "distributed", "evaluation"}
-    | {"inference", "loading", "model_card", "published", "recipes", "training"},
+    | {"access", "benchmarks", "config", "console", "demo", "devices", "distributed", "evaluation"}
+    | {"inference", "loading", "model_card", "published", "recipes", "serving", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},
