@@ -86,7 +86,7 @@ class Serve(Command):
             grace=self._grace.value,
             files=pathlib.Path(self._files.value).expanduser() if self._files.value else None,
             api_key=_key(self._key_file.value) if self._key_file.value else None,
-            names=self._names.value,
+            names=[self._host.value, *self._names.value],
             warm_up=self._warm_up.value,
         )
         host, port = self._host.value, self._port.value

@@ -102,7 +102,7 @@ def advance_rows(
         out = Chosen(
             *(jax.lax.dynamic_update_slice_in_dim(x, y, t, 1) for x, y in zip(out, new, strict=True))
         )
-        token, count = new.tokens[:, 0], rows.count + going
+        token, count = new.tokens[:, 0], rows.count + going.astype(jnp.int32)
         limit = jnp.where(token == eos_id, count, rows.limit)
         return t + 1, rows._replace(token=token, count=count, limit=limit), cache, out
 

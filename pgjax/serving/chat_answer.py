@@ -23,7 +23,7 @@ def to_json(value: Any) -> bytes:
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
     """The body of an answer that says what is wrong."""
-    message = message[:1].upper() + message[1:]
+    message = re.sub(r"^the ", "The ", message)  # of errors that elsewhere follow a file's name
     return to_json({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 

@@ -44,13 +44,13 @@ class ChatRequest:
     """The parameters of a request; those of OpenAI's that are missing here are refused."""
 
     model: str
-    messages: Sequence[Any] = field(empty=False)
+    messages: Sequence[Any] = field(empty=False, expected="a list of one message")
     max_tokens: int | None = field(None, at_least=1)
     max_completion_tokens: int | None = field(None, at_least=1)
     temperature: float | None = field(None, at_least=0, at_most=2)
     top_p: float | None = field(None, above=0, at_most=1)
     seed: int | None = field(None, at_least=0, at_most=_MOST_SEED)
-    stop: str | Sequence[str] = field((), empty=True)
+    stop: str | Sequence[str] = ()
     n: int = field(1, at_least=1, at_most=MOST_CHOICES)
     stream: bool = False
     stream_options: _StreamOptions | None = None

@@ -224,7 +224,7 @@ class ChatApi:
             if (asked.longest or 0) > self._limits.answer_tokens:
                 raise Refused(
                     400,
-                    f"request.max_tokens is {asked.longest}; this server answers with at most "
+                    f"max_tokens is {asked.longest}; this server answers with at most "
                     f"{self._limits.answer_tokens} tokens (--longest_answer).",
                     param="max_tokens",
                 )
@@ -234,7 +234,9 @@ class ChatApi:
                 asked = dataclasses.replace(asked, max_tokens=longest)
             return asked, self._reader.inputs(prompt, url)
         except UserError as e:
-            raise Refused(400, str(e), **_param(str(e))) from None
+            said = str(e).removeprefix("request.")
+            param = said.partition(" ")[0]  # which the message begins with
+            raise Refused(400, said, **({"param": param} if said != str(e) else {})) from None
         except RecursionError:
             raise Refused(400, "The body is nested too deeply.") from None
 
@@ -374,9 +376,3 @@ async def _feed(
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status, headers, media_type="application/json")
-
-
-def _param(message: str) -> dict[str, str]:
-    """The parameter that a message begins with."""
-    first = message.partition(" ")[0]
-    return {"param": first.removeprefix("request.")} if first.startswith("request.") else {}

@@ -25,7 +25,7 @@ from pgjax.loading.model_context import Flat
 from pgjax.models.paligemma import Cache
 
 STEPS = 4  # tokens between two occasions to join, leave, or be told
-_GROWTH = 4  # of the number of rows from one compiled program to the next
+_GROWTH = 2  # of the number of rows from one compiled program to the next
 
 Inputs = Mapping[str, np.ndarray]  # of one row: image, text, mask_ar, mask_input
 
