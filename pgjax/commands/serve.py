@@ -52,7 +52,7 @@ class Serve(Command):
             "queue", 128, "Answers that may wait for a row; further ones are refused (429).", 0
         )
         self._prompt = self.integer(
-            "longest_prompt", 128, "Longest prompt in tokens, with bos and newline.", 3
+            "longest_prompt", 128, "Longest prompt in tokens, with bos and newline.", 16
         )
         self._answer = self.integer("longest_answer", 512, "Longest answer in tokens.", 1)
         self._seconds = self.integer(

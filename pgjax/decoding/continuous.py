@@ -1,6 +1,6 @@
 """Generation for a batch whose rows begin and end at different times.
 
-Each row has its own count of tokens, limit, random key and way of choosing. The loop over tokens
+Each row has its own length, limit, random key and way of choosing. The loop over tokens
 returns after a few of them, so that rows can be exchanged for others in between.
 """
 
@@ -21,20 +21,20 @@ class Rows(NamedTuple):
 
     Attributes:
       token: int32 [B], the last token.
-      count: int32 [B], tokens so far.
+      length: int32 [B], tokens so far.
       limit: int32 [B], the most tokens; a row that has as many is not continued.
       seed: int32 [B].
-      index: int32 [B]; a row draws with the key of (seed, index), whatever is beside it.
+      place: int32 [B]; a row draws with the key of (seed, place), whatever is beside it.
       temperature: float32 [B]; 0 takes the most probable token.
       top_p: float32 [B]; below 1, tokens are drawn as by the sampler `nucleus`.
       tops: bool scalar, whether the most probable tokens at each place are wanted.
     """
 
     token: Int32[jax.Array, " b"]
-    count: Int32[jax.Array, " b"]
+    length: Int32[jax.Array, " b"]
     limit: Int32[jax.Array, " b"]
     seed: Int32[jax.Array, " b"]
-    index: Int32[jax.Array, " b"]
+    place: Int32[jax.Array, " b"]
     temperature: Float32[jax.Array, " b"]
     top_p: Float32[jax.Array, " b"]
     tops: Bool[jax.Array, ""]
@@ -59,7 +59,7 @@ class Chosen(NamedTuple):
 def choose(logits: Float32[jax.Array, "b v"], rows: Rows) -> Chosen:
     """Chooses the next token of every row; T is 1."""
     key = jax.vmap(lambda *row: jax.random.fold_in(_key(*row[:2]), row[2]))
-    tokens = _tokens(key(rows.seed, rows.index, rows.count), logits, rows.temperature, rows.top_p)
+    tokens = _tokens(key(rows.seed, rows.place, rows.length), logits, rows.temperature, rows.top_p)
     k = min(MOST_TOPS, logits.shape[1])
 
     def tops() -> tuple[jax.Array, jax.Array]:
@@ -96,26 +96,26 @@ def advance_rows(
     def body(state):
         t, rows, cache, out = state
         logits, cache = extend(rows.token, cache)
-        going = rows.count < rows.limit
+        going = rows.length < rows.limit
         new = choose(logits, rows)
         new = new._replace(tokens=jnp.where(going[:, None], new.tokens, 0))
-        out = Chosen(
-            *(jax.lax.dynamic_update_slice_in_dim(x, y, t, 1) for x, y in zip(out, new, strict=True))
+        out = jax.tree.map(
+            lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, t, axis=1), out, new
         )
-        token, count = new.tokens[:, 0], rows.count + going.astype(jnp.int32)
-        limit = jnp.where(token == eos_id, count, rows.limit)
-        return t + 1, rows._replace(token=token, count=count, limit=limit), cache, out
+        token, length = new.tokens[:, 0], rows.length + going.astype(jnp.int32)
+        limit = jnp.where(token == eos_id, length, rows.limit)
+        return t + 1, rows._replace(token=token, length=length, limit=limit), cache, out
 
     def unfinished(state):
         t, rows, _, _ = state
-        return (t < steps) & (rows.count < rows.limit).any()
+        return (t < steps) & (rows.length < rows.limit).any()
 
     _, _, cache, out = jax.lax.while_loop(unfinished, body, (jnp.int32(0), rows, cache, blank))
     return cache, out
 
 
-def _key(seed: jax.Array, index: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed), index)
+def _key(seed: jax.Array, place: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), place)
 
 
 def _tokens(keys, logits, temperature, top_p):

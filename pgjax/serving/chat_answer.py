@@ -102,7 +102,7 @@ class ChatAnswer:
         return [{**self._head, "object": kind, "choices": [], "usage": self._usage()}]
 
     def _read(self, index: int, progress: Progress) -> Answer:
-        tokens, logprobs, *_ = progress.chosen
+        tokens, logprobs, *_ = progress.found
         answer = read_answer(self._tokenizer, tokens, logprobs, self._request.stops)
         self._counts[index] = len(answer.tokens)
         return answer
@@ -129,7 +129,7 @@ class ChatAnswer:
         for i in range(start, len(answer.tokens)):
             if (token := int(answer.tokens[i])) == self._tokenizer.eos_id:
                 break
-            tops = zip(progress.chosen.top_tokens[i], progress.chosen.top_logprobs[i], strict=True)
+            tops = zip(progress.found.top_tokens[i], progress.found.top_logprobs[i], strict=True)
             best = [self._token(int(t), float(p)) for t, p in list(tops)[:count]]
             content.append(self._token(token, float(answer.logprobs[i])) | {"top_logprobs": best})
         return {"content": content, "refusal": None}

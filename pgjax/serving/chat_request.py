@@ -69,7 +69,7 @@ class ChatRequest:
             raise UserError("request.stream_options needs stream to be true.")
         both = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(both) > 1:
-            raise UserError("request.max_tokens and max_completion_tokens differ; give one of them.")
+            raise UserError("request.max_tokens and max_completion_tokens differ, give one.")
         if len(self.stops) > _MOST_STOPS or not all(self.stops):
             raise UserError(
                 f"request.stop is {shown(self.stop)}; expected up to {_MOST_STOPS} texts that are "
@@ -110,7 +110,7 @@ def read_request(body: bytes) -> ChatRequest:
     given = {k: v for k, v in given.items() if v is not None and k not in _WITHOUT_EFFECT}
     for name, values in _UNCHANGED.items():
         if name in given and given.pop(name) not in values:
-            raise UserError(f"request.{name} is not supported, because PaliGemma has no such thing.")
+            raise UserError(f"request.{name} is not supported; PaliGemma has no such thing.")
     return parse(ChatRequest, given, "request")
 
 

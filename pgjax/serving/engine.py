@@ -27,16 +27,25 @@ class QueueFull(UserError):
     """More answers wait than may."""
 
 
+class Tokens(NamedTuple):
+    """What was generated for one row, on the host; see `pgjax.decoding.continuous.Chosen`."""
+
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    top_tokens: np.ndarray
+    top_logprobs: np.ndarray
+
+
 class Progress(NamedTuple):
     """What there is of an answer.
 
     Attributes:
-      chosen: its tokens and their log-probabilities, without the axis of the batch.
+      found: its tokens so far.
       ended: whether there will be no more.
       problem: why it cannot be completed, in one sentence; "" where nothing is wrong.
     """
 
-    chosen: Chosen
+    found: Tokens
     ended: bool
     problem: str = ""
 
@@ -55,7 +64,7 @@ class Job:
       temperature: as in `pgjax.decoding.continuous.Rows`, like the following ones.
       top_p: for sampling.
       seed: of the draws.
-      index: of the draws.
+      place: of the draws.
       tops: whether the most probable tokens at each place are wanted.
     """
 
@@ -67,7 +76,7 @@ class Job:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    index: int = 0
+    place: int = 0
     tops: bool = False
 
 
@@ -76,22 +85,22 @@ class _Row:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.count = self.last = 0
-        self._chosen: list[Chosen] = []
+        self.length = self.last = 0
+        self._parts: list[Tokens] = []
 
-    def add(self, chosen: Chosen, eos_id: int) -> bool:
-        """Adds tokens [T] up to its end, and returns whether that is among them."""
-        tokens = chosen.tokens[: self.job.limit - self.count].tolist()
+    def add(self, new: Tokens, eos_id: int) -> bool:
+        """Adds tokens up to the row's end, and returns whether that is among them."""
+        tokens = new.tokens[: self.job.limit - self.length].tolist()
         count = tokens.index(eos_id) + 1 if eos_id in tokens else len(tokens)
-        self._chosen.append(Chosen(*(x[:count] for x in chosen)))
-        self.count, self.last = self.count + count, tokens[count - 1]
-        return self.last == eos_id or self.count == self.job.limit
+        self._parts.append(Tokens(*(x[:count] for x in new)))
+        self.length, self.last = self.length + count, tokens[count - 1]
+        return self.last == eos_id or self.length == self.job.limit
 
-    def chosen(self) -> Chosen:
+    def found(self) -> Tokens:
         """All tokens so far."""
-        if len(self._chosen) > 1:
-            self._chosen = [Chosen(*map(np.concatenate, zip(*self._chosen, strict=True)))]
-        return self._chosen[0]
+        if len(self._parts) > 1:
+            self._parts = [Tokens(*map(np.concatenate, zip(*self._parts, strict=True)))]
+        return self._parts[0]
 
 
 class Engine:
@@ -210,13 +219,13 @@ class Engine:
 
     def _tell(self, slots: Sequence[int], rows: Sequence[_Row | None], chosen: Chosen) -> None:
         """Adds new tokens to rows, tells their jobs, and takes back the rows that have ended."""
-        chosen = jax.device_get(chosen)
+        new: Any = jax.device_get(chosen)
         for i, (slot, row) in enumerate(zip(slots, rows, strict=True)):
             if row is None:
                 continue
-            ended, job = row.add(Chosen(*(x[i] for x in chosen)), self._tokenizer.eos_id), row.job
+            ended, job = row.add(Tokens(*(x[i] for x in new)), self._tokenizer.eos_id), row.job
             if job.stop and not ended:
-                tokens, logprobs, *_ = row.chosen()
+                tokens, logprobs, *_ = row.found()
                 ended = read_answer(self._tokenizer, tokens, logprobs, job.stop).ended
             with self._changed:
                 if self._rows[slot] is not row:  # it was cancelled meanwhile
@@ -224,14 +233,14 @@ class Engine:
                 if ended:
                     self._rows[slot] = None
             if ended or job.streams:
-                job.tell(Progress(row.chosen(), ended))
+                job.tell(Progress(row.found(), ended))
 
     def _fail(self, problem: str) -> None:
         with self._changed:
             failed = [row.job for row in self._rows if row]
             self._rows = [None] * self._programs.rows
         for job in failed:
-            blank = Chosen(*(np.zeros(0, np.float32) for _ in Chosen._fields))
+            blank = Tokens(*[np.zeros(0, np.float32)] * 4)
             job.tell(Progress(blank, True, problem))
 
 
@@ -251,16 +260,16 @@ def compile_all(programs: RowPrograms, example: Inputs) -> None:
 def _asked(rows: Sequence[_Row | None]) -> Rows:
     """What the compiled programs are told about rows; those without a job are left alone."""
 
-    def each(of: Callable[[_Row], Any], blank: float, dtype: Any) -> np.ndarray:
+    def each(of: Callable[[_Row], Any], blank: float, dtype: Any) -> Any:
         return np.array([blank if row is None else of(row) for row in rows], dtype)
 
     return Rows(
         token=each(lambda row: row.last, 0, np.int32),
-        count=each(lambda row: row.count, 0, np.int32),
+        length=each(lambda row: row.length, 0, np.int32),
         limit=each(lambda row: row.job.limit, 0, np.int32),
         seed=each(lambda row: row.job.seed, 0, np.int32),
-        index=each(lambda row: row.job.index, 0, np.int32),
+        place=each(lambda row: row.job.place, 0, np.int32),
         temperature=each(lambda row: row.job.temperature, 0, np.float32),
         top_p=each(lambda row: row.job.top_p, 1, np.float32),
-        tops=np.bool_(any(row is not None and row.job.tops for row in rows)),
+        tops=each(lambda row: row.job.tops, False, np.bool_).any(),
     )

@@ -116,9 +116,9 @@ class ChatApi:
             ],
             middleware=[Middleware(_ApiGuard, names=names, command="pgjax serve")],
             exception_handlers={
-                Refused: lambda _, e: e.response(),
-                HTTPException: lambda _, e: Refused(e.status_code, f"{e.detail}.").response(),
-                Exception: lambda _, e: Refused(500, FAILED).response(),
+                Refused: _refusal,
+                HTTPException: _refusal,
+                Exception: _refusal,
             },
         )
 
@@ -183,7 +183,7 @@ class ChatApi:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(key.strip().encode(), self._api_key.encode())
         if scheme.lower() != "bearer" or not same:
-            raise Refused(401, "The request has not the key of this server.", code="invalid_api_key")
+            raise Refused(401, "The request lacks this server's key.", code="invalid_api_key")
 
     def _check_name(self, name: str) -> None:
         if name != self._name:
@@ -346,7 +346,7 @@ def _jobs(
             temperature=asked.heat,
             top_p=asked.top_p or 1.0,
             seed=seed,
-            index=index,
+            place=index,
             tops=asked.top_logprobs > 0,
         )
 
@@ -372,6 +372,13 @@ async def _feed(
             raise Refused(503 if problem == STOPPED else 500, problem)
         count -= found[1].ended
         yield found
+
+
+def _refusal(request: Request, e: Exception) -> Response:
+    """What an exception is to the client."""
+    if isinstance(e, HTTPException):
+        e = Refused(e.status_code, f"{e.detail}.")
+    return (e if isinstance(e, Refused) else Refused(500, FAILED)).response()
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -66,10 +66,9 @@ def opened(model: Model, options: ServeOptions, sock: socket.socket) -> Iterator
       UserError: the model cannot be served in this way.
     """
     reader = PromptReader(model, options.longest_prompt, options.files)
-    rows = options.rows or min(_MOST_ROWS, largest_batch_size(model.context, options.longest_answer))
-    programs = RowPrograms(
-        model, reader.example, rows, reader.longest_prompt, options.longest_answer
-    )
+    longest = options.longest_answer
+    rows = options.rows or min(_MOST_ROWS, largest_batch_size(model.context, longest))
+    programs = RowPrograms(model, reader.example, rows, reader.longest_prompt, longest)
     if options.warm_up:
         compile_all(programs, reader.example)
     tokenizer = model.context.tokenizer
@@ -81,7 +80,7 @@ def opened(model: Model, options: ServeOptions, sock: socket.socket) -> Iterator
         name=options.name,
         image_tokens=programs.image_tokens,
         limits=Limits(
-            answer_tokens=options.longest_answer,
+            answer_tokens=longest,
             seconds=options.time_limit,
             requests=rows + options.queue,
         ),

@@ -14,6 +14,7 @@ from pgjax.inference.model import Model
 from pgjax.inference.preprocessing import PromptPreprocessor
 from pgjax.inference.sent_images import MOST_BYTES, check_image
 from pgjax.serving.row_programs import Inputs
+from pgjax.text.compose import sequence
 
 _MOST_CHARACTERS = 32  # of a token of text; longer prompts are not tokenized at all
 
@@ -41,6 +42,7 @@ class PromptReader:
             raise UserError(f"--files {files} is no folder.")
         self._files = files and files.resolve()
         self._preprocessor = PromptPreprocessor(model.context)
+        self._tokenizer = model.context.tokenizer
         self.longest_prompt = longest_prompt
         gray = np.full((8, 8, 3), 128, np.uint8)
         self.example = self._prepared(gray, "caption")
@@ -67,14 +69,18 @@ class PromptReader:
         example = {"image": image} if prompt is None else {"image": image, "prefix": prompt}
         if prompt and len(prompt) > _MOST_CHARACTERS * self.longest_prompt:
             raise self._too_long(f"{len(prompt):,} characters")
+        self._check_fits(len(sequence(self._tokenizer, prompt or "", None, eos=False)))
         made = self._preprocessor(example, np.random.default_rng(0))
-        if (tokens := int(made["mask_input"].sum())) > self.longest_prompt:
-            raise self._too_long(f"{tokens} tokens")
+        self._check_fits(int(made["mask_input"].sum()))  # a run may put words around a prompt
         inputs = {k: made[k] for k in INPUTS[:4]}
         shape = inputs["image"].shape
         if (known := getattr(self, "example", inputs)["image"].shape) != shape:
             raise DataError(f"the image becomes {shape}, where this model takes {known}.")
         return inputs
+
+    def _check_fits(self, tokens: int) -> None:
+        if tokens > self.longest_prompt:
+            raise self._too_long(f"{tokens} tokens")
 
     def _too_long(self, got: str) -> UserError:
         return UserError(

@@ -6,6 +6,7 @@ place, whatever its row's length: attention asks where a key may be seen, its po
 key. A row has ended before the ring comes round to its first token.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,7 @@ class RowPrograms:
           cache: which is used up.
           inputs: of M prompts, whose texts have the same width.
           slots: the row of each.
-          rows: [M], with a count of 0.
+          rows: [M], of length 0.
 
         Returns:
           The cache, and the tokens [M,1].
@@ -133,7 +134,7 @@ class RowPrograms:
 
     def _emptied(self) -> Cache:
         blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._cache)
-        return blank.replace(column=jnp.int32(self._ring))
+        return dataclasses.replace(blank, column=jnp.int32(self._ring))
 
     def _joined(self, params: Flat, cache: Cache, batch: Any, slots: jax.Array, rows: Rows):
         logits, own = prefill_of(self._context, params, batch, 0)()
@@ -148,13 +149,14 @@ class RowPrograms:
         def extend(token: jax.Array, part: Cache) -> tuple[jax.Array, Cache]:
             logits, part = one_token(token, part)
             end = part.column == part.valid.shape[1]
-            return logits, part.replace(column=jnp.where(end, self._ring, part.column))
+            column = jnp.where(end, self._ring, part.column)
+            return logits, dataclasses.replace(part, column=column)
 
         # What is continued is cut out only where it is not everything, since that copies it.
         part = cache if count == self.rows else cache.part(0, count)
         part, chosen = advance_rows(extend, rows, part, steps=STEPS, eos_id=self._eos)
-        whole = part if count == self.rows else cache.put(part, 0).replace(column=part.column)
-        return whole, chosen
+        whole = part if count == self.rows else cache.put(part, 0)
+        return dataclasses.replace(whole, column=part.column), chosen
 
     def _abstract_cache(self, example: Inputs) -> Cache:
         """The shapes of the cache, as one row's prefill makes them."""
@@ -167,7 +169,7 @@ class RowPrograms:
         with self._context.traced():
             one = jax.eval_shape(prefill, self._model.params, batch)
 
-        def rows(x: jax.ShapeDtypeStruct, axis: int) -> jax.ShapeDtypeStruct:
+        def rows(x: Any, axis: int) -> Any:
             shape = (*x.shape[:axis], self.rows, *x.shape[axis + 1 :])
             return jax.ShapeDtypeStruct(shape, x.dtype)
 
@@ -176,7 +178,7 @@ class RowPrograms:
 
     def _place(self, x: jax.ShapeDtypeStruct) -> NamedSharding:
         """Keys and values lie where the heads are, all else on every device."""
-        axes = [None] * len(x.shape)
+        axes: list[str | None] = [None] * len(x.shape)
         if len(x.shape) >= 4:
             axes[-2] = "kv_heads"
         mesh = self._context.mesh

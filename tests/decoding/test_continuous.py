@@ -25,10 +25,10 @@ def rows(number, **changes):
     """So many greedy rows with one token each."""
     blank = Rows(
         token=np.arange(2, 2 + number, dtype=np.int32),
-        count=np.ones(number, np.int32),
+        length=np.ones(number, np.int32),
         limit=np.full(number, 100, np.int32),
         seed=np.zeros(number, np.int32),
-        index=np.zeros(number, np.int32),
+        place=np.zeros(number, np.int32),
         temperature=np.zeros(number, np.float32),
         top_p=np.ones(number, np.float32),
         tops=np.bool_(False),
@@ -63,11 +63,11 @@ def alone(token, sampler, seed=0, index=0, length=1 + STEPS):
 def test_each_row_is_chosen_in_its_own_way():
     """Greedy, drawn, and drawn from a nucleus, beside each other: as each of them alone."""
     asked = rows(4, temperature=[0, 1.5, 0.7, 2], top_p=[1, 1, 0.6, 1], seed=[0, 3, 3, 9],
-                 index=[0, 0, 2, 1])  # fmt: skip
+                 place=[0, 0, 2, 1])  # fmt: skip
     _, chosen = go(asked)
     ways = [greedy, temperature(1.5), nucleus(0.6, 0.7), temperature(2)]
     for row, sampler in enumerate(ways):
-        tokens, logprobs = alone(2 + row, sampler, int(asked.seed[row]), int(asked.index[row]))
+        tokens, logprobs = alone(2 + row, sampler, int(asked.seed[row]), int(asked.place[row]))
         np.testing.assert_array_equal(chosen.tokens[row], tokens)
         np.testing.assert_allclose(chosen.logprobs[row][tokens > 0], logprobs[tokens > 0], 1e-5)
 
@@ -76,7 +76,7 @@ def test_a_row_goes_on_where_it_was():
     """In two calls as in one, although the other rows are others then."""
     _, whole = go(rows(3, temperature=[1, 1, 1], seed=[4, 4, 4]))
     second = np.asarray(whole.tokens)[1]
-    again = rows(3, token=[7, second[2], 9], count=[1, 4, 30], temperature=[1, 1, 1],
+    again = rows(3, token=[7, second[2], 9], length=[1, 4, 30], temperature=[1, 1, 1],
                  seed=[8, 4, 2])  # fmt: skip
     _, rest = go(again)
     np.testing.assert_array_equal(rest.tokens[1][:3], second[3:])
@@ -95,7 +95,7 @@ def test_ends():
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_most_probable_tokens(wanted):
-    chosen = quick_jit(choose)(TABLE[2:5], rows(3, count=[0, 0, 0], tops=wanted))
+    chosen = quick_jit(choose)(TABLE[2:5], rows(3, length=[0, 0, 0], tops=wanted))
     found = np.asarray(chosen.top_tokens)[:, 0]
     if not wanted:
         assert not found.any() and found.shape == (3, MOST_TOPS)

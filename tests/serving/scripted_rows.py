@@ -42,23 +42,23 @@ class ScriptedRows:
         return "cache"
 
     def join(self, cache, inputs, slots, rows):
-        assert cache == "cache" and len(inputs) == len(slots) == len(rows.count)
+        assert cache == "cache" and len(inputs) == len(slots) == len(rows.length)
         assert len({x["text"].shape for x in inputs}) == 1
         return self._called("join", rows, 1)
 
     def go_on(self, cache, rows):
-        assert cache == "cache" and len(rows.count) in self.sizes()
+        assert cache == "cache" and len(rows.length) in self.sizes()
         return self._called("go_on", rows, STEPS)
 
     def _called(self, what, rows, steps):
         assert self.held.wait(60)
-        self.calls.append((what, len(rows.count)))
+        self.calls.append((what, len(rows.length)))
         time.sleep(self.seconds)
         if self.fails:
             self.fails -= 1
             raise RuntimeError("a device failed")
-        tokens = np.zeros((len(rows.count), steps), np.int32)
-        for row, (count, limit) in enumerate(zip(rows.count, rows.limit, strict=True)):
+        tokens = np.zeros((len(rows.length), steps), np.int32)
+        for row, (count, limit) in enumerate(zip(rows.length, rows.limit, strict=True)):
             ended = count >= limit and what == "go_on"
             script = [] if ended else SCRIPT[count : min(limit, count + steps)]
             tokens[row, : len(script)] = script

@@ -63,9 +63,9 @@ def test_files_below_the_folder(model, folder):
 
 @pytest.mark.parametrize(
     "url",
-    ["../secret.jpg", "{0}/../secret.jpg", "link.jpg", "loop.jpg", "none.jpg", "in", "", "/etc/passwd",
-     "pipe.jpg", "a\0b.jpg", "file:///etc/passwd", "file://{0}/%2e%2e/secret.jpg", "x" * 5000,
-     "~/secret.jpg", "ftp://a/b.jpg"],
+    ["../secret.jpg", "{0}/../secret.jpg", "link.jpg", "loop.jpg", "none.jpg", "in", "",
+     "/etc/passwd", "pipe.jpg", "a\0b.jpg", "~/secret.jpg", "ftp://a/b.jpg",
+     "file:///etc/passwd", "file://{0}/%2e%2e/secret.jpg", "x" * 5000],
 )  # fmt: skip
 def test_nothing_else_is_read(model, folder, url):
     reader = PromptReader(model, 128, folder)

@@ -29,7 +29,7 @@ from pgjax.text.tokenizer import Tokenizer
 
 
 class Vocabulary(Tokenizer):
-    """The packaged tokenizer with the size of the real one; further tokens are written as numbers."""
+    """The packaged tokenizer with the size of the real one, which writes tokens as numbers."""
 
     vocab_size = property(lambda self: 257_152, lambda self, value: None)
 
