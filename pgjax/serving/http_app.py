@@ -374,7 +374,7 @@ async def _feed(
         yield found
 
 
-def _refusal(request: Request, e: Exception) -> Response:
+async def _refusal(request: Request, e: Exception) -> Response:
     """What an exception is to the client."""
     if isinstance(e, HTTPException):
         e = Refused(e.status_code, f"{e.detail}.")

@@ -98,4 +98,5 @@ def served(model, options):
             server.should_exit = True
             thread.join(60)
             assert not thread.is_alive()
-    assert set(threading.enumerate()) <= before
+    left = set(threading.enumerate()) - before
+    assert not left, left
