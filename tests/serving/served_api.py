@@ -27,7 +27,7 @@ class Client:
         self.port = port
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
 
     def send(self, path, data=None, headers=()):
         """Status and JSON of an answer."""

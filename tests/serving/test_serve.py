@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
+SIZES = ("--rows=8", "--longest_prompt=32")
 LONG = {"temperature": 2, "max_tokens": 512}  # such answers hardly end by themselves
 PROMPTS = ["caption en", "caption", "answer en what is it?", "detect flower", "count circle"]
 
@@ -41,7 +42,7 @@ def serving(folder, cache, *flags):
         )  # fmt: skip
         try:
             client = Client(port)
-            for _ in range(1200):
+            for _ in range(6000):  # compiling may be slow
                 try:
                     assert client.send("/health")[0] == 200
                     break
@@ -58,7 +59,7 @@ def serving(folder, cache, *flags):
 @pytest.fixture(scope="module")
 def client(tmp_path_factory, compilation_cache):
     folder = tmp_path_factory.mktemp("serve")
-    flags = ["--rows=16", "--queue=48", "--nowarm_up", f"--files={PHOTOS}", "--longest_prompt=32"]
+    flags = [*SIZES, "--queue=56", "--time_limit=600", f"--files={PHOTOS}"]
     with serving(folder, compilation_cache, *flags) as (client, process, log):
         yield client
         process.send_signal(signal.SIGTERM)
@@ -155,8 +156,7 @@ def test_who_is_too_many_is_told_so(client):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_answers_end(tmp_path, compilation_cache, number):
-    flags = ["--rows=2", "--nowarm_up", "--longest_answer=512", "--longest_prompt=32"]
-    with serving(tmp_path, compilation_cache, *flags) as (client, process, log):
+    with serving(tmp_path, compilation_cache, *SIZES, "--nowarm_up") as (client, process, log):
         client.text(max_tokens=2)  # compiles
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(client.ask, seed=1, **LONG)
@@ -165,7 +165,7 @@ def test_a_signal_lets_answers_end(tmp_path, compilation_cache, number):
             assert answer.result(60)["usage"]["completion_tokens"] > 0
         assert process.wait(60) == 0, log.read_text()
         said = log.read_text()
-        assert "Traceback" not in said and "tiny answers 2 requests at a time" in said
+        assert "Traceback" not in said and "tiny answers 8 requests at a time" in said
 
 
 def test_a_port_that_is_taken_is_told_before_anything(program):
