@@ -132,6 +132,14 @@ class Engine:
         with self._changed:
             return len(self._rows) - self._rows.count(None), len(self._waiting)
 
+    def is_full(self) -> bool:
+        """Whether no further job is taken."""
+        with self._changed:
+            return self._room() <= 0
+
+    def _room(self) -> int:
+        return self._most_waiting + self._rows.count(None) - len(self._waiting)
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Lets jobs wait for rows.
 
@@ -142,8 +150,7 @@ class Engine:
         with self._changed:
             if not self.is_alive():
                 raise UserError(STOPPED)
-            room = self._most_waiting + self._rows.count(None) - len(self._waiting)
-            if len(jobs) > room:
+            if len(jobs) > self._room():
                 raise QueueFull(
                     f"{len(self._waiting)} answers wait, and {len(jobs)} more would be too many "
                     "for this server; ask again later."

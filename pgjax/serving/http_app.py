@@ -65,12 +65,10 @@ class Limits:
     Attributes:
       answer_tokens: of the longest answer.
       seconds: from its arrival to the end of its answer.
-      requests: that are taken at a time.
     """
 
     answer_tokens: int
     seconds: float
-    requests: int
 
 
 class ChatApi:
@@ -102,7 +100,7 @@ class ChatApi:
         self._name, self._image_tokens, self._limits = name, image_tokens, limits
         self._api_key = api_key
         self._started = int(time.time())
-        self._requests = self._bytes = 0
+        self._bytes = 0
         self._reading = asyncio.Semaphore(_READING)
 
     def app(self, names: frozenset[str]) -> Starlette:
@@ -144,12 +142,7 @@ class ChatApi:
         """Answers a question; the end of the time that it has is the end of every wait in it."""
         self._check_key(request)
         end = asyncio.get_running_loop().time() + self._limits.seconds
-        if self._requests >= self._limits.requests:
-            raise Refused(429, "The server has as many requests as it takes; ask again later.")
-        self._requests += 1
-        call = contextlib.AsyncExitStack()
-        call.callback(self._leave)
-        async with call:
+        async with contextlib.AsyncExitStack() as call:
             try:
                 async with asyncio.timeout_at(end):
                     asked, inputs = await self._read(request)
@@ -164,9 +157,6 @@ class ChatApi:
             except (_Gone, ClientDisconnect):
                 return Response(status_code=499)  # nobody reads it
         return _json(to_json(answer.whole([found[i] for i in range(asked.n)])))
-
-    def _leave(self) -> None:
-        self._requests -= 1
 
     def _answer_to(self, asked: ChatRequest, inputs: Inputs) -> ChatAnswer:
         tokens = int(inputs["mask_input"].sum()) + self._image_tokens
@@ -209,12 +199,14 @@ class ChatApi:
                         raise Refused(413, f"The body is larger than {MOST_BODY / 1e6:.0f} MB.")
                     if self._bytes > _MOST_BODIES:
                         raise Refused(429, "The server receives more than it can take now.")
+            if self._engine.is_full():  # before images are decoded
+                raise Refused(429, "As many answers wait as may; ask again later.")
+            async with self._reading:
+                return await asyncio.to_thread(self._understood, bytes(body))
         except TimeoutError:
             raise Refused(408, f"The body did not come within {_BODY_SECONDS} s.") from None
         finally:
             self._bytes -= len(body)
-        async with self._reading:
-            return await asyncio.to_thread(self._understood, bytes(body))
 
     def _understood(self, body: bytes) -> tuple[ChatRequest, Inputs]:
         """Runs in a thread, because images take time."""

@@ -1,5 +1,6 @@
 """Serves a model until the process is told to stop, and lets answers end before."""
 
+import asyncio
 import contextlib
 import dataclasses
 import pathlib
@@ -8,6 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pgjax.access import known_names
 from pgjax.errors import UserError, note
@@ -20,6 +22,7 @@ from pgjax.serving.row_programs import RowPrograms
 
 _MOST_ROWS = 64  # of the batch, where memory allows more
 _CONNECTIONS = 1000  # open at a time
+_HEAD_SECONDS = 30  # that the head of a request may take
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,17 +82,13 @@ def opened(model: Model, options: ServeOptions, sock: socket.socket) -> Iterator
         tokenizer,
         name=options.name,
         image_tokens=programs.image_tokens,
-        limits=Limits(
-            answer_tokens=longest,
-            seconds=options.time_limit,
-            requests=rows + options.queue,
-        ),
+        limits=Limits(answer_tokens=longest, seconds=options.time_limit),
         api_key=options.api_key,
     )
     host, port = sock.getsockname()[:2]
     config = uvicorn.Config(
         api.app(known_names(host, options.names)),
-        http="h11",
+        http=_Connection,
         ws="none",
         log_level="warning",
         access_log=False,
@@ -104,6 +103,23 @@ def opened(model: Model, options: ServeOptions, sock: socket.socket) -> Iterator
     finally:
         if not engine.close(options.grace):
             note("A program is still being compiled; the process ends without it.")
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed where a client begins no request, or does not end its head."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Looks after it from now on."""
+        super().connection_made(transport)
+        self.loop.call_later(_HEAD_SECONDS, self._look, None)
+
+    def _look(self, before: object) -> None:
+        """Closes the connection if nothing has been asked since the request before."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self.cycle is before:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.loop.call_later(_HEAD_SECONDS, self._look, self.cycle)
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -158,11 +158,12 @@ def test_who_is_too_many_is_told_so(client):
 def test_a_signal_lets_answers_end(tmp_path, compilation_cache, number):
     with serving(tmp_path, compilation_cache, *SIZES, "--nowarm_up") as (client, process, log):
         client.text(max_tokens=2)  # compiles
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(client.ask, seed=1, **LONG)
-            client.wait_until(1)
+        with contextlib.closing(client.connect()) as connection:
+            connection.request("POST", CHAT, json.dumps(body(stream=True, n=8, seed=1, **LONG)))
+            response = connection.getresponse()
+            response.readline()  # it has begun
             process.send_signal(number)
-            assert answer.result(60)["usage"]["completion_tokens"] > 0
+            assert response.read().endswith(b"data: [DONE]\n\n")
         assert process.wait(60) == 0, log.read_text()
         said = log.read_text()
         assert "Traceback" not in said and "tiny answers 8 requests at a time" in said
