@@ -19,6 +19,7 @@ MODULES = [
     "pgjax.models.vqvae",
     "pgjax.checkpoints.fitting",
     "pgjax.checkpoints.placement",
+    "pgjax.decoding.continuous",
     "pgjax.decoding.generate",
     "pgjax.decoding.samplers",
     "pgjax.decoding.search",

@@ -42,7 +42,9 @@ ALLOWED = {
     "inference": BASE | PARTS - {"metrics"} | {"config", "console", "devices", "loading"},
     # The suite stands on inference; its adapters import other frameworks, when they are asked for.
     "conformance": BASE | PARTS - {"metrics"} | {"config", "inference", "loading"},
-    "demo": BASE | PARTS - {"metrics"} | {"benchmarks", "config", "inference", "loading"},
+    "access": {"errors"},
+    "demo": BASE | PARTS - {"metrics"} | {"access", "benchmarks", "config", "inference", "loading"},
+    "serving": BASE | PARTS - {"metrics"} | {"access", "console", "inference", "loading"},
     "evaluation": BASE | PARTS | {"config", "console", "inference", "loading", "published"},
     "training": BASE
     | PARTS
@@ -58,8 +60,9 @@ ALLOWED = {
     # Commands import what does the work.
     "commands": BASE
     | PARTS
-    | {"benchmarks", "config", "conformance", "console", "demo", "devices", "distributed"}
-    | {"evaluation", "inference", "loading", "model_card", "published", "recipes", "training"},
+    | {"access", "benchmarks", "config", "conformance", "console", "demo", "devices"}
+    | {"distributed", "evaluation", "inference", "loading", "model_card", "published"}
+    | {"recipes", "serving", "training"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

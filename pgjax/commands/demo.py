@@ -43,12 +43,13 @@ class Demo(Command):
         if importlib.util.find_spec("gradio") is None:
             raise UserError("The demo needs gradio: pip install 'paligemma-jax[demo]'.")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-        from pgjax.demo.access import private_folder, warn_if_open
+        from pgjax.access import warn_if_open
+        from pgjax.demo.page_guard import OPEN, private_folder
         from pgjax.loading.compiler_options import cache_compilations
 
         cache_compilations()
         host, port = self._host.value, self._port.value
-        warn_if_open(host, port)
+        warn_if_open(host, port, OPEN)
         with private_folder() as folder:
             from pgjax.demo.app import serve
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Evaluate"),
     "predict": ("predict", "Predict"),
     "demo": ("demo", "Demo"),
+    "serve": ("serve", "Serve"),
     "convert": ("convert", "Convert"),
     "prepare": ("prepare", "Prepare"),
     "check-data": ("check_data", "CheckData"),

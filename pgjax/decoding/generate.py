@@ -142,11 +142,17 @@ def _choose(logits, cache, t, ended, out: Generated, rules: Rules, sampler: Samp
     choose = by_rows(jax.vmap(sampler))
     token = choose(keys, jnp.where(rules.allowed[None], logits, -jnp.inf))
     token = jnp.where(ended, 0, token)
-    logprob = jnp.take_along_axis(logits, token[:, None], axis=1)
-    logprob -= jax.nn.logsumexp(logits, axis=1, keepdims=True)
-    logprob = jnp.where(ended[:, None], 0.0, logprob)
+    logprob = jnp.where(ended[:, None], 0.0, logprobs_of(logits, token[:, None]))
     out = Generated(
         jax.lax.dynamic_update_slice_in_dim(out.tokens, token[:, None], t, axis=1),
         jax.lax.dynamic_update_slice_in_dim(out.logprobs, logprob, t, axis=1),
     )
     return State(t + 1, token, cache, ended | rules.stops[token], out)
+
+
+def logprobs_of(
+    logits: Float32[jax.Array, "b v"], tokens: Int32[jax.Array, "b k"]
+) -> Float32[jax.Array, "b k"]:
+    """Log-probabilities of K tokens of each row under the model's own distribution."""
+    chosen = jnp.take_along_axis(logits, tokens, axis=1)
+    return chosen - jax.nn.logsumexp(logits, axis=1, keepdims=True)

@@ -1,5 +1,6 @@
 """Samplers, which choose the next token of one row from its logits."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -14,7 +15,7 @@ _BLOCK = 128  # logits of a block; divides the vocabularies of Gemma
 Sampler = Callable[[Key[jax.Array, ""], Float32[jax.Array, " v"]], Int32[jax.Array, ""]]
 
 
-_COLDEST = 1e-6  # below it, logits divided by it leave the range of float32
+COLDEST = 1e-6  # below it, logits divided by it leave the range of float32
 
 
 def greedy(key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"]) -> Int32[jax.Array, ""]:
@@ -36,21 +37,36 @@ def greedy(key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"]) -> Int32[j
     return i * _BLOCK + jnp.argmax(blocks[i]).astype(jnp.int32)
 
 
+def draw(
+    key: Key[jax.Array, ""], logits: Float32[jax.Array, " v"], value: jax.Array | float
+) -> Int32[jax.Array, ""]:
+    """Draws a token from softmax(logits / value); the temperature `value` is positive."""
+    return jax.random.categorical(key, logits / value).astype(jnp.int32)
+
+
+def draw_nucleus(
+    key: Key[jax.Array, ""],
+    logits: Float32[jax.Array, " v"],
+    p: jax.Array | float,
+    value: jax.Array | float,
+) -> Int32[jax.Array, ""]:
+    """Draws as `nucleus(p, value)` does."""
+    ids = jnp.argsort(-logits)
+    ordered = logits[ids] / value
+    probs = jax.nn.softmax(ordered)
+    before = jnp.cumsum(probs) - probs
+    choice = jax.random.categorical(key, jnp.where(before < p, ordered, -jnp.inf))
+    return ids[choice].astype(jnp.int32)
+
+
 def temperature(value: float = 1.0) -> Sampler:
     """Returns a sampler that draws from softmax(logits / value).
 
     Raises:
       UserError: the temperature is not positive.
     """
-    _check(
-        value >= _COLDEST,
-        f"temperature({value}): the temperature must be positive, {_COLDEST} at least",
-    )
-
-    def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
-        return jax.random.categorical(key, logits / value).astype(jnp.int32)
-
-    return sample
+    _check_temperature(value, f"temperature({value})")
+    return functools.partial(draw, value=value)
 
 
 def top_k(k: float, value: float = 1.0) -> Sampler:
@@ -60,10 +76,7 @@ def top_k(k: float, value: float = 1.0) -> Sampler:
       UserError: k is not a whole number from 1, or the temperature is not positive.
     """
     _check(k >= 1 and k == int(k), f"top_k({k}, {value}): k must be a whole number from 1")
-    _check(
-        value >= _COLDEST,
-        f"top_k({k}, {value}): the temperature must be positive, {_COLDEST} at least",
-    )
+    _check_temperature(value, f"top_k({k}, {value})")
 
     def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
         best, ids = jax.lax.top_k(logits, min(int(k), logits.shape[-1]))
@@ -83,20 +96,8 @@ def nucleus(p: float, value: float = 1.0) -> Sampler:
       UserError: p is not above 0 and at most 1, or the temperature is not positive.
     """
     _check(0 < p <= 1, f"nucleus({p}, {value}): p must be above 0 and at most 1")
-    _check(
-        value >= _COLDEST,
-        f"nucleus({p}, {value}): the temperature must be positive, {_COLDEST} at least",
-    )
-
-    def sample(key: jax.Array, logits: jax.Array) -> jax.Array:
-        ids = jnp.argsort(-logits)
-        ordered = logits[ids] / value
-        probs = jax.nn.softmax(ordered)
-        before = jnp.cumsum(probs) - probs
-        choice = jax.random.categorical(key, jnp.where(before < p, ordered, -jnp.inf))
-        return ids[choice].astype(jnp.int32)
-
-    return sample
+    _check_temperature(value, f"nucleus({p}, {value})")
+    return functools.partial(draw_nucleus, p=p, value=value)
 
 
 def _check(ok: bool, message: str) -> None:
@@ -105,4 +106,4 @@ def _check(ok: bool, message: str) -> None:
 
 
 def _check_temperature(value: float, sampler: str) -> None:
-    _check(value >= _COLDEST, f"{sampler}: the temperature must be positive, {_COLDEST} at least")
+    _check(value >= COLDEST, f"{sampler}: the temperature must be positive, {COLDEST} at least")

@@ -8,11 +8,13 @@ import gradio as gr  # pyright: ignore[reportMissingImports]
 from gradio.themes import Soft  # pyright: ignore[reportMissingImports]
 from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
+from pgjax.access import known_names
 from pgjax.benchmarks.readers.coco35l import LANGUAGES
-from pgjax.demo.access import OwnPagesOnly, known_names
 from pgjax.demo.handlers import NAMES, NONE, Page
-from pgjax.demo.questions import MOST_BYTES, MOST_SEED, MOST_TOKENS, SAMPLERS
+from pgjax.demo.page_guard import PageGuard
+from pgjax.demo.questions import MOST_SEED, MOST_TOKENS, SAMPLERS
 from pgjax.demo.tasks import tasks_of
+from pgjax.inference.sent_images import MOST_BYTES
 
 WAITING = 128  # questions in the queue; further ones are refused
 # On a phone the answers are below the controls.
@@ -177,7 +179,7 @@ def serve(
       names: under which the page may be opened beside those of this machine, such as a proxy's.
       folder: for files, which only this user can read.
     """
-    guard = Middleware(OwnPagesOnly, names=known_names(host, names))
+    guard = Middleware(PageGuard, names=known_names(host, names), command="pgjax demo")
     build(checkpoints, quantize, folder).launch(
         server_name=host,
         server_port=port,

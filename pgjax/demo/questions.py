@@ -5,12 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from pgjax.data.decode import decode_image
 from pgjax.errors import UserError
+from pgjax.inference.sent_images import MOST_BYTES, check_image
 
 MOST_CHARACTERS = 1000  # of a prompt
-MOST_PIXELS = 50_000_000  # of an image
-MOST_BYTES = 20_000_000  # of an image file
 MOST_TOKENS = 512  # of an answer
 MOST_SEED = 2**31 - 1
 SEARCHES = ("beam(4)", "best_of(4)")  # which have no answer before they end
@@ -107,12 +105,8 @@ def _upload(image: Any, uploads: pathlib.Path) -> pathlib.Path:
 
 
 def _read(file: pathlib.Path) -> bytes:
-    size = file.stat().st_size
-    if size > MOST_BYTES:
-        raise UserError(f"The file has {size / 1e6:.0f} MB, at most {MOST_BYTES / 1e6:.0f} MB go.")
-    data = file.read_bytes()
-    decode_image(data, max_pixels=MOST_PIXELS)  # the model may be slow to say what is wrong
-    return data
+    with file.open("rb") as f:
+        return check_image(f.read(MOST_BYTES + 1))  # the model may be slow to say what is wrong
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

@@ -73,6 +73,15 @@ def held_back(text: str, stop: Sequence[str]) -> int:
     return max(lengths, default=0)
 
 
+def next_piece(answer: Answer, stop: Sequence[str], told: str) -> str:
+    """The text that can be told of an answer that goes on, beyond what was told.
+
+    What may be the beginning of a text of `stop` waits, and half of a character as well.
+    """
+    text = answer.text[: len(answer.text) - held_back(answer.text, stop)]
+    return text[len(told) :] if text.startswith(told) and not text.endswith("\ufffd") else ""
+
+
 def _first(text: str, stop: Sequence[str]) -> int | None:
     places = [text.find(one) for one in stop]
     return min((place for place in places if place >= 0), default=None)

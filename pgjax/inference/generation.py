@@ -65,7 +65,8 @@ def make_generate_fn(context: ModelContext, options: ProgramOptions) -> Generate
     length = options.max_new_tokens
 
     def generate(params: Flat, batch: Flat, seed: jax.Array, limit: jax.Array) -> Generated:
-        prefill, extend = _prefill(context, params, batch, options), _extend(context, params)
+        prefill = prefill_of(context, params, batch, length, options.cache_dtype)
+        extend = extend_of(context, params)
         rules = _rules(batch, seed, limit, *masks)
         return decode(prefill, extend, Cache.take, rules, max_new_tokens=length)
 
@@ -97,13 +98,13 @@ def make_stream_fn(context: ModelContext, options: ProgramOptions) -> StreamFn:
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def start(params, batch, seed, limit):
-        prefill = _prefill(context, params, batch, options)
+        prefill = prefill_of(context, params, batch, length, options.cache_dtype)
         rules = _rules(batch, seed, limit, *masks)
         return rules, begin(prefill, rules, sampler=choose, max_new_tokens=length)
 
     @functools.partial(jax.jit, donate_argnums=2, compiler_options=compiler_options())
     def go_on(params, rules, state, until):
-        return advance(_extend(context, params), rules, state, sampler=choose, until=until)
+        return advance(extend_of(context, params), rules, state, sampler=choose, until=until)
 
     def call(
         params: Flat, batch: Mapping[str, Any], seed: int, limit: int | None = None
@@ -121,8 +122,22 @@ def make_stream_fn(context: ModelContext, options: ProgramOptions) -> StreamFn:
     return call
 
 
-def _prefill(context: ModelContext, params: Flat, batch: Flat, options: ProgramOptions) -> Prefill:
-    """The function that reads image and prompt, and makes the cache."""
+def prefill_of(
+    context: ModelContext,
+    params: Flat,
+    batch: Flat,
+    max_new_tokens: int,
+    cache_dtype: str | None = None,
+) -> Prefill:
+    """The function that reads images and prompts, and makes a cache with room for new tokens.
+
+    Args:
+      context: of the model, which must be traced in it.
+      params: the parameters by name.
+      batch: what `INPUTS` names first: image, text and its masks.
+      max_new_tokens: columns of the cache beside those of the prompts.
+      cache_dtype: of keys and values; None for the decoder's.
+    """
     model = context.model
 
     def prefill() -> tuple[jax.Array, Cache]:
@@ -130,16 +145,16 @@ def _prefill(context: ModelContext, params: Flat, batch: Flat, options: ProgramO
             {"params": trees.unflatten(params)},
             *(batch[k] for k in INPUTS[:4]),
             method="prefill",
-            max_new_tokens=options.max_new_tokens,
-            cache_dtype=options.cache_dtype or model.llm_dtype,
+            max_new_tokens=max_new_tokens,
+            cache_dtype=cache_dtype or model.llm_dtype,
         )
         return result
 
     return prefill
 
 
-def _extend(context: ModelContext, params: Flat) -> Extend:
-    """The function that adds one token to every row."""
+def extend_of(context: ModelContext, params: Flat) -> Extend:
+    """The function that adds one token to every row of a cache."""
 
     def extend(token: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         variables = {"params": trees.unflatten(params)}

@@ -21,7 +21,7 @@ from pgjax.data.masks import paste_mask
 from pgjax.data.sources import Source
 from pgjax.decoding.generate import Generated
 from pgjax.errors import UserError, note
-from pgjax.inference.answer import Answer, held_back, read_answer
+from pgjax.inference.answer import Answer, next_piece, read_answer
 from pgjax.inference.batch_size import largest_batch_size
 from pgjax.inference.decoding_options import (
     DecodingOptions,
@@ -297,11 +297,9 @@ class Model:
             answer = read_answer(self.context.tokenizer, tokens, logprobs, chosen.stop)
             if answer.ended:
                 break
-            # What may be the beginning of a stop text waits, and half of a character as well.
-            text = answer.text[: len(answer.text) - held_back(answer.text, chosen.stop)]
-            if text.startswith(told) and not text.endswith("\ufffd"):
-                yield text[len(told) :]
-                told = text
+            if piece := next_piece(answer, chosen.stop, told):
+                yield piece
+                told += piece
         assert answer is not None  # there is at least one token
         yield answer.text[len(told) :]
         _tell_cut(int(answer.truncated), 1)

@@ -72,6 +72,31 @@ class Cache:
         valid, length = (take_rows(x, rows) for x in (self.valid, self.length))
         return Cache(layers, valid, length, self.column)
 
+    def part(self, start: int, count: int) -> "Cache":
+        """Returns the cache of `count` rows from `start`; the rows lie on one device."""
+
+        def cut(x: jax.Array, axis: int) -> jax.Array:
+            return jax.lax.slice_in_dim(x, start, start + count, axis=axis)
+
+        layers = jax.tree.map(lambda x: cut(x, x.ndim - 4), self.layers)
+        return Cache(layers, cut(self.valid, 0), cut(self.length, 0), self.column)
+
+    def put(self, other: "Cache", start: Int32[jax.Array, ""] | int) -> "Cache":
+        """Returns the cache with its rows from `start` replaced by those of another one.
+
+        Args:
+          other: of the same layers, with as many columns or fewer; further ones become invalid.
+          start: int32 scalar.
+        """
+
+        def write(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(x, y, start, axis=axis)
+
+        layers = jax.tree.map(lambda x, y: write(x, y, x.ndim - 4), self.layers, other.layers)
+        blank = self.valid.shape[1] - other.valid.shape[1]
+        valid = write(self.valid, jnp.pad(other.valid, ((0, 0), (0, blank))), 0)
+        return Cache(layers, valid, write(self.length, other.length, 0), self.column)
+
 
 class PaliGemma(nn.Module):
     """SigLIP with a linear head, and Gemma; their parameters are under `img` and `llm`."""

@@ -17,8 +17,8 @@ from hub_server import Hub
 from pgjax.commands.main import COMMANDS, command_class
 
 # Those that need the files of a benchmark, or serve until they are stopped, are only parsed here;
-# tests/first_hour and tests/demo run them, with other files and on a port of their own.
-PARSED = ("evaluate", "prepare", "demo")
+# tests/first_hour, tests/demo and tests/serving run them, with other files and ports of their own.
+PARSED = ("evaluate", "prepare", "demo", "serve")
 SLOW = ("train", "plan", "convert", "report", "conformance")
 
 

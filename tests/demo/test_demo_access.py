@@ -8,7 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from pgjax.demo.access import OwnPagesOnly, is_loopback, known_names, warn_if_open
+from pgjax.access import is_loopback, known_names, warn_if_open
+from pgjax.demo.page_guard import OPEN, PageGuard
 
 
 def request(headers, path="/", names=(), host="127.0.0.1"):
@@ -22,7 +23,7 @@ def request(headers, path="/", names=(), host="127.0.0.1"):
         sent.append(message)
 
     scope = {"type": "http", "path": path, "headers": headers}
-    asyncio.run(OwnPagesOnly(page, known_names(host, names))(scope, None, send))
+    asyncio.run(PageGuard(page, known_names(host, names), "pgjax demo")(scope, None, send))
     return sent[0]["status"], sent[-1].get("body", b"").decode()
 
 
@@ -50,19 +51,19 @@ def test_its_own_pages_are_served(headers):
     [
         (
             [(b"host", b"evil.example:7860")],
-            "opened as 'evil.example:7860', which is no name",
+            "asked as 'evil.example:7860', which is no name",
         ),
         ([(b"host", b"127.0.0.1.evil.example")], "no name of it"),
         ([(b"host", b"localhost.evil.example")], "no name of it"),
         ([(b"host", b"127.0.0.1@evil.example")], "no name of it"),
         ([(b"host", b"[::1")], "no name of it"),
         ([(b"host", b"")], "no name of it"),
-        ([], "opened as nothing"),
+        ([], "asked as nothing"),
         ([HERE, (b"host", b"evil.example")], "no name of it"),
         ([HERE, (b"origin", b"http://evil.example")], "Pages of 'http://evil.example' may not"),
-        ([HERE, (b"origin", b"http://localhost:7860")], "may not use this page"),
-        ([HERE, (b"origin", b"http://127.0.0.1:8000")], "may not use this page"),
-        ([HERE, (b"origin", b"null")], "may not use this page"),
+        ([HERE, (b"origin", b"http://localhost:7860")], "may not use this server"),
+        ([HERE, (b"origin", b"http://127.0.0.1:8000")], "may not use this server"),
+        ([HERE, (b"origin", b"null")], "may not use this server"),
     ],
 )
 def test_other_pages_are_refused(headers, said):
@@ -79,13 +80,13 @@ def test_the_page_fetches_nothing_for_others(path):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_no_warning_for_this_machine_only(host, capsys):
-    warn_if_open(host, 7860)
+    warn_if_open(host, 7860, OPEN)
     assert is_loopback(host) and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "gpu-box"])
 def test_a_page_that_is_open_to_the_network_warns(host, capsys):
-    warn_if_open(host, 7860)
+    warn_if_open(host, 7860, OPEN)
     said = capsys.readouterr().err
     assert f"--host {host} opens the page to the network" in said and "without a password" in said
 
@@ -94,7 +95,7 @@ def test_files_of_the_page_are_readable_by_its_user_only():
     """In a process of its own, whose umask it changes."""
     code = (
         "import os, pathlib\n"
-        "from pgjax.demo.access import private_folder\n"
+        "from pgjax.demo.page_guard import private_folder\n"
         "os.umask(0o022)\n"
         "with private_folder() as folder:\n"
         "    uploads = pathlib.Path(os.environ['GRADIO_TEMP_DIR'])\n"

@@ -14,11 +14,12 @@ from pgjax.data.draw import PALETTE, draw_masks, ink_on, object_colors
 from pgjax.data.scenes import SceneSource
 from pgjax.demo.answering import Models, Result
 from pgjax.demo.downloads import downloads
-from pgjax.demo.questions import MOST_BYTES, Question, read_question
+from pgjax.demo.questions import Question, read_question
 from pgjax.demo.rendering import answer_html
 from pgjax.errors import UserError
 from pgjax.inference.answer import Answer
 from pgjax.inference.detections import DetectedObject, Detections
+from pgjax.inference.sent_images import MOST_BYTES
 
 
 def png(image):

@@ -57,7 +57,7 @@ def test_the_lowest_versions_are_tested(jobs):
     commands = [step["run"] for step in jobs["lower-bounds"]["steps"] if "run" in step]
     assert commands == [".ci/lower_bounds"]
     extras = set(re.findall(r"--extra (\w+)", (ROOT / ".ci/lower_bounds").read_text()))
-    assert extras == {"kaggle", "metrics", "notebook", "prepare", "video"}
+    assert extras == {"kaggle", "metrics", "notebook", "prepare", "serve", "video"}
 
 
 def test_the_workflow_runs_the_one_list_of_checks(job):
