@@ -9,6 +9,7 @@ benchmark, and keeps each question's answers and scores in `--out`.
 """
 
 import argparse
+import ast
 import base64
 import io
 import json
@@ -26,12 +27,13 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pgjax.data.scenes import Scenes
+from pgjax.data.scenes import SceneSource
 from pgjax.harnesses.harness_tasks import harness_answer
 from pgjax.harnesses.tuned_model import TunedModel
 
 CHECKPOINT = "tiny"
 ASKED = ("count square", "color of circle", "shape of red", "size of blue circle", "caption")
+YES_NO = ("exists red circle", "exists blue square", "exists green triangle")  # for POPE
 OTHERS = ("yes", "No", "2", "3.0", "red", "Blue", "a circle", "small blue circle and red square")
 
 # Benchmark -> evaluation, split, score, lmms-eval's task and score, VLMEvalKit's data and class.
@@ -73,6 +75,8 @@ PLACES = {
     "science_qa": ("ScienceQA", "ScienceQA-IMG", "test"),
     "ai2d": ("ai2d", "", "test"),
 }
+WORDS = ("orange", "reen", "lue", "square", "triangle", "circle", "0")  # which it says at times
+CHOICES = ("science_qa", "ai2d")
 Row = dict[str, Any]  # a question: id, png, question, answers, and its choices
 
 
@@ -98,22 +102,22 @@ class _Pictures:
 def make_rows(name: str, model: TunedModel, count: int, seed: int) -> list[Row]:
     """Draws scenes with questions, and references of which about half fit the model's answers."""
     rng = random.Random(f"{name} {seed}")
-    scenes = Scenes(split="validation", num_examples=count, seed=seed)
+    scenes = SceneSource("validation", num_examples=count, seed=seed, wording="pt")
     rows: list[Row] = []
     for i in range(count):
         out = io.BytesIO()
         Image.fromarray(np.asarray(scenes[i]["image"])).save(out, "PNG")
-        row: Row = {"id": 100 + i, "png": out.getvalue(), "question": rng.choice(ASKED)}
-        if name in ("science_qa", "ai2d"):
-            row["choices"] = rng.sample(["0", "1", "2", "red", "blue", "circle", "small"], 4)
-        rows.append(row)
+        asked = YES_NO if name == "pope" else ASKED
+        rows.append({"id": 100 + i, "png": out.getvalue(), "question": rng.choice(asked)})
+        if name in CHOICES:
+            rows[-1]["choices"] = rng.sample(WORDS, 4)
     said = model.answers(BENCHMARKS[name][3], _Pictures(rows))
     for row, answer in zip(rows, said, strict=True):
         near = [answer, answer.upper(), f"{answer}.", f"the {answer}", answer[:-1], f"{answer}s"]
         texts = [t for t in (*near, *OTHERS) if t]
         if name == "pope":
             row["answers"] = [rng.choice(["yes", "no"])]
-        elif name in ("science_qa", "ai2d"):
+        elif name in CHOICES:
             row["correct"] = rng.randrange(4)
             letter = "ABCD"[row["correct"]]
             right = f"The answer is {letter}." if name == "science_qa" else row["choices"]
@@ -134,7 +138,7 @@ def write_prepared(name: str, rows: Sequence[Row], folder: pathlib.Path) -> None
     for row in rows:
         (home / f"{row['id']}.png").write_bytes(row["png"])
         example = {key: value for key, value in row.items() if key not in ("id", "png")}
-        if name in ("science_qa", "ai2d"):
+        if name in CHOICES:
             example["hint"] = ""
         kind = {"question_type": "human"} if name == "chartqa" else {}
         lines.append({"image": f"{row['id']}.png", "question_id": row["id"], **example, **kind})
@@ -168,16 +172,13 @@ def lmms_document(name: str, row: Row) -> dict[str, Any]:
 
 def write_lmms(name: str, rows: Sequence[Row], folder: pathlib.Path) -> None:
     """Writes the folder that lmms-eval's task opens where the working directory has it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import datasets
 
     place, config, split = PLACES[name]
     home = folder / "lmms-lab-encoder" / place
     home.mkdir(parents=True)
-    table = pa.Table.from_pylist([lmms_document(name, row) for row in rows])
-    features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
-    pq.write_table(table, home / f"{split}.parquet")
+    table = datasets.Dataset.from_list([lmms_document(name, row) for row in rows])
+    table.cast_column("image", datasets.Image()).to_parquet(home / f"{split}.parquet")
     config = config or "default"
     head = f"configs:\n- config_name: {config}\n  data_files:\n"
     (home / "README.md").write_text(
@@ -220,7 +221,8 @@ def run(command: Sequence[str], log: pathlib.Path, cwd: pathlib.Path, **env: str
         done = subprocess.run(
             command, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **own}
         )
-    if done.returncode:
+    # lmms-eval ends with 0 when it fails.
+    if done.returncode or "Error during evaluation" in log.read_text():
         raise SystemExit(f"{' '.join(command)} failed, see {log}:\n{log.read_text()[-3000:]}")
 
 
@@ -296,17 +298,16 @@ def vlmeval_verdicts(
 def _vlmeval_lines(name: str, folder: pathlib.Path) -> Iterator[tuple[int, tuple]]:
     import pandas as pd
 
-    data = BENCHMARKS[name][5]
-    files = {p.name.removeprefix(f"pgjax_{data}"): p for p in (folder / "pgjax").iterdir()}
-    detail = next((p for key, p in files.items() if "result" in key or "auxmatch" in key), None)
-    path = detail or next(p for key, p in files.items() if key.startswith("."))
-    read = {".pkl": pd.read_pickle, ".tsv": lambda p: pd.read_csv(p, sep="\t")}
-    frame = read.get(path.suffix, pd.read_excel)(path)
-    for _, line in frame.iterrows() if hasattr(frame, "iterrows") else ():
+    start = f"pgjax_{BENCHMARKS[name][5]}"
+    ends = ("_results.xlsx", "_result.xlsx", "_auxmatch.xlsx", "MINI.xlsx")  # the last has no scores
+    files = sorted((folder / "pgjax").glob(f"{start}*.xlsx"), key=lambda p: p.name)
+    path = next(p for end in ends for p in files if p.name.endswith(end))
+    frame = pd.read_excel(path)
+    for _, line in frame.iterrows():
         score = next((float(line[key]) for key in ("hit", "score") if key in line), None)
         if "eval_match" in line:
             match = line["eval_match"]
-            match = json.loads(match) if isinstance(match, str) else list(match)
+            match = ast.literal_eval(match)
             if name == "docvqa":
                 score = 1 - min(match)
                 score = 0.0 if score < 0.5 else score
