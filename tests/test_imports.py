@@ -58,6 +58,9 @@ ALLOWED = {
     | PARTS
     | {"benchmarks", "config", "console", "demo", "devices", "distributed", "evaluation"}
     | {"inference", "loading", "model_card", "published", "recipes", "training"},
+    # A harness's model: a checkpoint asked by the configs of benchmarks.
+    "harnesses": {"checkpoints", "commands", "config", "data", "errors", "inference", "loading"}
+    | {"metrics"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

@@ -299,7 +299,12 @@ def _vlmeval_lines(name: str, folder: pathlib.Path) -> Iterator[tuple[int, tuple
     import pandas as pd
 
     start = f"pgjax_{BENCHMARKS[name][5]}"
-    ends = ("_results.xlsx", "_result.xlsx", "_auxmatch.xlsx", "MINI.xlsx")  # the last has no scores
+    ends = (
+        "_results.xlsx",
+        "_result.xlsx",
+        "_auxmatch.xlsx",
+        "MINI.xlsx",
+    )  # the last has no scores
     files = sorted((folder / "pgjax").glob(f"{start}*.xlsx"), key=lambda p: p.name)
     path = next(p for end in ends for p in files if p.name.endswith(end))
     frame = pd.read_excel(path)
@@ -333,7 +338,9 @@ def compared(name: str, ours: Mapping[int, tuple], theirs: Mapping[int, tuple]) 
 def main() -> None:
     """Writes the data, runs everything, and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--run_py", type=pathlib.Path, help="run.py of VLMEvalKit; left out: not run")
+    parser.add_argument(
+        "--run_py", type=pathlib.Path, help="run.py of VLMEvalKit; left out: not run"
+    )
     parser.add_argument("--lmms", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     parser.add_argument("--benchmarks", default=",".join(BENCHMARKS))

@@ -93,7 +93,7 @@ def numbers(count: int, references: int, seed: int) -> list[Row]:
     """Answers to questions for a number."""
     rng = random.Random(seed)
     said = ["{}", "{}", "{}.", "1{}", "{}0", "{} dogs", "about {}", "{}.0", "-{}"]
-    words = "zero one two three four five six seven eight nine ten".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
     def one(n: int) -> str:
         return rng.choice([*said, words[n]]).format(n)
@@ -105,7 +105,16 @@ def numbers(count: int, references: int, seed: int) -> list[Row]:
 def letters(count: int, references: int, seed: int) -> list[Row]:
     """Answers to ScienceQA, in the form that the checkpoints give them."""
     rng = random.Random(seed)
-    said = ["The answer is {}.", "{}", "{}.", "({})", "The answer is {}", "Answer: {}", "red {}", "{0}{0}"]
+    said = [
+        "The answer is {}.",
+        "{}",
+        "{}.",
+        "({})",
+        "The answer is {}",
+        "Answer: {}",
+        "red {}",
+        "{0}{0}",
+    ]
     return [
         (rng.choice(said).format(rng.choice("ABCD")), [f"The answer is {rng.choice('ABCD')}."])
         for _ in range(count)
@@ -115,7 +124,20 @@ def letters(count: int, references: int, seed: int) -> list[Row]:
 def captions(count: int, references: int, seed: int) -> list[Row]:
     """Captions as people write them: with capitals, commas and full stops."""
     rng = random.Random(seed)
-    nouns = "dog cat horse man woman child bus street table plate bowl river".split()
+    nouns = [
+        "dog",
+        "cat",
+        "horse",
+        "man",
+        "woman",
+        "child",
+        "bus",
+        "street",
+        "table",
+        "plate",
+        "bowl",
+        "river",
+    ]
     ends = [".", ".", "", "!", " ."]
 
     def text() -> str:
@@ -155,9 +177,7 @@ def lmms_eval() -> list[Scorer]:
 
     def text(process: Callable) -> Scores:
         return one_by_one(
-            lambda p, refs: float(
-                process({"question_id": 0, "answers": refs}, [p])["exact_match"]
-            )
+            lambda p, refs: float(process({"question_id": 0, "answers": refs}, [p])["exact_match"])
         )
 
     def science(p: str, refs: list[str]) -> float:
@@ -268,7 +288,10 @@ def vlmevalkit() -> list[Scorer]:
         return lambda rows: [float(np.mean(scores(rows)))]
 
     def science(rows: Sequence[Row]) -> list[float]:
-        found = [can_infer(p, dict(zip("ABCD", ("wxy", "xyz", "zwx", "ywz"), strict=True))) for p, _ in rows]
+        found = [
+            can_infer(p, dict(zip("ABCD", ("wxy", "xyz", "zwx", "ywz"), strict=True)))
+            for p, _ in rows
+        ]
         return [float(letter == refs[0][-2]) for letter, (_, refs) in zip(found, rows, strict=True)]
 
     def pope(rows: Sequence[Row]) -> list[float]:
@@ -331,7 +354,9 @@ def main() -> None:
             print(
                 f"| {scorer.name} | {scorer.metric} | {len(rows):,} | "
                 f"{len(ours) - len(differ):,} of {len(ours):,} | {np.mean(theirs):.4f} | "
-                f"{np.mean(ours):.4f} | {'; '.join([*shown][: args.examples])} |".replace("\n", "\\n"),
+                f"{np.mean(ours):.4f} | {'; '.join([*shown][: args.examples])} |".replace(
+                    "\n", "\\n"
+                ),
                 flush=True,
             )
 

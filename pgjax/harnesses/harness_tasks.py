@@ -65,7 +65,7 @@ def prompt_operations(config: str, prompt: str, checkpoint: str) -> str:
 
 
 def example_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The example that a harness's row is to the config: question, hint and options, as far as known.
+    """The example that a harness's row is to the config: question, hint and options, where known.
 
     Args:
       row: lmms-eval's document, or VLMEvalKit's line, which has an option in each column A, B, ….
@@ -93,7 +93,7 @@ def harness_answer(config: str, text: str, example: Mapping[str, Any]) -> str:
       The letter, or the text where it is none of the options.
     """
     if config == "science_qa":
-        return (answer_letter(text) or '').upper() or text
+        return (answer_letter(text) or "").upper() or text
     options = [option.strip().lower() for option in example.get("choices", ())]
     said = text.strip().lower()
     return string.ascii_uppercase[options.index(said)] if said in options else text

@@ -17,7 +17,6 @@ from pgjax.harnesses.harness_tasks import example_of
 from pgjax.harnesses.tuned_model import TunedModel
 
 
-
 def manifest() -> ModelManifest:
     """What the entry point gives to lmms-eval."""
     return ModelManifest("pgjax", simple_class_path=f"{__name__}.Pgjax")

@@ -1,4 +1,4 @@
-"""A checkpoint that answers a harness's benchmark as `pgjax evaluate` has it answer that benchmark."""
+"""A checkpoint that answers a harness's benchmarks as `pgjax evaluate` has it answer them."""
 
 import dataclasses
 import functools
