@@ -2,10 +2,10 @@
 
     python tools/compare_harnesses.py --run_py VLMEvalKit/run.py --out compared
 
-Both harnesses are those of the environment; nothing is downloaded: their own tasks read small data
-sets of drawn scenes that this program writes. Part of the references are made from answers of the
-tiny checkpoint, so that right and wrong ones occur. Prints a Markdown table of what differs for each
-benchmark, and keeps each question's answers and scores in `--out`.
+Both harnesses are those of the environment, and nothing is downloaded: their own tasks read small
+data sets of drawn scenes that this program writes. Part of the references are made from answers of
+the tiny checkpoint, so that right and wrong ones occur. Prints a Markdown table of what differs, and
+keeps each question's answers and scores in `--out`.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from pgjax.data.scenes import SceneSource
 from pgjax.harnesses.harness_tasks import harness_answer
 from pgjax.harnesses.tuned_model import TunedModel
 
+ROOT = pathlib.Path(__file__).parents[1]
 CHECKPOINT = "tiny"
 ASKED = ("count square", "color of circle", "shape of red", "size of blue circle", "caption")
 YES_NO = ("exists red circle", "exists blue square", "exists green triangle")  # for POPE
@@ -299,12 +299,8 @@ def _vlmeval_lines(name: str, folder: pathlib.Path) -> Iterator[tuple[int, tuple
     import pandas as pd
 
     start = f"pgjax_{BENCHMARKS[name][5]}"
-    ends = (
-        "_results.xlsx",
-        "_result.xlsx",
-        "_auxmatch.xlsx",
-        "MINI.xlsx",
-    )  # the last has no scores
+    # The last of these has no scores.
+    ends = ("_results.xlsx", "_result.xlsx", "_auxmatch.xlsx", "MINI.xlsx")
     files = sorted((folder / "pgjax").glob(f"{start}*.xlsx"), key=lambda p: p.name)
     path = next(p for end in ends for p in files if p.name.endswith(end))
     frame = pd.read_excel(path)
@@ -322,7 +318,7 @@ def _vlmeval_lines(name: str, folder: pathlib.Path) -> Iterator[tuple[int, tuple
 
 
 def compared(name: str, ours: Mapping[int, tuple], theirs: Mapping[int, tuple]) -> list[str]:
-    """The cells of a table: questions, equal answers, equal scores, and an example of each other."""
+    """A row of the table: questions, equal answers and scores, and an example of other ones."""
     assert ours.keys() == theirs.keys(), (name, len(ours), len(theirs))
     answers = [i for i in ours if ours[i][0].strip() != theirs[i][0].strip()]
     scored = [i for i in ours if None not in (ours[i][1], theirs[i][1])]
@@ -338,9 +334,7 @@ def compared(name: str, ours: Mapping[int, tuple], theirs: Mapping[int, tuple]) 
 def main() -> None:
     """Writes the data, runs everything, and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--run_py", type=pathlib.Path, help="run.py of VLMEvalKit; left out: not run"
-    )
+    parser.add_argument("--run_py", type=pathlib.Path, help="run.py of VLMEvalKit")
     parser.add_argument("--lmms", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     parser.add_argument("--benchmarks", default=",".join(BENCHMARKS))

@@ -1,11 +1,11 @@
-"""Compares the scorers of lmms-eval and VLMEvalKit with pgjax's metrics, which are the official ones.
+"""Compares the scorers of lmms-eval and VLMEvalKit with pgjax's metrics.
 
     python tools/harness_scores.py --count 3000
 
-Runs where the two are installed, on the answers of `tools/official_scores.py`, whose comparison with
-the evaluators of the benchmarks' owners says that pgjax's metrics are theirs. Each answer is scored
-by the harness's own function, as the harness calls it. Prints a Markdown table: how many scores are
-equal, the means of both, and examples that are not.
+Runs where the two are installed, on the answers of `tools/official_scores.py`, whose comparison
+with the evaluators of the benchmarks' owners says that pgjax's metrics are theirs. Each answer is
+scored by the harness's own function, as the harness calls it. Prints a Markdown table: how many
+scores are equal, the means of both, and examples that are not.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parent)]
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from official_scores import Row, each, make_rows, same
 
@@ -105,16 +106,7 @@ def numbers(count: int, references: int, seed: int) -> list[Row]:
 def letters(count: int, references: int, seed: int) -> list[Row]:
     """Answers to ScienceQA, in the form that the checkpoints give them."""
     rng = random.Random(seed)
-    said = [
-        "The answer is {}.",
-        "{}",
-        "{}.",
-        "({})",
-        "The answer is {}",
-        "Answer: {}",
-        "red {}",
-        "{0}{0}",
-    ]
+    said = ["The answer is {}.", "{}", "{}.", "({})", "The answer is {}", "Answer: {}", "red {}"]
     return [
         (rng.choice(said).format(rng.choice("ABCD")), [f"The answer is {rng.choice('ABCD')}."])
         for _ in range(count)
@@ -124,20 +116,7 @@ def letters(count: int, references: int, seed: int) -> list[Row]:
 def captions(count: int, references: int, seed: int) -> list[Row]:
     """Captions as people write them: with capitals, commas and full stops."""
     rng = random.Random(seed)
-    nouns = [
-        "dog",
-        "cat",
-        "horse",
-        "man",
-        "woman",
-        "child",
-        "bus",
-        "street",
-        "table",
-        "plate",
-        "bowl",
-        "river",
-    ]
+    nouns = "dog cat horse man woman bus street table plate river".split()
     ends = [".", ".", "", "!", " ."]
 
     def text() -> str:
@@ -198,7 +177,8 @@ def lmms_eval() -> list[Scorer]:
     relaxed = {"lower": True}
     return [
         Scorer("lmms-eval vqav2_val",
-               one_by_one(lambda p, refs: float(vqav2_process_results(annotated(refs), [p])["exact_match"])),
+               one_by_one(lambda p, refs: float(
+                   vqav2_process_results(annotated(refs), [p])["exact_match"])),
                "vqa_accuracy: acc", each("vqa_accuracy", "acc"), 10),
         Scorer("lmms-eval textvqa_val", text(textvqa_process_results),
                "textvqa: acc_textvqa", each("textvqa", "acc_textvqa"), 10),
@@ -222,7 +202,8 @@ def lmms_eval() -> list[Scorer]:
                    {"answer": refs[0], "question_id": 0}, [p])["pope_accuracy"]["score"]),
                "pope: acc", corpus("pope", "acc"), rows=yes_no),
         Scorer("lmms-eval countbenchqa",
-               one_by_one(lambda p, refs: countbenchqa_process_results({"number": refs[0]}, [p])["acc"]),
+               one_by_one(lambda p, refs: countbenchqa_process_results(
+                   {"number": refs[0]}, [p])["acc"]),
                "counting: acc", each("counting", "acc"), rows=numbers),
         Scorer("lmms-eval scienceqa", one_by_one(science), "science_qa: acc",
                each("science_qa", "acc"), rows=letters),
@@ -288,10 +269,8 @@ def vlmevalkit() -> list[Scorer]:
         return lambda rows: [float(np.mean(scores(rows)))]
 
     def science(rows: Sequence[Row]) -> list[float]:
-        found = [
-            can_infer(p, dict(zip("ABCD", ("wxy", "xyz", "zwx", "ywz"), strict=True)))
-            for p, _ in rows
-        ]
+        options = dict(zip("ABCD", ("wxy", "xyz", "zwx", "ywz"), strict=True))
+        found = [can_infer(p, dict(options)) for p, _ in rows]
         return [float(letter == refs[0][-2]) for letter, (_, refs) in zip(found, rows, strict=True)]
 
     def pope(rows: Sequence[Row]) -> list[float]:
@@ -351,14 +330,12 @@ def main() -> None:
             for i in sorted(differ, key=lambda i: len(str(rows[i]))) if len(theirs) > 1 else ():
                 if rows[i][0]:
                     shown[f"{rows[i]!r}: {theirs[i]:.3g}, here {ours[i]:.3g}"] = None
-            print(
-                f"| {scorer.name} | {scorer.metric} | {len(rows):,} | "
-                f"{len(ours) - len(differ):,} of {len(ours):,} | {np.mean(theirs):.4f} | "
-                f"{np.mean(ours):.4f} | {'; '.join([*shown][: args.examples])} |".replace(
-                    "\n", "\\n"
-                ),
-                flush=True,
-            )
+            cells = [
+                scorer.name, scorer.metric, f"{len(rows):,}",
+                f"{len(ours) - len(differ):,} of {len(ours):,}", f"{np.mean(theirs):.4f}",
+                f"{np.mean(ours):.4f}", "; ".join([*shown][: args.examples]),
+            ]  # fmt: skip
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
