@@ -4,8 +4,8 @@
 
 Both harnesses are those of the environment, and nothing is downloaded: their own tasks read small
 data sets of drawn scenes that this program writes. Part of the references are made from answers of
-the tiny checkpoint, so that right and wrong ones occur. Prints a Markdown table of what differs, and
-keeps each question's answers and scores in `--out`.
+the checkpoint, so that right and wrong ones occur. Prints a Markdown table of what differs,
+and keeps each question's answers and scores in `--out`.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from pgjax.harnesses.harness_tasks import harness_answer
 from pgjax.harnesses.tuned_model import TunedModel
 
 ROOT = pathlib.Path(__file__).parents[1]
-CHECKPOINT = "tiny"
 ASKED = ("count square", "color of circle", "shape of red", "size of blue circle", "caption")
 YES_NO = ("exists red circle", "exists blue square", "exists green triangle")  # for POPE
 OTHERS = ("yes", "No", "2", "3.0", "red", "Blue", "a circle", "small blue circle and red square")
@@ -226,7 +225,9 @@ def run(command: Sequence[str], log: pathlib.Path, cwd: pathlib.Path, **env: str
         raise SystemExit(f"{' '.join(command)} failed, see {log}:\n{log.read_text()[-3000:]}")
 
 
-def pgjax_verdicts(names: Sequence[str], out: pathlib.Path) -> dict[str, dict[int, tuple]]:
+def pgjax_verdicts(
+    names: Sequence[str], checkpoint: str, out: pathlib.Path
+) -> dict[str, dict[int, tuple]]:
     """`pgjax evaluate`'s answer and score of each question, by benchmark."""
     found = {}
     for name in names:
@@ -235,7 +236,7 @@ def pgjax_verdicts(names: Sequence[str], out: pathlib.Path) -> dict[str, dict[in
         run(
             [
                 sys.executable, "-m", "pgjax", "evaluate", f"--config={name}:mini",
-                f"--checkpoint={CHECKPOINT}", f"--evals={evaluation}", f"--out={folder}",
+                f"--checkpoint={checkpoint}", f"--evals={evaluation}", f"--out={folder}",
                 "--restart",
             ],
             out / f"pgjax_{name}.log", out, PGJAX_DATA=str(out / "prepared"),
@@ -252,13 +253,15 @@ def pgjax_verdicts(names: Sequence[str], out: pathlib.Path) -> dict[str, dict[in
     return found
 
 
-def lmms_verdicts(names: Sequence[str], out: pathlib.Path) -> dict[str, dict[int, tuple]]:
+def lmms_verdicts(
+    names: Sequence[str], checkpoint: str, out: pathlib.Path
+) -> dict[str, dict[int, tuple]]:
     """lmms-eval's, from the samples that it logs."""
     tasks = ",".join(BENCHMARKS[name][3] for name in names)
     run(
         [
             sys.executable, "-m", "lmms_eval", "--model", "pgjax", "--model_args",
-            f"pretrained={CHECKPOINT}", "--batch_size", "4", "--tasks", tasks, "--log_samples",
+            f"pretrained={checkpoint}", "--batch_size", "4", "--tasks", tasks, "--log_samples",
             "--output_path", str(out / "lmms_eval"),
         ],
         out / "lmms_eval.log", out / "hub", HF_HOME=str(out / "hf"),
@@ -278,7 +281,7 @@ def _lmms_samples(name: str, folder: pathlib.Path) -> Iterator[tuple[int, tuple]
 
 
 def vlmeval_verdicts(
-    names: Sequence[str], run_py: pathlib.Path, out: pathlib.Path
+    names: Sequence[str], checkpoint: str, run_py: pathlib.Path, out: pathlib.Path
 ) -> dict[str, dict[int, tuple]]:
     """VLMEvalKit's, from the tables that it writes."""
     names = [name for name in names if BENCHMARKS[name][5]]
@@ -286,7 +289,7 @@ def vlmeval_verdicts(
     config = {key: {"class": value, "dataset": key} for key, value in data.items()}
     run(
         [
-            sys.executable, "-m", "pgjax.harnesses.vlmeval", f"--checkpoint={CHECKPOINT}",
+            sys.executable, "-m", "pgjax.harnesses.vlmeval", f"--checkpoint={checkpoint}",
             "--batch_size=4", str(run_py), "--data", *data, "--data-config", json.dumps(config),
             "--judge", "exact_matching", "--work-dir", str(out / "vlmeval"),
         ],
@@ -337,23 +340,27 @@ def main() -> None:
     parser.add_argument("--run_py", type=pathlib.Path, help="run.py of VLMEvalKit")
     parser.add_argument("--lmms", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
+    parser.add_argument("--checkpoint", default="tiny", help="tiny, or a run that began with it")
     parser.add_argument("--benchmarks", default=",".join(BENCHMARKS))
     parser.add_argument("--count", type=int, default=24, help="questions of each benchmark")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     names, out = args.benchmarks.split(","), args.out.resolve()
     out.mkdir(parents=True)
-    model = TunedModel(CHECKPOINT)
+    checkpoint = args.checkpoint
+    if pathlib.Path(checkpoint).exists():
+        checkpoint = str(pathlib.Path(checkpoint).resolve())
+    model = TunedModel(checkpoint)
     for name in names:
         rows = make_rows(name, model, args.count, args.seed)
         write_prepared(name, rows, out / "prepared")
         write_lmms(name, rows, out / "hub")
         if BENCHMARKS[name][5]:
             write_tsv(name, rows, out / "LMUData")
-    ours = pgjax_verdicts(names, out)
-    theirs = {"lmms-eval": lmms_verdicts(names, out)} if args.lmms else {}
+    ours = pgjax_verdicts(names, checkpoint, out)
+    theirs = {"lmms-eval": lmms_verdicts(names, checkpoint, out)} if args.lmms else {}
     if args.run_py:
-        theirs["VLMEvalKit"] = vlmeval_verdicts(names, args.run_py.resolve(), out)
+        theirs["VLMEvalKit"] = vlmeval_verdicts(names, checkpoint, args.run_py.resolve(), out)
     print("| harness | benchmark | questions | same answer | same score | mean | otherwise |")
     print("|---|---|---|---|---|---|---|")
     for harness, found in theirs.items():

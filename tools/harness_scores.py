@@ -116,7 +116,7 @@ def letters(count: int, references: int, seed: int) -> list[Row]:
 def captions(count: int, references: int, seed: int) -> list[Row]:
     """Captions as people write them: with capitals, commas and full stops."""
     rng = random.Random(seed)
-    nouns = "dog cat horse man woman bus street table plate river".split()
+    nouns = ["dog", "cat", "horse", "man", "woman", "bus", "street", "table", "plate", "river"]
     ends = [".", ".", "", "!", " ."]
 
     def text() -> str:

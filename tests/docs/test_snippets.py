@@ -23,7 +23,8 @@ MARKS = {"", "run", "slow", "parse"}
 PROGRAMS = {
     ".", "basedpyright", "bash", "cat", "cd", "curl", "docker", "export", "gcloud", "git", "gsutil",
     "huggingface-cli", "hf", "kubectl", "lmms-eval", "ls", "mkdocs", "mkdir", "pip", "pre-commit",
-    "python", "python3", "ruff", "sbatch", "source", "ssh", "tensorboard", "unzip", "xpk", ".ci/run",
+    "python", "python3", "ruff", "sbatch", "source", "ssh", "tensorboard", "unzip", "xpk",
+    ".ci/run",
 }  # fmt: skip
 EXTRAS = set(re.findall(r'^        "(\w+)": \[', (ROOT / "setup.py").read_text(), re.MULTILINE))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
