@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import pathlib
 import random
@@ -77,9 +76,13 @@ def whole(metric: str, key: str, **options: Any) -> Scores:
 
 
 def texts(count: int, references: int, seed: int) -> list[Row]:
-    """Adversarial answers without white space at their ends, which no data set has."""
+    """Adversarial answers without white space at their ends and carriage returns, as data are."""
+
+    def plain(text: str) -> str:
+        return text.replace("\r", "").strip()
+
     rows = make_rows(count, references, seed)
-    return [(p.strip(), [text.strip() for text in refs]) for p, refs in rows]
+    return [(plain(p), [*map(plain, refs)]) for p, refs in rows]
 
 
 def yes_no(count: int, references: int, seed: int) -> list[Row]:
@@ -240,7 +243,7 @@ def vlmevalkit() -> list[Scorer]:
 
     def vqa(name: str, *, one: bool = False) -> Scores:
         def scores(rows: Sequence[Row]) -> list[float]:
-            given = [refs[0] if one else json.dumps(refs) for _, refs in rows]
+            given = [refs[0] if one else repr(refs) for _, refs in rows]
             _, table = written(ImageVQADataset, name, rows, answer=given)
             match = [{"match": eval(text)} for text in table["eval_match"]]
             return [float(score) for score in hit_calculate(match, name)]
@@ -249,7 +252,7 @@ def vlmevalkit() -> list[Scorer]:
 
     def caption(key: str, place: int | None = None) -> Scores:
         def score(rows: Sequence[Row]) -> list[float]:
-            refs = [json.dumps(refs) for _, refs in rows]
+            refs = [repr(refs) for _, refs in rows]
             found, _ = written(ImageCaptionDataset, "COCO_VAL", rows, answer=refs)
             value = found[key] if place is None else found[key][place]
             return [float(value) / 100]
@@ -259,7 +262,7 @@ def vlmevalkit() -> list[Scorer]:
     def mean(cls: type, name: str, key: str, scale: float) -> Scores:
         def score(rows: Sequence[Row]) -> list[float]:
             answers = {"answer": [refs[0] for _, refs in rows]}
-            answers["answers"] = [json.dumps(refs) for _, refs in rows]
+            answers["answers"] = [repr(refs) for _, refs in rows]
             found, _ = written(cls, name, rows, **answers)
             return [float(np.asarray(found[key]).reshape(-1)[0]) / scale]
 
