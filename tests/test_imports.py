@@ -63,6 +63,9 @@ ALLOWED = {
     | {"access", "benchmarks", "config", "conformance", "console", "demo", "devices"}
     | {"distributed", "evaluation", "inference", "loading", "model_card", "published"}
     | {"recipes", "serving", "training"},
+    # A harness's model: a checkpoint asked by the configs of benchmarks.
+    "harnesses": {"checkpoints", "commands", "config", "data", "errors", "inference", "loading"}
+    | {"metrics"},
     "train": {"commands"},
     "evaluate": {"commands"},
     "predict": {"commands"},

@@ -4,6 +4,8 @@ model = pgjax.load("mix-224")
 model.generate("bee.jpg", "answer en what is on the flower?")
 """
 
+import copy
+import dataclasses
 import functools
 import math
 import os
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from pgjax import sharding
+from pgjax.config.sections import AnsweringConfig
 from pgjax.console import gib
 from pgjax.data.loader import EvalLoader, Part
 from pgjax.data.masks import paste_mask
@@ -69,6 +72,22 @@ class Model:
         self._codec = functools.cache(lambda: open_codec(tiny=context.config.tokenizer == "tiny"))
         self._preprocessor = functools.cache(functools.partial(PromptPreprocessor, context))
         self._preprocessor()  # a checkpoint that cannot be prompted is reported now
+
+    def prepared_by(self, answering: AnsweringConfig) -> "Model":
+        """The same model, parameters and compiled programs with another preparation of examples.
+
+        Args:
+          answering: the pipelines, as in `config.answering`.
+
+        Raises:
+          UserError: a pipeline that cannot be parsed.
+        """
+        config = dataclasses.replace(self.context.config, answering=answering)
+        other = copy.copy(self)
+        other.context = dataclasses.replace(self.context, config=config)
+        other._preprocessor = functools.cache(functools.partial(PromptPreprocessor, other.context))
+        other._preprocessor()
+        return other
 
     @property
     def res(self) -> int:

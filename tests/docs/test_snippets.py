@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -21,8 +22,9 @@ MARKS = {"", "run", "slow", "parse"}
 # Programs that commands on the pages may start, beside pgjax.
 PROGRAMS = {
     ".", "basedpyright", "bash", "cat", "cd", "curl", "docker", "export", "gcloud", "git", "gsutil",
-    "huggingface-cli", "hf", "kubectl", "ls", "mkdocs", "mkdir", "pip", "pre-commit", "python",
-    "python3", "ruff", "sbatch", "source", "ssh", "tensorboard", "unzip", "xpk", ".ci/run",
+    "huggingface-cli", "hf", "kubectl", "lmms-eval", "ls", "mkdocs", "mkdir", "pip", "pre-commit",
+    "python", "python3", "ruff", "sbatch", "source", "ssh", "tensorboard", "unzip", "xpk",
+    ".ci/run",
 }  # fmt: skip
 EXTRAS = set(re.findall(r'^        "(\w+)": \[', (ROOT / "setup.py").read_text(), re.MULTILINE))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -193,6 +195,9 @@ def check_command(words, where):
     program, *args = words
     if program == "python" and args[:2] == ["-m", "pgjax"]:
         program, args = "pgjax", args[2:]
+    elif program == "python" and args[0] == "-m" and args[1].startswith("pgjax.harnesses."):
+        assert importlib.util.find_spec(args[1]), f"{where}: {args[1]}"
+        return
     elif program == "python" and args[0] == "-m" and args[1].startswith("pgjax."):
         program, args = "pgjax", [args[1].removeprefix("pgjax."), *args[2:]]
     if program == "pgjax":
