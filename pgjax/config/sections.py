@@ -139,6 +139,10 @@ class AnsweringConfig:
         "", check=named.check_pipeline, doc="Pipeline that makes the prompt where none is given."
     )
     text: str = field("", check=named.check_pipeline, doc="Pipeline that tokenizes the prompt.")
+    objects: int = field(
+        0, at_least=0, at_most=4096,
+        doc="How many objects answers to `detect` list; 0 for as many as the model finds.",
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +252,11 @@ class EvalConfig:
         "greedy", check=named.check_sampler, doc="How answers are decoded, such as beam(4)."
     )
     seed: int = field(0, at_least=0, at_most=2**32 - 1, doc="Seed of the sampler.")
+    objects: int = field(
+        0, at_least=0, at_most=4096,
+        doc="How many objects an answer lists, scored by the probability of their labels; 0 for "
+        "any answer, in which all tokens of an object count.",
+    )  # fmt: skip
     max_examples: int | None = field(
         None, at_least=1, at_most=10**12, unit="examples",
         doc="How many examples are used at most; None for all.",

@@ -224,7 +224,9 @@ class AnswerEvaluator(Evaluator):
         supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
         self.of_corpus = declared.corpus
         self.metric = get_metric(**spec.metric, **supplied)
-        options = ProgramOptions(max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
+        options = ProgramOptions(
+            max_new_tokens=spec.max_new_tokens, sampler=spec.sampler, objects=spec.objects
+        )
         self._fn = _generate_fn(context, options)
 
     @classmethod
@@ -250,7 +252,9 @@ class AnswerEvaluator(Evaluator):
             if valid:
                 answer = read_answer(tokenizer, tokens[row], logprobs[row])
                 record = {**meta, "prediction": answer.text}
-                if objects := scored_boxes(tokenizer, answer.tokens, answer.logprobs):
+                if objects := scored_boxes(
+                    tokenizer, answer.tokens, answer.logprobs, by_label=self.spec.objects > 0
+                ):
                     record["objects"] = [
                         {"label": box.label, "box": box[:4], "score": score}
                         for box, score in objects

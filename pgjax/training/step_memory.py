@@ -162,7 +162,7 @@ def _text_and_frames(spec: InputConfig) -> tuple[int, int]:
     lengths, frames = set(), {1}
     for pp in specs:
         for op in parse_ops(pp):
-            if op.name == "for_training":
+            if op.name in ("for_training", "for_detection"):
                 lengths.add(op.arguments["text_len"])
             elif op.name == "video":
                 frames.add(op.arguments["count"])
