@@ -279,6 +279,27 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """Tuning by reward: by the model's own answers, and what a metric says of them."""
+
+    metric: Mapping[str, Any] = field(
+        factory=dict,
+        check=lambda value, key: named.check_metric(value, key) if value else {},
+        doc="Metric of single answers whose main score is the reward: its name and options; empty "
+        "for tuning by targets.",
+    )
+    samples: int = field(
+        8, at_least=2, at_most=1024, unit="answers",
+        doc="Answers drawn for each prompt of a batch, which are compared with each other.",
+    )  # fmt: skip
+    kl: float = field(
+        0.01, at_least=0, at_most=1e3,
+        doc="Reward that an answer loses for each nat by which it is likelier than at the start of "
+        "the run.",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
 class EarlyStoppingConfig:
     """Ends a run whose score does not get better any more."""
 
@@ -377,6 +398,7 @@ class RunConfig:
         16, at_least=1, at_most=65536, unit="tokens",
         doc="Columns of the text whose logits are in memory at a time.",
     )  # fmt: skip
+    reward: RewardConfig = field(factory=RewardConfig, doc="Tuning by reward.")
     grad_accum_steps: int = field(
         1, at_least=1, at_most=2**20, doc="Parts in which a batch is worked through, one by one."
     )

@@ -38,9 +38,8 @@ class BoxList(NamedTuple):
         last = jnp.where(is_location, place, -1).max(axis=1, keepdims=True)
         named = ((kinds == LABEL) & (place > last)).any(axis=1)
         semicolon = (kinds == SEMICOLON) & (place > last)
-        gone = jnp.where(semicolon, length - place, 0).max(
-            axis=1
-        )  # tokens since the semicolon, with it
+        # How many tokens there have been since the semicolon, and with it; 0 before it comes.
+        gone = jnp.where(semicolon, length - place, 0).max(axis=1)
 
         complete = (locations > 0) & (locations % 4 == 0) & (gone == 0)
         full = locations >= 4 * self.count

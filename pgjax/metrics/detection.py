@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pgjax.errors import DataError, UserError
-from pgjax.metrics.boxes import reference_boxes
+from pgjax.metrics.boxes import pair, reference_boxes
 from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, count_locations, parse_boxes
+
+_THRESHOLDS = range(50, 100, 5)  # of the IoU, in percent
 
 
 @METRICS.register("mean_average_precision", main="mAP", corpus=True)
@@ -82,6 +84,35 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
         judge.accumulate()
         judge.summarize()
     return dict(zip(("mAP", "AP50", "AP75"), map(float, judge.stats[:3]), strict=True))
+
+
+@METRICS.register("listed_objects", main="f1")
+def listed_objects(prediction: str, meta: dict) -> dict[str, float]:
+    """Scores all objects that an answer lists, in any order and with their labels.
+
+    Args:
+      prediction: the decoded answer with location tokens.
+      meta: the reference, as for `mean_average_precision`.
+
+    Returns:
+      `f1` in 0..1, the F1 measure averaged over the IoU thresholds 0.50, 0.55, …, 0.95. Boxes of
+      the same label are paired greedily in descending order of IoU, and a pair is right at the
+      thresholds that its IoU reaches.
+
+    Raises:
+      DataError: as for `mean_average_precision`.
+    """
+    expected, found = _reference(meta), parse_boxes(prediction)
+    if not expected and not found:
+        return {"f1": 1.0}
+    right = 0.0
+    for label in {label for label, _ in expected}:
+        pairs = pair(
+            [box[:4] for box in found if box.label == label],
+            [box for other, box in expected if other == label],
+        )
+        right += sum(score >= t / 100 for score in pairs for t in _THRESHOLDS) / len(_THRESHOLDS)
+    return {"f1": 2 * right / (len(expected) + len(found))}
 
 
 def _reference(record: dict) -> list[tuple[str, Sequence[float]]]:

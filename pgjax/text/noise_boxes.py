@@ -73,8 +73,8 @@ def detection_sequence(
         ids += [*map(tokenizer.loc_id, box), tokenizer.unk_id, *between]
         learned += [0, 0, 0, 0, 1] + [0] * len(between)
     end = len(ids) - len(between)  # eos stands in place of the last separator
-    tokens = sequence(tokenizer, prefix, None, eos=False)
-    tokens = tokens._replace(suffix=[*ids[:end], tokenizer.eos_id])
+    prompt = sequence(tokenizer, prefix, None, eos=False).prefix
+    tokens = TokenSequence(prompt, [*ids[:end], tokenizer.eos_id])
     return tokens, [*learned[:end], 1], len(boxes) - len(kept)
 
 

@@ -149,7 +149,7 @@ def _fit(
     batches = iter(run.loader)
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
-    batch = _to_device(run, host)
+    batch, told = _to_device(run, host, start + 1)
     step_fn = _compile_step(run, batch)
 
     line = LiveLine(start, total, DeviceUse(run.builder, host))
@@ -160,13 +160,13 @@ def _fit(
         trace.after(step, values)
         doing(f"step {step} of {total}")
         saver.step, saver.position = step, position
-        pending.append((step, values))
+        pending.append((step, {**values, **told}))
         if step < total:
             # The next batch is fetched and put on the device while the device computes this step.
             waiting = time.perf_counter()
             host, position = next(batches), run.loader.state()
             line.waited += time.perf_counter() - waiting
-            batch = _to_device(run, host)
+            batch, told = _to_device(run, host, step + 1)
         due = _due_evaluations(run, step)
         save = step == total or _due(config.checkpoint_every, step)
         if due or save or step % config.log_every == 0:
@@ -234,8 +234,13 @@ def _compile_step(run: TrainingRun, batch: dict[str, jax.Array]) -> jax.stages.C
     return step_fn
 
 
-def _to_device(run: TrainingRun, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS})
+def _to_device(
+    run: TrainingRun, host: dict[str, np.ndarray], step: int
+) -> tuple[dict[str, jax.Array], StepMetrics]:
+    """The batch of a step on the devices, and what is reported about it."""
+    if run.rewarded:
+        return run.rewarded(run.state.params, run.frozen, host, step)
+    return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS}), {}
 
 
 def _due(every: int, step: int) -> bool:
