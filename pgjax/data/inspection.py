@@ -169,7 +169,7 @@ def _look(
             got = "null" if suffix is None else f"a {type(suffix).__name__}"
             raise DataError(f"the suffix is {got}, expected one string")
         left_out = 0
-        if text.objects:
+        if text.objects and suffix is not None:
             tokens, _, left_out = detection_sequence(
                 tokenizer, example["prefix"], suffix, text.objects, np.random.default_rng(0)
             )

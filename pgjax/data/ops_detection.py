@@ -28,9 +28,14 @@ def for_detection(
     `objects`. More objects or tokens than fit are an error, or the example is dropped; with
     "truncate" a random choice of the objects is taken, which sets `_truncated`.
     """
-    texts = [example[key] for key in (prefix, suffix)]
-    texts = [text.decode() if isinstance(text, bytes) else text for text in texts]
-    if not isinstance(texts[1], str):
-        raise DataError(f"The suffix is a {type(texts[1]).__name__}, expected one string.")
-    arrays, cut = detection_arrays(tokenizer, *texts, text_len, objects, rng, on_truncate)
+    prompt, target = (_text(example, key) for key in (prefix, suffix))
+    arrays, cut = detection_arrays(tokenizer, prompt, target, text_len, objects, rng, on_truncate)
     return {**example, **({"_truncated": True} if cut else {}), **arrays}
+
+
+def _text(example: Example, key: str) -> str:
+    text = example[key]
+    text = text.decode() if isinstance(text, bytes) else text
+    if not isinstance(text, str):
+        raise DataError(f"The {key} is a {type(text).__name__}, expected one string.")
+    return text

@@ -11,15 +11,15 @@ NEVER, LOCATION, LABEL, BLANK, SEMICOLON, END = range(6)
 
 
 class BoxList(NamedTuple):
-    """How an answer is written that lists exactly `count` boxes, four locations and a label each.
+    """How an answer is written that lists exactly `number` boxes, four locations and a label each.
 
     Attributes:
-      count: int32 scalar, 1 or more.
+      number: int32 scalar, 1 or more.
       kinds: int8 [V], the kind of each token.
       gap: int32 [K], the tokens between a semicolon and the next box.
     """
 
-    count: Int32[jax.Array, ""]
+    number: Int32[jax.Array, ""]
     kinds: Int8[jax.Array, " v"]
     gap: Int32[jax.Array, " k"]
 
@@ -42,7 +42,7 @@ class BoxList(NamedTuple):
         gone = jnp.where(semicolon, length - place, 0).max(axis=1)
 
         complete = (locations > 0) & (locations % 4 == 0) & (gone == 0)
-        full = locations >= 4 * self.count
+        full = locations >= 4 * self.number
         may = jnp.zeros((tokens.shape[0], 6), bool)
         may = may.at[:, LOCATION].set(~complete & ((gone == 0) | (gone > self.gap.size)))
         may = may.at[:, LABEL].set(complete).at[:, BLANK].set(complete)

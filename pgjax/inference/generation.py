@@ -162,7 +162,6 @@ def _rules(
     boxes: BoxList | None,
 ) -> Rules:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["_index"])
-    boxes = jax.tree.map(jnp.asarray, boxes)
     return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops), boxes)
 
 
@@ -176,7 +175,7 @@ def _masks(
     return stops, np.ones_like(allowed), boxes
 
 
-def box_list(tokenizer: Tokenizer, objects: int, allowed: np.ndarray) -> Any:
+def box_list(tokenizer: Tokenizer, objects: int, allowed: np.ndarray) -> BoxList:
     """How an answer is written that lists some boxes, as `pgjax.text.noise_boxes` makes targets.
 
     Args:
@@ -184,9 +183,6 @@ def box_list(tokenizer: Tokenizer, objects: int, allowed: np.ndarray) -> Any:
       objects: how many boxes.
       allowed: bool [V], tokens that labels may have. `<unk>`, the class of noise, never comes, nor
         do tokens that would not be read back as part of a label.
-
-    Returns:
-      A `BoxList` of NumPy arrays.
 
     Raises:
       UserError: no token is left for labels.
@@ -204,7 +200,8 @@ def box_list(tokenizer: Tokenizer, objects: int, allowed: np.ndarray) -> Any:
     kinds[between[semicolon]] = box_lists.SEMICOLON
     kinds[between[:semicolon]] = box_lists.BLANK
     kinds[tokenizer.eos_id] = box_lists.END
-    return BoxList(np.int32(objects), kinds, np.array(between[semicolon + 1 :], np.int32))
+    gap = jnp.array(between[semicolon + 1 :], jnp.int32)
+    return BoxList(jnp.int32(objects), jnp.asarray(kinds), gap)
 
 
 def token_masks(

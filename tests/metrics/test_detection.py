@@ -7,6 +7,7 @@ from pgjax.errors import DataError
 from pgjax.metrics import get_metric
 
 metric = get_metric("mean_average_precision")
+listed = get_metric("listed_objects")
 
 
 def thing(box, score=0.9, label="a"):
@@ -120,3 +121,20 @@ def test_nothing_to_compare_with():
         metric([record([])])
     with pytest.raises(DataError, match=r"'boxes' and 'labels', or 'suffix'.*\['prediction'\]"):
         metric([{"prediction": "x"}])
+
+
+def test_listed_objects_by_hand():
+    """Two of three expected are found: one whole, one with IoU 0.81; a third has another label."""
+    meta = {"suffix": "<loc0000><loc0000><loc0100><loc0100> a ; <loc0500><loc0500><loc0600>"
+            "<loc0600> a ; <loc0800><loc0800><loc0900><loc0900> b"}  # fmt: skip
+    answer = (
+        "<loc0500><loc0500><loc0600><loc0581> a ; <loc0000><loc0000><loc0100><loc0100> a ; "
+        "<loc0800><loc0800><loc0900><loc0900> a ; nothing"
+    )
+    # IoU 0.81: right at 0.50 … 0.80, seven of ten thresholds.
+    assert listed(answer, meta)["f1"] == pytest.approx(2 * (1 + 0.7) / (3 + 3))
+    assert listed(meta["suffix"], meta) == {"f1": 1}
+    assert listed("", meta) == {"f1": 0} and listed("", {"suffix": ""}) == {"f1": 1}
+    assert listed(meta["suffix"], {"suffix": ""}) == {"f1": 0}
+    boxes = {"boxes": [[0, 0, 100 / 1024, 100 / 1024]], "labels": ["a"]}
+    assert listed(answer.split(" ; ")[1], boxes) == {"f1": 1}

@@ -8,8 +8,8 @@ other images too), and finds the objects of images that it has not seen. The tab
 average precision of each seed, and means with 95 % intervals (Student's t over the seeds). Runs are
 kept under --out, and one that is finished is not repeated.
 
-Sets: `few` are the drawn scenes of the quickstart with one to four shapes; `many` have 10 to 16
-small shapes on 64 × 64 pixels. Labels are the kinds of the shapes.
+Sets: `few` are the scenes that the tiny checkpoint knows, with one to four shapes; `many` have 10
+to 16 small shapes on 64 × 64 pixels. Labels are the kinds of the shapes.
 
 Recipes: `plain` learns the boxes in the order of the file, from left to right; `noise` fills
 up targets with noise boxes; `longer` goes on from `plain` as it was, and `reward` goes on by
@@ -40,8 +40,8 @@ from pgjax.training.loop import train
 SIZE = 64  # pixels of a side
 GRID = 5  # places of a small shape along a side
 PROMPT = "detect all classes"
-# The most objects of an image, those of a target with noise boxes, and the tokens of a target.
-SETS = {"few": (8, 56), "many": (20, 144)}
+# How many objects targets with noise boxes have, and the tokens of a target.
+SETS = {"few": (8, 64), "many": (18, 128)}
 TEST = 128  # images
 BASED_ON = {"longer": "plain", "reward": "plain"}
 
@@ -68,7 +68,9 @@ def draw_many(rng: np.random.Generator) -> Scene:
 def draw_scenes(name: str, split: str, count: int, seed: int) -> list[Scene]:
     """Draws images with objects, which are in the order of their left edges."""
     if name == "few":
-        source = SceneSource(split, seed=seed, num_examples=count, tasks=("caption",))
+        source = SceneSource(
+            split, seed=seed, num_examples=count, tasks=("caption",), style="plain"
+        )
         drawn = [source.draw(i) for i in range(count)]
         scenes = [
             (example["image"], [(tuple(v / 32 for v in s.box), s.kind) for s in shapes])
@@ -103,7 +105,7 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
         prompt=f"strfmt({PROMPT!r}, 'prefix')",
         target="",
         variant="tiny",
-        text_len=length + 32,
+        text_len=length + 12,
         steps=args.tuning if name in BASED_ON else args.steps,
         batch_size=args.batch,
         lr=args.lr,
@@ -121,11 +123,13 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
     return c
 
 
-def scores_of(run: pathlib.Path, scenes: list[Scene]) -> dict[str, float]:
+def scores_of(run: pathlib.Path, scenes: list[Scene], length: int) -> dict[str, float]:
     """The mean average precision of a run, ranked by labels and, in `by_all`, by whole objects."""
     model = pgjax.load(str(run))
     images = [image for image, _ in scenes]
-    answers = model.generate(images, PROMPT, return_answers=True, batch_size=64, max_new_tokens=600)
+    answers = model.generate(
+        images, PROMPT, return_answers=True, batch_size=64, max_new_tokens=length
+    )
 
     def average_precision(by_label: bool) -> float:
         records = [
@@ -166,17 +170,17 @@ def main() -> None:
     add("--recipes", default="plain,noise,longer,reward")
     add("--seeds", type=int, default=3)
     add("--out", type=pathlib.Path, default=pathlib.Path("/tmp/detection_recipes"))
-    add("--images", type=int, default=1000, help="images to train on")
-    add("--steps", type=int, default=800)
+    add("--images", type=int, default=600, help="images to train on")
+    add("--steps", type=int, default=150)
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1e-3)
-    add("--objects", type=int, default=0, help="of a target with noise boxes; 0: 8 or 20")
-    add("--tuning", type=int, default=100, help="updates of longer and of reward")
+    add("--objects", type=int, default=0, help="of a target with noise boxes; 0: 8 or 18")
+    add("--tuning", type=int, default=60, help="updates of longer and of reward")
     add("--longer_lr", type=float, default=3e-4)
     add("--reward_lr", type=float, default=1e-4)
     add("--metric", default="listed_objects")
     add("--prompts", type=int, default=8)
-    add("--samples", type=int, default=8)
+    add("--samples", type=int, default=6)
     add("--kl", type=float, default=0.01)
     args = parser.parse_args()
     cache_compilations()
@@ -195,7 +199,7 @@ def main() -> None:
                 if base := BASED_ON.get(name):
                     config.init = str(folder / base)
                 train(config, run)
-                done.write_text(json.dumps(scores_of(run, test)))
+                done.write_text(json.dumps(scores_of(run, test, SETS[args.set][1])))
             scores = json.loads(done.read_text())
             table.setdefault(name, []).append(scores)
             print(args.set, seed, name, scores, flush=True)
