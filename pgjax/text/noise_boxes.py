@@ -142,19 +142,24 @@ def _read(suffix: str) -> list[Box]:
 def _noise_boxes(
     real: Sequence[Box], count: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int, int]]:
-    """Draws boxes, in bins: any, one of a real one's size elsewhere, and one near a real one."""
+    """Draws boxes, in bins.
+
+    A quarter of them are any boxes, a quarter near a real one. Half have the vertical extent of a
+    real box and the horizontal one of another, each maybe mirrored: boxes of real sizes where
+    nothing or only a part of something is, whose edges are rounded as real ones are, to pixels for
+    instance, so that they are not known by that.
+    """
     boxes = np.array([box[:4] for box in real], np.float64).reshape(-1, 2, 2)
     noise = []
-    for kind in rng.integers(3 if len(boxes) else 1, size=count):
+    for kind in rng.integers(4 if len(boxes) else 1, size=count):
         if kind == 0:
             box = np.sort(rng.random((2, 2)), axis=0)
-        else:
+        elif kind == 1:
             box = boxes[rng.integers(len(boxes))]
-            size = box[1] - box[0]
-            if kind == 1:
-                box = rng.random(2) * (1 - size) + [[0, 0], size]
-            else:
-                box = box + rng.uniform(-_JITTER, _JITTER, (2, 2)) * size
+            box = box + rng.uniform(-_JITTER, _JITTER, (2, 2)) * (box[1] - box[0])
+        else:
+            box = boxes[rng.integers(len(boxes), size=2), :, [0, 1]].T
+            box = np.where(rng.random(2) < 0.5, 1 - box[::-1], box)
         (y0, x0), (y1, x1) = box.clip(0, 1 - 1 / BINS)
         (top, bottom), (left, right) = to_bins(y0, y1), to_bins(x0, x1)
         noise.append((top, left, bottom, right))
