@@ -18,7 +18,7 @@ from pgjax.recipes import transfer
 from pgjax.training.loop import train
 from pgjax.training.rewarded import RewardedBatches, advantages
 
-SCENES = {"name": "scenes", "tasks": ("detect",), "wording": "pt", "style": "plain"}
+SCENES = {"name": "scenes", "tasks": ("detect",), "wording": "pt"}
 
 
 def config(steps=4, **reward):
@@ -93,11 +93,11 @@ def test_advantages_of_drawn_answers():
     start = dict(params)
     noise = np.random.default_rng(0)
     name = "llm/layers/mlp/linear"
-    params[name] = start[name] + noise.normal(0, 0.02, start[name].shape).astype(np.float32)
+    params[name] = start[name] + noise.normal(0, 0.05, start[name].shape).astype(np.float32)
     rewarded = RewardedBatches(context, {name: start.pop(name)}, 28)
     trainable = {name: params.pop(name)}
     pipeline = context.pipeline(context.config.input.pp)
-    source = make_source({**SCENES, "max_shapes": 1})
+    source = make_source(SCENES)
     rows = [pipeline(source[i], rng=np.random.default_rng(0)) for i in range(2)]
     host = {
         k: np.stack([row[k] for row in rows]) for k in ("image", "text", "mask_ar", "mask_loss")

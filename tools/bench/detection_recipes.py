@@ -1,22 +1,26 @@
 """Compares recipes of detection on drawn images: plain, with noise boxes, and tuned by reward.
 
     python tools/bench/detection_recipes.py --set few --recipes plain,noise
-    python tools/bench/detection_recipes.py --set many --recipes plain,longer,reward
+    python tools/bench/detection_recipes.py --set many --recipes plain,noise
+    python tools/bench/detection_recipes.py --set kinds --recipes plain,longer,reward
 
 Each recipe tunes the tiny checkpoint on the same JSONL of boxes, once for each seed (which draws
 other images too), and finds the objects of images that it has not seen. The tables have the mean
 average precision of each seed, and means with 95 % intervals (Student's t over the seeds). Runs are
 kept under --out, and one that is finished is not repeated.
 
-Sets: `few` are the scenes that the tiny checkpoint knows, with one to four shapes; `many` have 10
-to 16 small shapes on 64 × 64 pixels. Labels are the kinds of the shapes.
+Sets: `few` and `kinds` are the scenes that the tiny checkpoint knows, with one to four shapes, and
+`many` have 10 to 16 small shapes on 64 × 64 pixels. `kinds` asks for the shapes of one kind, in the
+words of pretraining, the others for all shapes, whose labels are their kinds, and whose order in
+the file means nothing, as in COCO.
 
-Recipes: `plain` learns the boxes in the order of the file, from left to right; `noise` fills
-up targets with noise boxes; `longer` goes on from `plain` as it was, and `reward` goes on by
-reward, both for the same number of updates.
+Recipes: `plain` learns the boxes in the order of the file, and `noise` fills up targets with noise
+boxes, both for --steps; `longer` goes on from `plain` as it was, and `reward` goes on by reward,
+both for --tuning updates.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
@@ -28,7 +32,7 @@ from PIL import Image
 from scipy import stats
 
 import pgjax
-from pgjax.data.scenes import COLORS, OUTLINES, SceneSource, coverage
+from pgjax.data.scenes import CELLS, COLORS, OUTLINES, SceneSource, coverage
 from pgjax.inference.answer import Answer
 from pgjax.inference.detections import scored_boxes
 from pgjax.loading.compiler_options import cache_compilations
@@ -39,13 +43,21 @@ from pgjax.training.loop import train
 
 SIZE = 64  # pixels of a side
 GRID = 5  # places of a small shape along a side
-PROMPT = "detect all classes"
 # How many objects targets with noise boxes have, and the tokens of a target.
-SETS = {"few": (8, 64), "many": (18, 128)}
-TEST = 128  # images
+SETS = {"few": (8, 64), "many": (18, 128), "kinds": (8, 32)}
+TEST = 160  # images
 BASED_ON = {"longer": "plain", "reward": "plain"}
 
-Scene = tuple[np.ndarray, list[tuple[tuple[float, ...], str]]]
+Objects = list[tuple[tuple[float, ...], str]]
+
+
+@dataclasses.dataclass
+class Scene:
+    """An image, what is asked about it, and the boxes with labels that are the answer."""
+
+    image: np.ndarray
+    objects: Objects
+    prompt: str = "detect all classes"
 
 
 def draw_many(rng: np.random.Generator) -> Scene:
@@ -62,34 +74,39 @@ def draw_many(rng: np.random.Generator) -> Scene:
         patch += coverage(kind, side) * (colors[rng.integers(len(colors))] - patch)
         objects.append((tuple(v / SIZE for v in (y, x, y + side, x + side)), kind))
     image += rng.normal(0, 4, image.shape).astype(np.float32)
-    return image.clip(0, 255).astype(np.uint8), objects
+    return Scene(image.clip(0, 255).astype(np.uint8), objects)
 
 
 def draw_scenes(name: str, split: str, count: int, seed: int) -> list[Scene]:
-    """Draws images with objects, which are in the order of their left edges."""
-    if name == "few":
-        source = SceneSource(
-            split, seed=seed, num_examples=count, tasks=("caption",), style="plain"
-        )
-        drawn = [source.draw(i) for i in range(count)]
-        scenes = [
-            (example["image"], [(tuple(v / 32 for v in s.box), s.kind) for s in shapes])
-            for example, shapes in drawn
-        ]
-    else:
-        rng = np.random.default_rng([seed, len(split)])
-        scenes = [draw_many(rng) for _ in range(count)]
-    return [(image, sorted(objects, key=lambda x: (x[0][1], x[0][0]))) for image, objects in scenes]
+    """Draws the images of a set."""
+    rng = np.random.default_rng([seed, len(split)])
+    if name == "many":
+        return [draw_many(rng) for _ in range(count)]
+    task = "detect_all" if name == "kinds" else "caption"
+    source = SceneSource(
+        split, seed=seed, num_examples=count, tasks=(task,), style="plain", wording="pt"
+    )
+    scenes = []
+    for example, shapes in map(source.draw, range(count)):
+        if name == "kinds":
+            objects = [*zip(map(tuple, example["boxes"]), example["labels"], strict=True)]
+            scenes.append(Scene(example["image"], objects, example["prefix"]))
+        else:
+            shapes = [shapes[i] for i in rng.permutation(len(shapes))]
+            objects = [(tuple(v / CELLS for v in shape.box), shape.kind) for shape in shapes]
+            scenes.append(Scene(example["image"], objects))
+    return scenes
 
 
 def write_jsonl(folder: pathlib.Path, scenes: list[Scene]) -> pathlib.Path:
     """Writes images and their boxes as users have them; returns the JSONL file."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for i, (image, objects) in enumerate(scenes):
-        Image.fromarray(image).save(folder / f"{i:04}.png")
-        suffix = format_boxes(*zip(*objects, strict=True))
-        lines.append(json.dumps({"image": f"{i:04}.png", "suffix": suffix}))
+    for i, scene in enumerate(scenes):
+        Image.fromarray(scene.image).save(folder / f"{i:04}.png")
+        suffix = format_boxes(*zip(*scene.objects, strict=True))
+        line = {"image": f"{i:04}.png", "prefix": scene.prompt, "suffix": suffix}
+        lines.append(json.dumps(line))
     path = folder / "boxes.jsonl"
     path.write_text("\n".join(lines))
     return path
@@ -102,7 +119,7 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
         name,
         train={"name": "jsonl", "fname": str(fname)},
         evals={},
-        prompt=f"strfmt({PROMPT!r}, 'prefix')",
+        prompt="",
         target="",
         variant="tiny",
         text_len=length + 12,
@@ -126,19 +143,19 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
 def scores_of(run: pathlib.Path, scenes: list[Scene], length: int) -> dict[str, float]:
     """The mean average precision of a run, ranked by labels and, in `by_all`, by whole objects."""
     model = pgjax.load(str(run))
-    images = [image for image, _ in scenes]
+    images, prompts = [scene.image for scene in scenes], [scene.prompt for scene in scenes]
     answers = model.generate(
-        images, PROMPT, return_answers=True, batch_size=64, max_new_tokens=length
+        images, prompts, return_answers=True, batch_size=64, max_new_tokens=length
     )
 
     def average_precision(by_label: bool) -> float:
         records = [
             {
                 "objects": objects_of(model, answer, by_label),
-                "boxes": [box for box, _ in objects],
-                "labels": [label for _, label in objects],
+                "boxes": [box for box, _ in scene.objects],
+                "labels": [label for _, label in scene.objects],
             }
-            for answer, (_, objects) in zip(answers, scenes, strict=True)
+            for answer, scene in zip(answers, scenes, strict=True)
         ]
         return mean_average_precision(records)["mAP"]
 
@@ -179,8 +196,8 @@ def main() -> None:
     add("--longer_lr", type=float, default=3e-4)
     add("--reward_lr", type=float, default=1e-4)
     add("--metric", default="listed_objects")
-    add("--prompts", type=int, default=8)
-    add("--samples", type=int, default=6)
+    add("--prompts", type=int, default=4)
+    add("--samples", type=int, default=8)
     add("--kl", type=float, default=0.01)
     args = parser.parse_args()
     cache_compilations()
