@@ -90,7 +90,7 @@ def check_training(config: RunConfig) -> None:
             f"config.input.batch_size is {spec.batch_size}; expected a multiple of "
             f"config.grad_accum_steps, which is {config.grad_accum_steps}."
         )
-    if config.reward.metric:
+    if config.reward.given:
         _check_reward(config)
 
 

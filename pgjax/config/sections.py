@@ -283,10 +283,10 @@ class RewardConfig:
     """Tuning by reward: by the model's own answers, and what a metric says of them."""
 
     metric: Mapping[str, Any] = field(
-        factory=dict,
-        check=lambda value, key: named.check_metric(value, key) if value else {},
-        doc="Metric of single answers whose main score is the reward: its name and options; empty "
-        "for tuning by targets.",
+        factory=lambda: {"name": ""},
+        check=lambda value, key: named.check_metric(value, key) if value.get("name") else value,
+        doc="Metric of single answers whose main score is the reward: its name and options; an "
+        "empty name for tuning by targets.",
     )
     samples: int = field(
         8, at_least=2, at_most=1024, unit="answers",
@@ -297,6 +297,11 @@ class RewardConfig:
         doc="Reward that an answer loses for each nat by which it is likelier than at the start of "
         "the run.",
     )  # fmt: skip
+
+    @property
+    def given(self) -> bool:
+        """Whether a run is tuned by reward."""
+        return bool(self.metric.get("name"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,13 +69,6 @@ def all_boxes_iou(prediction: str, meta: dict) -> dict[str, float]:
     most = max(len(predicted), len(expected))
     if most == 0:
         return {"iou": 1.0, "acc": 1.0}
-    scores = pair(predicted, expected)
-    right = sum(score >= RIGHT for score in scores) == most
-    return {"iou": sum(scores) / most, "acc": float(right)}
-
-
-def pair(predicted: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> list[float]:
-    """Pairs boxes greedily, in descending order of IoU, and returns the IoU of each pair."""
     pairs = sorted(
         ((iou(p, e), i, j) for i, p in enumerate(predicted) for j, e in enumerate(expected)),
         reverse=True,
@@ -88,4 +81,5 @@ def pair(predicted: Sequence[Sequence[float]], expected: Sequence[Sequence[float
             used_i.add(i)
             used_j.add(j)
             scores.append(score)
-    return scores
+    right = sum(score >= RIGHT for score in scores) == most
+    return {"iou": sum(scores) / most, "acc": float(right)}

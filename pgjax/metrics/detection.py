@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pgjax.errors import DataError, UserError
-from pgjax.metrics.boxes import pair, reference_boxes
+from pgjax.metrics.boxes import iou, reference_boxes
 from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, count_locations, parse_boxes
 
@@ -86,33 +86,38 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
     return dict(zip(("mAP", "AP50", "AP75"), map(float, judge.stats[:3]), strict=True))
 
 
-@METRICS.register("listed_objects", main="f1")
+@METRICS.register("listed_objects", main="ap")
 def listed_objects(prediction: str, meta: dict) -> dict[str, float]:
-    """Scores all objects that an answer lists, in any order and with their labels.
+    """Scores the objects that an answer lists, with their labels, as one image of `mAP`.
 
     Args:
-      prediction: the decoded answer with location tokens.
+      prediction: the decoded answer with location tokens, whose first objects rank highest.
       meta: the reference, as for `mean_average_precision`.
 
     Returns:
-      `f1` in 0..1, the F1 measure averaged over the IoU thresholds 0.50, 0.55, …, 0.95. Boxes of
-      the same label are paired greedily in descending order of IoU, and a pair is right at the
-      thresholds that its IoU reaches.
+      `ap` in 0..1, the average precision over all labels together: the sum of the precision at each
+      object that is found, divided by the number of expected ones; averaged over the IoU thresholds
+      0.50, 0.55, …, 0.95. A listed object finds the expected one of its label that it overlaps
+      most, of those that none before it has found. Without expected objects, 1 for an answer
+      without any, else 0.
 
     Raises:
       DataError: as for `mean_average_precision`.
     """
     expected, found = _reference(meta), parse_boxes(prediction)
-    if not expected and not found:
-        return {"f1": 1.0}
-    right = 0.0
-    for label in {label for label, _ in expected}:
-        pairs = pair(
-            [box[:4] for box in found if box.label == label],
-            [box for other, box in expected if other == label],
-        )
-        right += sum(score >= t / 100 for score in pairs for t in _THRESHOLDS) / len(_THRESHOLDS)
-    return {"f1": 2 * right / (len(expected) + len(found))}
+    if not expected:
+        return {"ap": float(not found)}
+    overlaps = [[iou(x[:4], box) * (x.label == label) for label, box in expected] for x in found]
+    total = 0.0
+    for threshold in _THRESHOLDS:
+        left, hits = set(range(len(expected))), 0
+        for rank, row in enumerate(overlaps, 1):
+            best = max(left, key=row.__getitem__, default=None)
+            if best is not None and row[best] >= threshold / 100:
+                left.remove(best)
+                hits += 1
+                total += hits / rank
+    return {"ap": total / len(expected) / len(_THRESHOLDS)}
 
 
 def _reference(record: dict) -> list[tuple[str, Sequence[float]]]:

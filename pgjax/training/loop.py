@@ -152,7 +152,8 @@ def _fit(
     batch, told = _to_device(run, host, start + 1)
     step_fn = _compile_step(run, batch)
 
-    line = LiveLine(start, total, DeviceUse(run.builder, host))
+    # Drawing answers takes most of a rewarded step, so that its MFU would say nothing.
+    line = LiveLine(start, total, None if run.rewarded else DeviceUse(run.builder, host))
     pending: _Pending = []
     for step in range(start + 1, total + 1):
         trace.before(step)
@@ -265,7 +266,7 @@ def _flush(
 ) -> None:
     """Writes the metrics of the steps since the last flush.
 
-    Only here does the loop wait for the device. The last row has only the loss where it is not
+    Only here does the loop wait for the device. The last row has only its curves where it is not
     `whole`, so that a save outside the intervals of the config leaves no other rows than none.
     """
     if not pending:
@@ -280,13 +281,13 @@ def _flush(
     row["lr"] = run.config.optimizer.lr * row.pop("lr_factor")
     rates = line.update(steps[-1], row.get("loss", math.nan), run.config.input.batch_size)
     for step, earlier in zip(steps[:-1], rows[:-1], strict=True):
-        metrics.write(step, _loss_only(earlier))
-    metrics.write(steps[-1], {**row, **rates} if whole else _loss_only(row))
+        metrics.write(step, _curves(earlier))
+    metrics.write(steps[-1], {**row, **rates} if whole else _curves(row))
     pending.clear()
 
 
-def _loss_only(row: Mapping[str, float]) -> dict[str, float]:
-    return {"loss": row["loss"]} if "loss" in row else {}
+def _curves(row: Mapping[str, float]) -> dict[str, float]:
+    return {k: row[k] for k in ("loss", "reward", "kl") if k in row}
 
 
 def _check_finite(run: TrainingRun, step: int, row: Mapping[str, np.ndarray]) -> None:

@@ -104,8 +104,10 @@ def set_up(
         source = dataclasses.replace(config, init=find_init(config, workdir))
         params = load_parameters(dataclasses.replace(context, config=source), builder.storage)
         trainable = {name: params.pop(name) for name in builder.multipliers}
-        length = abstract_batch(builder)["text"].shape[1]
-        rewarded = RewardedBatches(context, trainable, length - 1) if config.reward.metric else None
+        rewarded = None
+        if config.reward.given:
+            length = abstract_batch(builder)["text"].shape[1]
+            rewarded = RewardedBatches(context, trainable, length - 1)
         state = builder.state(trainable)
         jax.block_until_ready(state)
 

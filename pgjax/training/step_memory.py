@@ -144,7 +144,7 @@ def abstract_batch(builder: TrainStepBuilder, frames: int = 0) -> dict[str, jax.
     """Returns the shapes, dtypes and shardings of a training batch, see `estimate_memory`."""
     sharded = builder.sharded
     config = sharded.config
-    answers = config.reward.samples if config.reward.metric else 1
+    answers = config.reward.samples if config.reward.given else 1
     rows, res = config.input.batch_size * answers, config.model.res
     length, declared_frames = _text_and_frames(config.input)
     frames = frames or declared_frames

@@ -117,7 +117,7 @@ def test_advantages_of_drawn_answers():
         np.testing.assert_array_equal(text[i][prompt], host["text"][i // 4][prompt])
         assert not mask_loss[i][prompt].any()
         answer = decode(text[i][mask_loss[i]].tolist())
-        rewards.append(metric(answer, {"suffix": source[i // 4]["suffix"]})["f1"])
+        rewards.append(metric(answer, {"suffix": source[i // 4]["suffix"]})["ap"])
 
     def log_probability(changed):
         flat = {**params, name: changed}

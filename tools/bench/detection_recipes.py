@@ -44,8 +44,8 @@ from pgjax.training.loop import train
 SIZE = 64  # pixels of a side
 GRID = 5  # places of a small shape along a side
 # How many objects targets with noise boxes have, and the tokens of a target.
-SETS = {"few": (8, 64), "many": (18, 128), "kinds": (8, 32)}
-TEST = 160  # images
+SETS = {"few": (8, 64), "many": (18, 128), "kinds": (6, 32)}
+TEST = 160  # images to find objects in
 BASED_ON = {"longer": "plain", "reward": "plain"}
 
 Objects = list[tuple[tuple[float, ...], str]]
@@ -112,9 +112,15 @@ def write_jsonl(folder: pathlib.Path, scenes: list[Scene]) -> pathlib.Path:
     return path
 
 
+def answer_length(name: str, args: argparse.Namespace) -> int:
+    """The most tokens of an answer."""
+    objects, length = SETS[args.set]
+    return max(length, 7 * (args.objects or objects)) if name == "noise" else length
+
+
 def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) -> Any:
     """The config of a recipe."""
-    objects, length = SETS[args.set]
+    objects = args.objects or SETS[args.set][0] if name == "noise" else 0
     c = transfer(
         name,
         train={"name": "jsonl", "fname": str(fname)},
@@ -122,11 +128,11 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
         prompt="",
         target="",
         variant="tiny",
-        text_len=length + 12,
-        steps=args.tuning if name in BASED_ON else args.steps,
+        text_len=answer_length(name, args) + 12,
+        steps=args.tuning if name in BASED_ON else args.noise_steps if objects else args.steps,
         batch_size=args.batch,
         lr=args.lr,
-        objects=args.objects or objects if name == "noise" else 0,
+        objects=objects,
     )
     c.seed, c.log_every, c.frozen_dtype, c.model.remat = seed, 50, "float32", "none"
     if name == "longer":
@@ -189,17 +195,19 @@ def main() -> None:
     add("--out", type=pathlib.Path, default=pathlib.Path("/tmp/detection_recipes"))
     add("--images", type=int, default=600, help="images to train on")
     add("--steps", type=int, default=150)
+    add("--noise_steps", type=int, default=0, help="0: as many as --steps")
     add("--batch", type=int, default=8)
     add("--lr", type=float, default=1e-3)
-    add("--objects", type=int, default=0, help="of a target with noise boxes; 0: 8 or 18")
-    add("--tuning", type=int, default=60, help="updates of longer and of reward")
-    add("--longer_lr", type=float, default=3e-4)
+    add("--objects", type=int, default=0, help="of a target with noise boxes; 0: 8, 18 or 6")
+    add("--tuning", type=int, default=40, help="updates of longer and of reward")
+    add("--longer_lr", type=float, default=1e-4)
     add("--reward_lr", type=float, default=1e-4)
     add("--metric", default="listed_objects")
-    add("--prompts", type=int, default=4)
-    add("--samples", type=int, default=8)
+    add("--prompts", type=int, default=8)
+    add("--samples", type=int, default=6)
     add("--kl", type=float, default=0.01)
     args = parser.parse_args()
+    args.noise_steps = args.noise_steps or args.steps
     cache_compilations()
     table: dict[str, list[dict[str, float]]] = {}
     for seed in range(args.seeds):
@@ -216,7 +224,7 @@ def main() -> None:
                 if base := BASED_ON.get(name):
                     config.init = str(folder / base)
                 train(config, run)
-                done.write_text(json.dumps(scores_of(run, test, SETS[args.set][1])))
+                done.write_text(json.dumps(scores_of(run, test, answer_length(name, args))))
             scores = json.loads(done.read_text())
             table.setdefault(name, []).append(scores)
             print(args.set, seed, name, scores, flush=True)
