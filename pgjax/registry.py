@@ -169,7 +169,10 @@ def _modules(package: str, *names: str) -> list[str]:
 
 
 OPS: Registry[Callable[..., dict[str, Any]]] = Registry(
-    "op", _modules("data", "ops_image", "ops_video", "ops_text", "ops_choices", "ops_general")
+    "op",
+    _modules(
+        "data", "ops_image", "ops_video", "ops_text", "ops_detection", "ops_choices", "ops_general"
+    ),
 )
 METRICS = MetricRegistry(
     "metric",

@@ -82,6 +82,18 @@ def test_forkme_is_the_published_recipe():
     assert "for_training(128" in c.input.pp and "'caption en'" in c.input.pp
 
 
+def test_a_detector_by_one_argument():
+    c = get_config("transfers/forkme.py", "detection=20")
+    assert (c.total_epochs, c.evals.answers.metric.name) == (50, "mean_average_precision")
+    assert "'detect all classes'" in c.input.pp and "|for_detection(212, 20, " in c.input.pp
+    assert c.evals.val.pp.endswith("|for_detection(212, 20, on_truncate='error')")
+    assert c.answering.objects == c.evals.answers.objects == 20
+    assert c.evals.answers.max_new_tokens == 212 and "objects" not in c.evals.val
+    plain = get_config("transfers/forkme.py", None)
+    assert "objects" not in plain.evals.answers and "objects" not in plain.answering
+    assert get_config("transfers/forkme.py", "detection=20,steps=9").total_epochs == 0
+
+
 def test_one_flag_sets_every_file_name():
     c = get_config("transfers/forkme.py", "variant=tiny")
     c.input.data.fname = "mine.jsonl"

@@ -22,7 +22,10 @@ Arguments, as in `forkme:variant=tiny,steps=100`:
     res       image size: 224, 448 or 896; 0: the variant's own
     mode      what is tuned: full, freeze_vit, freeze_llm, projector, attention (for a T4), lora,
               qlora (LoRA on a decoder in 4 bits)
-    steps     length of the run in updates; 0: 15 passes over the data
+    steps     length of the run in updates; 0: 15 passes over the data, or 50 with detection
+    detection 0; or how many objects each target of boxes has, to tune a detector as the authors of
+              PaliGemma 2 do: noise boxes fill up the targets, and answers list as many boxes, with
+              the probabilities of their labels as scores
 """
 
 from pgjax.recipes import parse_arg, transfer
@@ -30,12 +33,14 @@ from pgjax.recipes import parse_arg, transfer
 
 def get_config(arg=None):
     """Captions by default: the prompt is `caption en`, the target each line's `suffix`."""
-    arg = parse_arg(arg, source="jsonl", variant="3b", res=0, mode="", steps=0)
+    arg = parse_arg(arg, source="jsonl", variant="3b", res=0, mode="", steps=0, detection=0)
     data = {"name": arg.source, "fname": "", "image": "image", "prefix": "", "suffix": ""}
     if arg.source != "webdataset":  # where images are named by paths
         data |= {"root": "", "allow_outside_root": False}
     # Lines are split in a random order, which is always the same; False keeps the file's order.
     data |= {"shuffle": True, "seed": 0}
+    prompt = "detect all classes" if arg.detection else "caption en"
+    metric = "mean_average_precision" if arg.detection else "exact_match"
     held_out = {**data, "split": "train[90%:]", "if_empty": "all"}
 
     c = transfer(
@@ -53,21 +58,22 @@ def get_config(arg=None):
             # scored by exact_match; `pgjax list metrics` shows the other metrics.
             "answers": {
                 "kind": "answers",
-                "metric": {"name": "exact_match"},
+                "metric": {"name": metric},
                 "data": held_out,
                 "every": 500,  # an answer may be as long as a target, `text_len`
             },
         },
         # The prompt: the line's own `prefix` if it has one, and else `caption en`.
-        prompt="setdefault('prefix', 'caption en')",
+        prompt=f"setdefault('prefix', {prompt!r})",
         # The target: "" takes the line's `suffix` as it is. If each line holds several references
         # in a list `captions`, "choice('captions', 'suffix')" draws one of them each time.
         target="",
         # Length of prompt and target together, in tokens. Longer ones are an error; "truncate"
         # cuts them and "drop" leaves them out, and either counts and reports them.
-        text_len=128,
+        text_len=32 + 9 * arg.detection if arg.detection else 128,
+        objects=arg.detection,
         on_truncate="error",
-        epochs=0 if arg.steps else 15,
+        epochs=0 if arg.steps else 50 if arg.detection else 15,
         steps=arg.steps,
         batch_size=32,
         # The learning rate matters most; try 3e-6 to 3e-5 for 3b, 1e-6 to 1e-5 for pg2-3b, and

@@ -14,6 +14,7 @@ from pgjax.config.sections import (
     MixtureEntry,
     ModelConfig,
     OptimizerConfig,
+    RewardConfig,
     RunConfig,
     ScheduleConfig,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "MixtureEntry",
     "ModelConfig",
     "OptimizerConfig",
+    "RewardConfig",
     "RunConfig",
     "ScheduleConfig",
     "check_training",

@@ -90,6 +90,17 @@ def check_training(config: RunConfig) -> None:
             f"config.input.batch_size is {spec.batch_size}; expected a multiple of "
             f"config.grad_accum_steps, which is {config.grad_accum_steps}."
         )
+    if config.reward.given:
+        _check_reward(config)
+
+
+def _check_reward(config: RunConfig) -> None:
+    for key, value in (
+        ("answering.objects", config.answering.objects),
+        ("label_smoothing", config.label_smoothing),
+    ):
+        if value:
+            raise ConfigError(f"config.{key} is {value}; expected 0 with config.reward.metric.")
 
 
 def _check_together(config: RunConfig, where: str) -> None:

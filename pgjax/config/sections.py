@@ -139,6 +139,10 @@ class AnsweringConfig:
         "", check=named.check_pipeline, doc="Pipeline that makes the prompt where none is given."
     )
     text: str = field("", check=named.check_pipeline, doc="Pipeline that tokenizes the prompt.")
+    objects: int = field(
+        0, at_least=0, at_most=4096,
+        doc="How many objects answers to `detect` list; 0 for as many as the model finds.",
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +252,11 @@ class EvalConfig:
         "greedy", check=named.check_sampler, doc="How answers are decoded, such as beam(4)."
     )
     seed: int = field(0, at_least=0, at_most=2**32 - 1, doc="Seed of the sampler.")
+    objects: int = field(
+        0, at_least=0, at_most=4096,
+        doc="How many objects an answer lists, scored by the probability of their labels; 0 for "
+        "any answer, in which all tokens of an object count.",
+    )  # fmt: skip
     max_examples: int | None = field(
         None, at_least=1, at_most=10**12, unit="examples",
         doc="How many examples are used at most; None for all.",
@@ -267,6 +276,32 @@ class EvalConfig:
     published: str = field(
         "", choices=named.published, doc="Benchmark whose published scores stand beside these."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """Tuning by reward: by the model's own answers, and what a metric says of them."""
+
+    metric: Mapping[str, Any] = field(
+        factory=lambda: {"name": ""},
+        check=lambda value, key: named.check_metric(value, key) if value.get("name") else value,
+        doc="Metric of single answers whose main score is the reward: its name and options; an "
+        "empty name for tuning by targets.",
+    )
+    samples: int = field(
+        8, at_least=2, at_most=1024, unit="answers",
+        doc="Answers drawn for each prompt of a batch, which are compared with each other.",
+    )  # fmt: skip
+    kl: float = field(
+        0.01, at_least=0, at_most=1e3,
+        doc="Reward that an answer loses for each nat by which it is likelier than at the start of "
+        "the run.",
+    )  # fmt: skip
+
+    @property
+    def given(self) -> bool:
+        """Whether a run is tuned by reward."""
+        return bool(self.metric.get("name"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,6 +403,7 @@ class RunConfig:
         16, at_least=1, at_most=65536, unit="tokens",
         doc="Columns of the text whose logits are in memory at a time.",
     )  # fmt: skip
+    reward: RewardConfig = field(factory=RewardConfig, doc="Tuning by reward.")
     grad_accum_steps: int = field(
         1, at_least=1, at_most=2**20, doc="Parts in which a batch is worked through, one by one."
     )

@@ -19,6 +19,7 @@ from pgjax.data.sources import Source
 from pgjax.errors import DataError, UserError
 from pgjax.text import compose
 from pgjax.text.locations import BINS, CODEBOOK
+from pgjax.text.noise_boxes import detection_sequence
 from pgjax.text.tokenizer import Tokenizer
 
 # The first of these is an example's own id; several captions or questions may share an image's.
@@ -62,12 +63,14 @@ class Text(NamedTuple):
       length: its text length, in tokens.
       trains: whether it makes text for training, with targets.
       strict: whether text that is too long is an error.
+      objects: of each target, which noise boxes fill up; 0 for targets as they are.
     """
 
     before: Pipeline
     length: int
     trains: bool
     strict: bool
+    objects: int
 
 
 def check_set(
@@ -145,10 +148,12 @@ def check_set(
 
 def _text(pipeline: Pipeline, name: str) -> Text:
     for i, step in enumerate(pipeline.steps):
-        if step.name in ("for_training", "for_answering"):
+        if step.name in ("for_training", "for_answering", "for_detection"):
             before = Pipeline(pipeline.spec, pipeline.steps[:i])
             strict = step.arguments.get("on_truncate", "error") == "error"
-            return Text(before, step.arguments["text_len"], step.name == "for_training", strict)
+            arguments, trains = step.arguments, step.name != "for_answering"
+            objects = arguments.get("objects", 0)
+            return Text(before, arguments["text_len"], trains, strict, objects)
     raise UserError(f"{name}: the pipeline {pipeline.spec!r} has no for_training or for_answering.")
 
 
@@ -163,14 +168,20 @@ def _look(
         if text.trains and not isinstance(suffix, str):
             got = "null" if suffix is None else f"a {type(suffix).__name__}"
             raise DataError(f"the suffix is {got}, expected one string")
-        tokens = compose.sequence(tokenizer, example["prefix"], suffix, eos=text.trains)
+        left_out = 0
+        if text.objects and suffix is not None:
+            tokens, _, left_out = detection_sequence(
+                tokenizer, example["prefix"], suffix, text.objects, np.random.default_rng(0)
+            )
+        else:
+            tokens = compose.sequence(tokenizer, example["prefix"], suffix, eos=text.trains)
         length = text.length + text.trains  # the model sees all but the last
         return Seen(
             id=next((str(raw[key]) for key in IDS if raw.get(key) is not None), None),
             sizes=list(_sizes(raw.get("image"))),
             prompt=len(tokens.prefix),
             target=len(tokens.suffix),
-            fits=len(tokens) <= length,
+            fits=len(tokens) <= length and not left_out,
             learned=not text.trains or len(tokens.prefix) < length,
             unknown=list(_unknown(f"{example['prefix']} {suffix or ''}")),
             sample={k: example.get(k) for k in ("image", "prefix", "suffix", "answers")}

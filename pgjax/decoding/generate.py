@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float32, Int32, Key
 
+from pgjax.decoding.box_lists import BoxList
 from pgjax.decoding.samplers import Sampler
 from pgjax.sharding import by_rows
 
@@ -28,6 +29,7 @@ class Rules(NamedTuple):
       row_valid: bool [B]; rows that are False stay blank, and generation does not wait for them.
       allowed: bool [V], tokens that may be chosen.
       stops: bool [V], tokens that end a row, eos among them.
+      boxes: how an answer is written that lists a given number of boxes; None for any answer.
     """
 
     keys: Key[jax.Array, " b"]
@@ -35,6 +37,14 @@ class Rules(NamedTuple):
     row_valid: Bool[jax.Array, " b"]
     allowed: Bool[jax.Array, " v"]
     stops: Bool[jax.Array, " v"]
+    boxes: BoxList | None = None
+
+    def may_follow(
+        self, tokens: Int32[jax.Array, "b t"], length: Int32[jax.Array, ""]
+    ) -> Bool[jax.Array, "#b v"]:
+        """Which tokens may come after the first `length` tokens of each row."""
+        allowed = self.allowed[None]
+        return allowed if self.boxes is None else allowed & self.boxes.allowed(tokens, length)
 
 
 def plain_rules(
@@ -140,7 +150,7 @@ def advance(
 def _choose(logits, cache, t, ended, out: Generated, rules: Rules, sampler: Sampler) -> State:
     keys = jax.vmap(jax.random.fold_in, (0, None))(rules.keys, t)
     choose = by_rows(jax.vmap(sampler))
-    token = choose(keys, jnp.where(rules.allowed[None], logits, -jnp.inf))
+    token = choose(keys, jnp.where(rules.may_follow(out.tokens, t), logits, -jnp.inf))
     token = jnp.where(ended, 0, token)
     logprob = jnp.where(ended[:, None], 0.0, logprobs_of(logits, token[:, None]))
     out = Generated(

@@ -93,7 +93,8 @@ def beam_search(
     def step(t, logits, scores, seqs, best):
         logprobs = jax.nn.log_softmax(logits).reshape(b, beams, vocab)
         total = scores[:, :, None] + logprobs
-        total = jnp.where(rules.allowed[None, None], total, -jnp.inf)
+        may = rules.may_follow(seqs.tokens.reshape(b * beams, -1), t)
+        total = jnp.where(may.reshape(-1, beams if len(may) > 1 else 1, vocab), total, -jnp.inf)
         best = _better(t, jnp.where(rules.stops[None, None], total, -jnp.inf), logprobs, seqs, best)
         open_ = jnp.where(rules.stops[None, None], -jnp.inf, total).reshape(b, -1)
         scores, flat = by_rows(functools.partial(jax.lax.top_k, k=beams))(open_)

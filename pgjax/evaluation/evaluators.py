@@ -207,10 +207,15 @@ def _generate_fn(context: ModelContext, options: ProgramOptions) -> GenerateFn:
     return make_generate_fn(context, options)
 
 
-# What `AnswerEvaluator` passes to metrics that declare a need, by the name of the argument.
+# What metrics that declare a need are given, by the name of the argument.
 _SUPPLIES: dict[str, Callable[[ModelContext], Any]] = {
     "draw": lambda context: open_codec(tiny=context.config.tokenizer == "tiny").draw,
 }
+
+
+def supplied(context: ModelContext, declared: Metric) -> dict[str, Any]:
+    """Returns the arguments that a metric needs beside answers and references."""
+    return {need: _SUPPLIES[need](context) for need in declared.needs}
 
 
 @EVALUATORS.register("answers")
@@ -221,10 +226,11 @@ class AnswerEvaluator(Evaluator):
         """Opens the data source, the metric and the sampler, see `Evaluator`."""
         super().__init__(name, spec, context)
         declared = _metric(spec.metric)
-        supplied = {need: _SUPPLIES[need](context) for need in declared.needs}
         self.of_corpus = declared.corpus
-        self.metric = get_metric(**spec.metric, **supplied)
-        options = ProgramOptions(max_new_tokens=spec.max_new_tokens, sampler=spec.sampler)
+        self.metric = get_metric(**spec.metric, **supplied(context, declared))
+        options = ProgramOptions(
+            max_new_tokens=spec.max_new_tokens, sampler=spec.sampler, objects=spec.objects
+        )
         self._fn = _generate_fn(context, options)
 
     @classmethod
@@ -250,7 +256,9 @@ class AnswerEvaluator(Evaluator):
             if valid:
                 answer = read_answer(tokenizer, tokens[row], logprobs[row])
                 record = {**meta, "prediction": answer.text}
-                if objects := scored_boxes(tokenizer, answer.tokens, answer.logprobs):
+                if objects := scored_boxes(
+                    tokenizer, answer.tokens, answer.logprobs, by_label=self.spec.objects > 0
+                ):
                     record["objects"] = [
                         {"label": box.label, "box": box[:4], "score": score}
                         for box, score in objects

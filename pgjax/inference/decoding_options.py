@@ -39,6 +39,11 @@ class StreamKwargs(TypedDict, total=False):
     stop: Annotated[Texts, "texts that end an answer where they first appear, and are left out."]
     allowed: Annotated[Texts | None, "words whose tokens alone may be chosen; None for all."]
     forbidden: Annotated[Texts, "words whose tokens may not be chosen."]
+    objects: Annotated[
+        int | None,
+        "number of objects that answers to `detect` list, whatever their scores; 0 for as many as "
+        "the model finds, None for what the checkpoint was tuned with.",
+    ]
     cache_dtype: Annotated[
         str | None,
         "dtype of the cached keys and values: float32, bfloat16 or float16; None for the dtype "
@@ -84,10 +89,12 @@ class ProgramOptions(_TokenOptions):
     """
 
     max_new_tokens: int = ANSWER_LENGTH
+    objects: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_int("max_new_tokens", self.max_new_tokens, 1)
+        _check_int("objects", self.objects, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +102,7 @@ class DecodingOptions(_TokenOptions):
     """All options of decoding, checked, with their defaults; see `GenerateKwargs`."""
 
     max_new_tokens: int | None = None
+    objects: int | None = None
     seed: int = 0
     batch_size: int = 0
     orient: bool | None = None
@@ -104,21 +112,27 @@ class DecodingOptions(_TokenOptions):
         super().__post_init__()
         if self.max_new_tokens is not None:
             _check_int("max_new_tokens", self.max_new_tokens, 1)
+        if self.objects is not None:
+            _check_int("objects", self.objects, 0)
         for name, value in (("orient", self.orient), ("allow_urls", self.allow_urls)):
             if not isinstance(value, bool) and not (name == "orient" and value is None):
                 raise UserError(f"{name} is {value!r}, expected True or False.")
         _check_int("seed", self.seed, 0, _MOST_SEED)
         _check_int("batch_size", self.batch_size, 0)
 
-    def program(self, max_new_tokens: int) -> ProgramOptions:
+    def program(self, max_new_tokens: int, objects: int = 0) -> ProgramOptions:
         """The options of the program that generates up to `max_new_tokens`."""
         names = [field.name for field in dataclasses.fields(_TokenOptions)]
         same = {name: getattr(self, name) for name in names}
-        return ProgramOptions(max_new_tokens=max_new_tokens, **same)
+        return ProgramOptions(max_new_tokens=max_new_tokens, objects=objects, **same)
+
+    def listed(self, prompt: str | None) -> int:
+        """How many objects an answer to a prompt lists; 0 for any number."""
+        return (self.objects or 0) if (prompt or "").startswith("detect") else 0
 
     def longest(self, prompt: str | None) -> int:
         """The longest answer to a prompt, in tokens."""
-        return self.max_new_tokens or answer_length(prompt)
+        return self.max_new_tokens or answer_length(prompt, self.listed(prompt))
 
 
 def read_options(options: GenerateKwargs | StreamKwargs) -> DecodingOptions:

@@ -14,6 +14,7 @@ from pgjax.errors import UserError
 from pgjax.inference.images import ImageLike, read_image
 from pgjax.inference.mask_rle import encode_mask
 from pgjax.text.locations import BINS, Box, parse_boxes
+from pgjax.text.noise_boxes import separator_ids
 from pgjax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class DetectedObject:
     Attributes:
       label: what the model calls it.
       box: (y0, x0, y1, x1) in the image's pixels, far edges exclusive.
-      score: in 0..1, the geometric mean of the probabilities of the object's tokens.
+      score: in 0..1, the geometric mean of the probabilities of the object's tokens; of a model
+        that was tuned with noise boxes, the probability of its label.
       mask: bool [H,W] at the image's size; None where only boxes were asked for.
     """
 
@@ -234,7 +236,12 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def scored_boxes(
-    tokenizer: Tokenizer, tokens: np.ndarray, logprobs: np.ndarray, *, ended: bool = True
+    tokenizer: Tokenizer,
+    tokens: np.ndarray,
+    logprobs: np.ndarray,
+    *,
+    ended: bool = True,
+    by_label: bool = False,
 ) -> list[tuple[Box, float]]:
     """Reads the boxes that an answer's text contains, with their scores.
 
@@ -244,10 +251,12 @@ def scored_boxes(
       logprobs: float32 [T], of the tokens.
       ended: whether the text was not cut off; of a text that was, the last object is left out
         unless a `;` follows it, because its label or its mask may be incomplete.
+      by_label: whether the score is the probability of the label alone, given the box.
 
     Returns:
       (box in fractions of the image, score in 0..1) in the order of the text; the score is the
-      geometric mean of the probabilities of the box's tokens. What does not parse is left out.
+      geometric mean of the probabilities of the box's tokens, or see `by_label`. What does not
+      parse is left out.
     """
     first, last = tokenizer.loc_id(0), tokenizer.loc_id(BINS - 1)
     is_loc = (tokens >= first) & (tokens <= last)
@@ -258,6 +267,23 @@ def scored_boxes(
         text = tokenizer.decode(tokens[start:stop].tolist())
         if stop == len(tokens) and not ended and not text.rstrip().endswith(";"):
             break
-        score = float(np.exp(logprobs[start:stop].mean(dtype=np.float64)))
+        if by_label:
+            own = _label(tokenizer, tokens[start:stop].tolist())
+            score = float(np.exp(logprobs[start:stop][own].sum(dtype=np.float64)))
+        else:
+            score = float(np.exp(logprobs[start:stop].mean(dtype=np.float64)))
         found += [(box, score) for box in parse_boxes(text)]
     return found
+
+
+def _label(tokenizer: Tokenizer, ids: list[int]) -> slice:
+    """Where the label's tokens are among those of a box, four locations first."""
+    between, semicolon = separator_ids(tokenizer)
+    end = next((i for i, x in enumerate(ids) if x in (between[semicolon], tokenizer.eos_id)), None)
+    if (
+        end is not None
+        and ids[end] != tokenizer.eos_id
+        and ids[end - semicolon : end + 1] == (between[: semicolon + 1])
+    ):
+        end -= semicolon
+    return slice(4, end)

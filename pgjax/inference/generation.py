@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgjax import sharding, trees
+from pgjax.decoding import box_lists
+from pgjax.decoding.box_lists import BoxList
 from pgjax.decoding.decoders import make_decoder, make_sampler
 from pgjax.decoding.generate import Extend, Generated, Prefill, Rules, advance, begin
 from pgjax.errors import UserError
@@ -17,6 +19,8 @@ from pgjax.inference.decoding_options import ProgramOptions
 from pgjax.loading.compiler_options import compiler_options
 from pgjax.loading.model_context import Flat, ModelContext
 from pgjax.models.paligemma import Cache
+from pgjax.text.locations import BINS
+from pgjax.text.noise_boxes import separator_ids
 from pgjax.text.tokenizer import Tokenizer
 
 # What a batch holds: float32 [B,H,W,3] in -1..1, int32 [B,L] three times (the mask of the input is
@@ -61,7 +65,7 @@ def make_generate_fn(context: ModelContext, options: ProgramOptions) -> Generate
       UserError: an unknown sampler, or no token left to choose.
     """
     decode = make_decoder(options.sampler)
-    masks = token_masks(context.tokenizer, options.stop, options.allowed, options.forbidden)
+    masks = _masks(context.tokenizer, options)
     length = options.max_new_tokens
 
     def generate(params: Flat, batch: Flat, seed: jax.Array, limit: jax.Array) -> Generated:
@@ -93,7 +97,7 @@ def make_stream_fn(context: ModelContext, options: ProgramOptions) -> StreamFn:
         beam search.
     """
     choose = make_sampler(options.sampler)
-    masks = token_masks(context.tokenizer, options.stop, options.allowed, options.forbidden)
+    masks = _masks(context.tokenizer, options)
     length = options.max_new_tokens
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
@@ -165,10 +169,54 @@ def extend_of(context: ModelContext, params: Flat) -> Extend:
 
 
 def _rules(
-    batch: Flat, seed: jax.Array, limit: jax.Array, stops: np.ndarray, allowed: np.ndarray
+    batch: Flat,
+    seed: jax.Array,
+    limit: jax.Array,
+    stops: np.ndarray,
+    allowed: np.ndarray,
+    boxes: BoxList | None,
 ) -> Rules:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["_index"])
-    return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops))
+    return Rules(keys, limit, batch["_mask"], jnp.asarray(allowed), jnp.asarray(stops), boxes)
+
+
+def _masks(
+    tokenizer: Tokenizer, options: ProgramOptions
+) -> tuple[np.ndarray, np.ndarray, BoxList | None]:
+    stops, allowed = token_masks(tokenizer, options.stop, options.allowed, options.forbidden)
+    if not options.objects:
+        return stops, allowed, None
+    boxes = box_list(tokenizer, options.objects, allowed)
+    return stops, np.ones_like(allowed), boxes
+
+
+def box_list(tokenizer: Tokenizer, objects: int, allowed: np.ndarray) -> BoxList:
+    """How an answer is written that lists some boxes, as `pgjax.text.noise_boxes` makes targets.
+
+    Args:
+      tokenizer: of the model; V is the size of its vocabulary.
+      objects: how many boxes.
+      allowed: bool [V], tokens that labels may have. `<unk>`, the class of noise, never comes, nor
+        do tokens that would not be read back as part of a label.
+
+    Raises:
+      UserError: no token is left for labels.
+    """
+    between, semicolon = separator_ids(tokenizer)
+    kinds = np.full(tokenizer.vocab_size, box_lists.NEVER, np.int8)
+    for token in np.flatnonzero(allowed).tolist():
+        text = tokenizer.text_of(token)
+        if text is not None and not set(text) & set("<>;\n"):
+            kinds[token] = box_lists.LABEL if text.strip() else box_lists.BLANK
+    if not (kinds == box_lists.LABEL).any():
+        raise UserError("allowed and forbidden leave no token for labels to choose.")
+    first = tokenizer.loc_id(0)
+    kinds[first : first + BINS] = box_lists.LOCATION
+    kinds[between[semicolon]] = box_lists.SEMICOLON
+    kinds[between[:semicolon]] = box_lists.BLANK
+    kinds[tokenizer.eos_id] = box_lists.END
+    gap = jnp.array(between[semicolon + 1 :], jnp.int32)
+    return BoxList(jnp.int32(objects), jnp.asarray(kinds), gap)
 
 
 def token_masks(

@@ -137,7 +137,7 @@ class Model:
         Raises:
           UserError: an option out of range, or, from the iterator, an unreadable example.
         """
-        return self._examples(source, keep_picture, done, on_bad_example, read_options(options))
+        return self._examples(source, keep_picture, done, on_bad_example, self._chosen(options))
 
     def _examples(
         self,
@@ -151,7 +151,7 @@ class Model:
         if not left:
             return
         preprocessor = self._preprocessor(keep_picture, chosen.orient)
-        longest = chosen.max_new_tokens or max(ANSWER_LENGTHS.values())
+        longest = max(map(chosen.longest, ANSWER_LENGTHS))
         if isinstance(source, PromptedImages):
             self._check_prompts(source.prompts)
             longest = max(map(chosen.longest, source.prompts))
@@ -175,11 +175,12 @@ class Model:
         So an answer does not depend on the prompts beside it.
         """
         inputs = self._inputs(batch)
-        longest = np.array([chosen.longest(meta.get("prefix")) for meta in batch["meta"]])
+        prompts = [meta.get("prefix") for meta in batch["meta"]]
+        kinds = np.array([(chosen.longest(p), chosen.listed(p)) for p in prompts])
         answers: dict[int, Answer] = {}
-        for length in sorted(set(longest[batch["_mask"]].tolist())):
-            own = batch["_mask"] & (longest == length)
-            program = self._generate_fn(chosen.program(compiled_length(length)))
+        for length, objects in sorted(set(map(tuple, kinds[batch["_mask"]].tolist()))):
+            own = batch["_mask"] & (kinds == (length, objects)).all(axis=1)
+            program = self._generate_fn(chosen.program(compiled_length(length), objects))
             mask = sharding.to_device(self.context.mesh, {"_mask": own})
             out = program(self.params, {**inputs, **mask}, chosen.seed, limit=length)
             tokens, logprobs = map(np.asarray, out)
@@ -264,7 +265,7 @@ class Model:
         Raises:
           UserError: lists of different lengths, an unreadable image, or an unknown option or value.
         """
-        chosen = read_options(options)
+        chosen = self._chosen(options)
         source, many = _paired(images, prompts, chosen)
         answers = [answer for _, answer in self._examples(source, False, (), "raise", chosen)]
         if return_answers:
@@ -294,15 +295,16 @@ class Model:
           UserError: an unreadable image, an unknown option or value, or a sampler that does not
             choose token by token.
         """
-        chosen = read_options(options)
+        chosen = self._chosen(options)
         if as_list(image) is not None or as_list(prompt) is not None:
             raise UserError("stream() takes one image and one prompt; generate() takes lists.")
         source, _ = _paired(image, prompt, chosen)
         self._check_prompts(source.prompts)
         part = Part(source, self._preprocessor(False, chosen.orient), name="stream")
         batch = next(iter(EvalLoader(part, self._rows(1, 1, 1))))
-        length = chosen.longest(batch["meta"][0].get("prefix"))
-        program = self._stream_fn(chosen.program(compiled_length(length)))
+        prompt = batch["meta"][0].get("prefix")
+        length = chosen.longest(prompt)
+        program = self._stream_fn(chosen.program(compiled_length(length), chosen.listed(prompt)))
         return self._pieces(
             program(self.params, self._inputs(batch), chosen.seed, limit=length), chosen
         )
@@ -395,7 +397,13 @@ class Model:
         return self._find("segment", images, prompts, options)
 
     def read_detections(
-        self, answer: Answer, size: tuple[int, int], *, masks: bool, image: ImageLike | None = None
+        self,
+        answer: Answer,
+        size: tuple[int, int],
+        *,
+        masks: bool,
+        image: ImageLike | None = None,
+        objects: int | None = None,
     ) -> Detections:
         """Reads the objects that an answer names; one that was cut off is left out.
 
@@ -404,13 +412,19 @@ class Model:
           size: height and width of the image in pixels.
           masks: whether masks are decoded; objects without one are then left out.
           image: the image, for drawing.
+          objects: the option that the answer was generated with.
 
         Raises:
           UserError: the weights that decode masks are not found.
         """
+        objects = self.context.config.answering.objects if objects is None else objects
         found = []
         for thing, score in scored_boxes(
-            self.context.tokenizer, answer.tokens, answer.logprobs, ended=answer.ended
+            self.context.tokenizer,
+            answer.tokens,
+            answer.logprobs,
+            ended=answer.ended,
+            by_label=objects > 0 and not masks,
         ):
             edges = thing[:4]
             y0, x0, y1, x1 = (v * side for v, side in zip(edges, size * 2, strict=True))
@@ -429,7 +443,7 @@ class Model:
         prompts: str | Sequence[str],
         options: GenerateKwargs,
     ) -> Detections | list[Detections]:
-        chosen = read_options(options)
+        chosen = self._chosen(options)
         source, many = _paired(images, prompts, chosen)
         if None in source.prompts:
             raise UserError(f"prompts is missing, expected what to {verb}, such as 'bee ; flower'.")
@@ -445,9 +459,18 @@ class Model:
                     picture.shape[-3:-1],
                     masks=verb == "segment",
                     image=image if read_again and not str(image).startswith("http") else picture,
+                    objects=chosen.objects,
                 )
             )
         return found if many else found[0]
+
+    def _chosen(self, options: GenerateKwargs | StreamKwargs) -> DecodingOptions:
+        """The options of decoding, with what the checkpoint was tuned for."""
+        chosen = read_options(options)
+        if chosen.objects is None:
+            objects = self.context.config.answering.objects
+            chosen = dataclasses.replace(chosen, objects=objects)
+        return chosen
 
     def _inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The model's inputs on the devices, without columns that are padding in all rows."""

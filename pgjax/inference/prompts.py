@@ -11,13 +11,21 @@ Prompt = TypeVar("Prompt", str, str | None)
 # Tokens of an answer: by the first word of the prompt, room for ten objects; else the last value.
 ANSWER_LENGTHS = {"detect": 128, "segment": 320}
 ANSWER_LENGTH = 64
+OBJECT_LENGTH = 13  # tokens of a box and its label
 
 # What the processor of transformers puts around a prompt, and what its users therefore write.
 _MARKERS = re.compile(r"\s*(?:(?:<image>|<bos>)\s*)+")
 
 
-def answer_length(prompt: str | None) -> int:
-    """The longest answer to a prompt, in tokens, where the caller names none."""
+def answer_length(prompt: str | None, objects: int = 0) -> int:
+    """The longest answer to a prompt, in tokens, where the caller names none.
+
+    Args:
+      prompt: the prompt.
+      objects: how many objects the answer lists; 0 for any number.
+    """
+    if objects:
+        return objects * OBJECT_LENGTH
     words = (prompt or "").split(maxsplit=1)
     return ANSWER_LENGTHS.get(words[0], ANSWER_LENGTH) if words else ANSWER_LENGTH
 

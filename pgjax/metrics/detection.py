@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pgjax.errors import DataError, UserError
-from pgjax.metrics.boxes import reference_boxes
+from pgjax.metrics.boxes import iou, reference_boxes
 from pgjax.registry import METRICS
 from pgjax.text.locations import BINS, count_locations, parse_boxes
 
 # A label, a box in 0..1, and what else a COCO annotation says: a score, an area, a crowd.
 _Object = tuple[str, Sequence[float], dict[str, float]]
+_THRESHOLDS = range(50, 100, 5)  # of the IoU, in percent
 
 
 @METRICS.register("mean_average_precision", main="mAP", corpus=True)
@@ -88,6 +89,41 @@ def mean_average_precision(records: Sequence[dict]) -> dict[str, float]:
     names = ("mAP", "AP50", "AP75", "mAP/small", "mAP/medium", "mAP/large")
     scores = dict(zip(names, map(float, judge.stats[: 6 if in_pixels else 3]), strict=False))
     return {name: score for name, score in scores.items() if score >= 0}
+
+
+@METRICS.register("listed_objects", main="ap")
+def listed_objects(prediction: str, meta: dict) -> dict[str, float]:
+    """Scores the objects that an answer lists, with their labels, as one image of `mAP`.
+
+    Args:
+      prediction: the decoded answer with location tokens, whose first objects rank highest.
+      meta: the reference, as for `mean_average_precision`.
+
+    Returns:
+      `ap` in 0..1, the average precision over all labels together: the sum of the precision at each
+      object that is found, divided by the number of expected ones; averaged over the IoU thresholds
+      0.50, 0.55, …, 0.95. A listed object finds the expected one of its label that it overlaps
+      most, of those that none before it has found. Without expected objects, 1 for an answer
+      without any, else 0.
+
+    Raises:
+      DataError: as for `mean_average_precision`.
+    """
+    expected = [(label, box) for label, box, x in _reference(meta) if not x.get("iscrowd")]
+    found = parse_boxes(prediction)
+    if not expected:
+        return {"ap": float(not found)}
+    overlaps = [[iou(x[:4], box) * (x.label == label) for label, box in expected] for x in found]
+    total = 0.0
+    for threshold in _THRESHOLDS:
+        left, hits = set(range(len(expected))), 0
+        for rank, row in enumerate(overlaps, 1):
+            best = max(left, key=row.__getitem__, default=None)
+            if best is not None and row[best] >= threshold / 100:
+                left.remove(best)
+                hits += 1
+                total += hits / rank
+    return {"ap": total / len(expected) / len(_THRESHOLDS)}
 
 
 def _reference(record: dict) -> list[_Object]:

@@ -52,6 +52,7 @@ def transfer(
     paint: str = "",
     augment: str = "",
     on_truncate: str = "error",
+    objects: int = 0,
 ) -> ConfigDict:
     """Builds a fine-tune (Adam, b2 0.999, clip 1.0, cosine with 5 % warm-up).
 
@@ -82,6 +83,7 @@ def transfer(
       paint: operations on the resized image, in training and evaluation.
       augment: operations on the image that `decode` makes, in training alone.
       on_truncate: error, drop or truncate, for text longer than `text_len`.
+      objects: of each target of detection, which noise boxes fill up; 0 for targets as they are.
 
     Raises:
       UserError: unknown variant.
@@ -105,6 +107,8 @@ def transfer(
 
     image = resized(antialias)
     learn = f"for_training({text_len}, on_truncate={on_truncate!r})"
+    if objects:
+        learn = f"for_detection({text_len}, {objects}, on_truncate={on_truncate!r})"
     answer = f"for_answering({text_len})"
     if on_truncate == "truncate":
         answer = f"for_answering({text_len}, on_truncate='truncate')"
@@ -115,6 +119,8 @@ def transfer(
     c.total_epochs, c.total_steps = float(epochs), steps
 
     c.answering = ConfigDict({"image": _pipe(decode, image), "prompt": prompt, "text": answer})
+    if objects:
+        c.answering.objects = objects
     for key, spec in evals.items():
         spec = {"antialias": antialias, "prompt": prompt, "target": target, **spec}
         own = resized(spec.pop("antialias")), spec.pop("prompt"), spec.pop("target")
@@ -122,6 +128,8 @@ def transfer(
         # The target comes along for the metric; it does not enter the model.
         pp = _pipe(decode, *own, answer if answers else learn)
         length = {"max_new_tokens": text_len} if answers else {}
+        if answers and objects:
+            length["objects"] = objects
         c.evals[key] = ConfigDict({"pp": pp, "batch_size": batch_size, **length, **spec})
 
     c.optimizer.lr = lr

@@ -153,6 +153,18 @@ class Tokenizer:
         self._check_range("token id", token_id, self.vocab_size)
         return self._processor.id_to_piece(int(token_id))
 
+    def text_of(self, token_id: int) -> str | None:
+        """Returns what a token adds to a text; None for control tokens and unk.
+
+        One byte of several that make a character is U+FFFD.
+        """
+        piece, model = self.piece(token_id), self._processor
+        if model.is_control(token_id) or model.is_unknown(token_id) or model.is_unused(token_id):
+            return None
+        if model.is_byte(token_id):
+            return bytes([int(piece[1:-1], 16)]).decode(errors="replace")
+        return piece.replace("\u2581", " ")
+
     def loc_id(self, index: int) -> int:
         """Returns the id of the location token of an index in 0..1023."""
         self._check_range("location", index, NUM_LOC)

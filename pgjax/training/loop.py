@@ -149,10 +149,11 @@ def _fit(
     batches = iter(run.loader)
     host, position = next(batches), run.loader.state()
     _say_first_batch(run, host)
-    batch = _to_device(run, host)
+    batch, told = _to_device(run, host, start + 1)
     step_fn = _compile_step(run, batch)
 
-    line = LiveLine(start, total, DeviceUse(run.builder, host))
+    # Drawing answers takes most of a rewarded step, so that its MFU would say nothing.
+    line = LiveLine(start, total, None if run.rewarded else DeviceUse(run.builder, host))
     pending: _Pending = []
     for step in range(start + 1, total + 1):
         trace.before(step)
@@ -160,13 +161,13 @@ def _fit(
         trace.after(step, values)
         doing(f"step {step} of {total}")
         saver.step, saver.position = step, position
-        pending.append((step, values))
+        pending.append((step, {**values, **told}))
         if step < total:
             # The next batch is fetched and put on the device while the device computes this step.
             waiting = time.perf_counter()
             host, position = next(batches), run.loader.state()
             line.waited += time.perf_counter() - waiting
-            batch = _to_device(run, host)
+            batch, told = _to_device(run, host, step + 1)
         due = _due_evaluations(run, step)
         save = step == total or _due(config.checkpoint_every, step)
         if due or save or step % config.log_every == 0:
@@ -234,8 +235,13 @@ def _compile_step(run: TrainingRun, batch: dict[str, jax.Array]) -> jax.stages.C
     return step_fn
 
 
-def _to_device(run: TrainingRun, host: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS})
+def _to_device(
+    run: TrainingRun, host: dict[str, np.ndarray], step: int
+) -> tuple[dict[str, jax.Array], StepMetrics]:
+    """The batch of a step on the devices, and what is reported about it."""
+    if run.rewarded:
+        return run.rewarded(run.state.params, run.frozen, host, step)
+    return sharding.to_device(run.context.mesh, {k: host[k] for k in INPUTS}), {}
 
 
 def _due(every: int, step: int) -> bool:
@@ -260,7 +266,7 @@ def _flush(
 ) -> None:
     """Writes the metrics of the steps since the last flush.
 
-    Only here does the loop wait for the device. The last row has only the loss where it is not
+    Only here does the loop wait for the device. The last row has only its curves where it is not
     `whole`, so that a save outside the intervals of the config leaves no other rows than none.
     """
     if not pending:
@@ -275,13 +281,13 @@ def _flush(
     row["lr"] = run.config.optimizer.lr * row.pop("lr_factor")
     rates = line.update(steps[-1], row.get("loss", math.nan), run.config.input.batch_size)
     for step, earlier in zip(steps[:-1], rows[:-1], strict=True):
-        metrics.write(step, _loss_only(earlier))
-    metrics.write(steps[-1], {**row, **rates} if whole else _loss_only(row))
+        metrics.write(step, _curves(earlier))
+    metrics.write(steps[-1], {**row, **rates} if whole else _curves(row))
     pending.clear()
 
 
-def _loss_only(row: Mapping[str, float]) -> dict[str, float]:
-    return {"loss": row["loss"]} if "loss" in row else {}
+def _curves(row: Mapping[str, float]) -> dict[str, float]:
+    return {k: row[k] for k in ("loss", "reward", "kl") if k in row}
 
 
 def _check_finite(run: TrainingRun, step: int, row: Mapping[str, np.ndarray]) -> None:

@@ -30,10 +30,11 @@ from pgjax.loading.run_directory import (
 from pgjax.training.parameter_tables import parameter_summary
 from pgjax.training.plan_text import device_line, precision_line
 from pgjax.training.resuming import resume
+from pgjax.training.rewarded import RewardedBatches
 from pgjax.training.same_everywhere import check_same, check_shared, data_identity, versions
 from pgjax.training.state import TrainState
 from pgjax.training.step_builder import TrainStepBuilder, make_step_builder
-from pgjax.training.step_memory import moments, nbytes
+from pgjax.training.step_memory import abstract_batch, moments, nbytes
 from pgjax.training.trackers import check_installed
 from pgjax.training.training_plan import check_fits
 
@@ -52,6 +53,7 @@ class TrainingRun:
     frozen: Flat
     state: TrainState
     checkpoints: Checkpoints
+    rewarded: RewardedBatches | None  # where the run is tuned by reward
     changed: str  # how the config differs from the one that the run was started with
 
     def tracked(self, text: str) -> TrackedScore | None:
@@ -102,6 +104,10 @@ def set_up(
         source = dataclasses.replace(config, init=find_init(config, workdir))
         params = load_parameters(dataclasses.replace(context, config=source), builder.storage)
         trainable = {name: params.pop(name) for name in builder.multipliers}
+        rewarded = None
+        if config.reward.given:
+            length = abstract_batch(builder)["text"].shape[1]
+            rewarded = RewardedBatches(context, trainable, length - 1)
         state = builder.state(trainable)
         jax.block_until_ready(state)
 
@@ -137,6 +143,7 @@ def set_up(
         frozen=params,
         state=state,
         checkpoints=checkpoints,
+        rewarded=rewarded,
         changed=changed,
     )
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.training.optimizer import apply_optimizer
+from pgjax.training.rewarded import answer_weights
 from pgjax.training.schedules import Schedule
 from pgjax.training.state import LossScale, TrainState
 
@@ -27,6 +28,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Flat, Flat], tuple[TrainState, StepMetrics]]:
     """Builds `step(state, frozen, batch) -> (state, metrics)`; frozen parameters get no gradient.
 
+    A batch with `advantage` [B] holds answers of the model, see `pgjax.training.rewarded`.
+
     If the state has a loss scale, an update whose gradient is not finite is skipped and halves the
     scale, and `GROW_AFTER` finite updates double it (Micikevicius et al., arXiv:1710.03740).
 
@@ -42,11 +45,14 @@ def make_train_step(
     def step(state: TrainState, frozen: Flat, batch: Flat) -> tuple[TrainState, StepMetrics]:
         rows = batch["text"].shape[0]
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        weight = jnp.full((rows // accumulate,), 1.0 / rows, jnp.float32)
-        if state.scale is not None:
-            weight *= state.scale.value  # scales the loss before it is differentiated
+        even = jnp.full((rows // accumulate,), 1.0 / rows, jnp.float32)
+        if "advantage" in batch:
+            batch = {**batch, "weight": answer_weights(batch)}
 
         def part(index: jax.Array | int, batch: Flat) -> tuple[jax.Array, Flat]:
+            weight = batch.get("weight", even)
+            if state.scale is not None:
+                weight *= state.scale.value  # scales the loss before it is differentiated
             part_key = jax.random.fold_in(key, index) if dropout else None
             (value, _), grads = value_and_grad(state.params, frozen, batch, weight, part_key)
             return value, grads

@@ -144,7 +144,8 @@ def abstract_batch(builder: TrainStepBuilder, frames: int = 0) -> dict[str, jax.
     """Returns the shapes, dtypes and shardings of a training batch, see `estimate_memory`."""
     sharded = builder.sharded
     config = sharded.config
-    rows, res = config.input.batch_size, config.model.res
+    answers = config.reward.samples if config.reward.given else 1
+    rows, res = config.input.batch_size * answers, config.model.res
     length, declared_frames = _text_and_frames(config.input)
     frames = frames or declared_frames
     split = sharding.batch_sharding(sharded.mesh)
@@ -162,7 +163,7 @@ def _text_and_frames(spec: InputConfig) -> tuple[int, int]:
     lengths, frames = set(), {1}
     for pp in specs:
         for op in parse_ops(pp):
-            if op.name == "for_training":
+            if op.name in ("for_training", "for_detection"):
                 lengths.add(op.arguments["text_len"])
             elif op.name == "video":
                 frames.add(op.arguments["count"])

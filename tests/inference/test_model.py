@@ -181,6 +181,7 @@ OPTIONS = {
     "stop": (),
     "allowed": None,
     "forbidden": (),
+    "objects": None,
     "cache_dtype": None,
     "orient": None,
     "allow_urls": False,

@@ -7,6 +7,7 @@ from pgjax.errors import DataError
 from pgjax.metrics import get_metric
 
 metric = get_metric("mean_average_precision")
+listed = get_metric("listed_objects")
 
 
 def thing(box, score=0.9, label="a"):
@@ -178,3 +179,22 @@ def test_nothing_to_compare_with():
         metric([record([])])
     with pytest.raises(DataError, match=r"'boxes' and 'labels', or 'suffix'.*\['prediction'\]"):
         metric([{"prediction": "x"}])
+
+
+def test_listed_objects_by_hand():
+    """One of three with IoU 0.81, then one exactly; the third is there with another label."""
+    meta = {"suffix": "<loc0000><loc0000><loc0100><loc0100> a ; <loc0500><loc0500><loc0600>"
+            "<loc0600> a ; <loc0800><loc0800><loc0900><loc0900> b"}  # fmt: skip
+    answer = (
+        "<loc0500><loc0500><loc0600><loc0581> a ; <loc0000><loc0000><loc0100><loc0100> a ; "
+        "<loc0800><loc0800><loc0900><loc0900> a ; nothing"
+    )
+    # Seven thresholds at which both are right, three at which the second is the first hit.
+    assert listed(answer, meta)["ap"] == pytest.approx((7 * (1 + 1) + 3 * 1 / 2) / 3 / 10)
+    assert listed(meta["suffix"], meta) == {"ap": 1}
+    twice = " ; ".join([meta["suffix"]] * 2)  # what has been found is not found again
+    assert listed(twice, meta) == {"ap": 1}
+    assert listed("", meta) == {"ap": 0} and listed("", {"suffix": ""}) == {"ap": 1}
+    assert listed(meta["suffix"], {"suffix": ""}) == {"ap": 0}
+    boxes = {"boxes": [[0, 0, 100 / 1024, 100 / 1024]], "labels": ["a"]}
+    assert listed(answer.split(" ; ")[1], boxes) == {"ap": 1}

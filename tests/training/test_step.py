@@ -123,6 +123,28 @@ def test_accumulation_gives_the_same_update(accumulate):
         assert float(metrics[name]) == pytest.approx(float(x), rel=1e-5), name
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_rewarded_answers_are_one_step_of_policy_gradient(accumulate):
+    """The mean over the tokens of all answers of -advantage · log π, written out."""
+    trainable, frozen = parameters()
+    b = batch() | {"advantage": jnp.asarray([1.5, -0.5, 0, 2, -1, -1, 0.25, -2], jnp.float32)}
+
+    def surrogate(trainable):
+        hidden = hidden_states(trainable, frozen, b, b["text"][:, :-1])
+        logp = jax.nn.log_softmax(hidden @ frozen["e"].T)
+        logp = jnp.take_along_axis(logp, b["text"][:, 1:, None], axis=-1)[:, :, 0]
+        own = b["mask_loss"][:, 1:].astype(jnp.float32)
+        return -(b["advantage"] * (logp * own).sum(axis=1)).sum() / own.sum()
+
+    value, grads = quick_jit(jax.value_and_grad(surrogate))(trainable)
+    step, state, frozen = make(accumulate)
+    state, metrics = step(state, frozen, b)
+    assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-5)
+    for name, x in trainable.items():
+        assert np.abs(grads[name]).max() > 1e-3
+        np.testing.assert_allclose(state.params[name], x - 0.5 * grads[name], atol=1e-6)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
     ("name", "args"),
