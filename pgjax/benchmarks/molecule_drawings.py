@@ -45,6 +45,8 @@ def draw_molecule(smiles: str, seed: str) -> bytes:
       UserError: Indigo is not installed.
     """
     indigo, renderer = _tools()
+    if not smiles.strip():
+        raise DataError("there is no SMILES to draw")
     rng = random.Random(seed)
     thickness = rng.uniform(0.5, 2)
     style = {

@@ -21,8 +21,8 @@ def test_styles():
         pixels = np.asarray(Image.open(io.BytesIO(data)))
         assert pixels.shape[2] == 3 and min(pixels.shape[:2]) > 20
         assert 0.5 < (pixels > 200).mean() < 0.99  # dark lines on white
-    with pytest.raises(DataError, match="Indigo cannot draw 'no molecule'"):
-        draw_molecule("no molecule", "0")
+    with pytest.raises(DataError, match="Indigo cannot draw 'C1CC'"):
+        draw_molecule("C1CC", "0")
 
 
 def test_where_indigo_is_missing(monkeypatch):
