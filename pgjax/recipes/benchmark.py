@@ -28,6 +28,7 @@ _MINI = {
     "lr": 1e-3, "weight_decay": 0.0, "label_smoothing": 0.0, "dropout": 0.0,
 }  # fmt: skip
 _MINI_TOKENS = 8
+_MINI_OBJECTS = 2
 
 
 def prepared(dataset: str, split: str) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def benchmark(
         row["lr"] = min(rate, row["lr"]) if args.res > 448 else rate
     if args.mini:
         row.update(_MINI, variant="pg2-tiny" if variant.startswith("pg2-") else "tiny")
+        row["objects"] = min(row.get("objects", 0), _MINI_OBJECTS)
         train = train and _whole(train)
         for spec in evals.values():
             spec.update(data=_whole(spec["data"]), max_new_tokens=_MINI_TOKENS)
