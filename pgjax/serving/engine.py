@@ -193,7 +193,7 @@ class Engine:
         with self._changed:
             while not (self._waiting or any(self._rows) or self._closing):
                 self._changed.wait()  # for `submit` or `close`
-        while (joining := self._joining()) and not self._closing:
+        while not self._closing and (joining := self._joining()):
             self._join(joining)
         self._go_on()
 
