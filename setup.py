@@ -32,7 +32,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["pgjax = pgjax.commands.main:main"],
-        "lmms_eval.models": ["pgjax = pgjax.harnesses.lmms_eval:manifest"],
+        "lmms_eval.models": ["pgjax = pgjax.harnesses:manifest"],
     },
     # Lower bounds are versions that the tests pass with (.ci/lower_bounds), old enough for what a
     # Colab session has loaded; upper bounds stand where a release is known to change what pgjax

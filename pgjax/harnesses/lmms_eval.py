@@ -9,17 +9,11 @@ from typing import Any
 
 from lmms_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
-from lmms_eval.models.registry_v2 import ModelManifest  # pyright: ignore[reportMissingImports]
 
 from pgjax.data.given_images import read_given
 from pgjax.errors import DataError, UserError
 from pgjax.harnesses.harness_tasks import example_of
 from pgjax.harnesses.tuned_model import TunedModel
-
-
-def manifest() -> ModelManifest:
-    """What the entry point gives to lmms-eval."""
-    return ModelManifest("pgjax", simple_class_path=f"{__name__}.Pgjax")
 
 
 class Pgjax(lmms):
