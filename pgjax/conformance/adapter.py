@@ -113,8 +113,8 @@ class Adapter:
         Args:
           examples: without answers.
           beams: 1 for the likeliest token at each step; more for a beam search, which returns the
-            answer with the largest sum of log-probabilities, its length not taken into account,
-            among those that have ended.
+            ended answer with the largest sum of log-probabilities, its length not taken into
+            account, where each open answer may end at each step.
           max_new_tokens: how long an answer may be.
 
         Returns:

@@ -69,8 +69,8 @@ CAUSES = {
     "the recipes take the mean of each example's mean",
     "batch": "alone each prompt is answered as expected, so padding between prompts of different "
     "lengths is attended to, or counted in positions",
-    "unended": "an answer that had not ended at the last token won the beam search, where only "
-    "ended ones may",
+    "missed": "the search misses it; probably an answer ends only where eos is among the best "
+    "candidates of a step, where each open answer may end at each step",
     "swapped": "the numbers are read as x, y, x, y, expected y, x, y, x",
 }  # fmt: skip
 
@@ -286,9 +286,28 @@ def _answers(adapter: Adapter, stored: StoredOutputs, beams: int) -> Iterator[Ca
     )
     for i, (got, want) in enumerate(zip(gots, wants, strict=True)):
         cause = CAUSES["batch"] if alone else _got("the answer's tokens", got, want)
-        if beams > 1 and len(got) == most and EOS in want and EOS not in got:
-            cause = CAUSES["unended"]
+        if wrong[i] and beams > 1 and not alone:
+            cause = _missed(adapter, prompts[i], got, want) or cause
         yield Case(f"example {i + 1}", wrong[i], EXACT, cause)
+
+
+def _missed(adapter: Adapter, prompt: Example, got: list[int], want: list[int]) -> str:
+    """What to say where a beam search returned a less likely answer."""
+    scores = []
+    for ids in (got, want):
+        try:
+            logits = adapter.logits(Example(prompt.pixels, prompt.prompt, ids))
+        except NotImplementedError:
+            return ""
+        logits = np.asarray(logits, np.float64)[len(prompt.prompt) - 1 : -1]
+        each = logits[np.arange(len(ids)), ids] - np.log(np.exp(logits).sum(axis=1))
+        scores.append(float(each.sum()))
+    if scores[0] >= scores[1]:
+        return ""
+    return (
+        f"the answer's log-probability is {scores[0]:.2f}, the expected one's {scores[1]:.2f}; "
+        f"{CAUSES['missed']}"
+    )
 
 
 _SIZE = 480, 640  # of the image whose boxes are read

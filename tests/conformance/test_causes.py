@@ -210,13 +210,19 @@ def test_answers_that_differ_in_a_batch_alone(stored):
     assert "padding between prompts" in said(stored, "greedy answers", "answers", change)
 
 
-def test_beam_answers_that_have_not_ended(stored):
-    def change(self, out, examples, beams, most):
-        return [[5] * most] * len(out)
+def test_less_likely_beam_answers(stored):
+    class Long(Stored):
+        def answers(self, examples, beams, most):
+            return [[5] * most] * len(examples)
 
-    text = said(stored, "beam answers", "answers", change)
-    assert "an answer that had not ended at the last token won the beam search" in text
-    assert "from place 0 on" in said(stored, "greedy answers", "answers", change)
+    class Scored(Long):
+        def logits(self, example):  # all tokens are equally likely, so long answers are less so
+            return np.zeros((len(example.prompt) + len(example.answer), 1664))
+
+    text = run_check("beam answers", Scored(stored), stored).text
+    assert f"the answer's log-probability is {-24 * np.log(1664):.2f}, the expected one's" in text
+    assert "probably an answer ends only where eos is among the best candidates" in text
+    assert "from place 0 on" in run_check("greedy answers", Scored(stored), stored).text
 
 
 def test_boxes(stored):
