@@ -206,8 +206,8 @@ def main() -> None:
     add("--longer_lr", type=float, default=1e-4)
     add("--reward_lr", type=float, default=1e-4)
     add("--metric", default="listed_objects")
-    add("--prompts", type=int, default=8)
-    add("--samples", type=int, default=6)
+    add("--prompts", type=int, default=6)
+    add("--samples", type=int, default=8)
     add("--kl", type=float, default=0.01)
     args = parser.parse_args()
     args.noise_steps = args.noise_steps or args.steps
