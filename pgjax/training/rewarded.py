@@ -59,7 +59,9 @@ class RewardedBatches:
             told = {"reward": rewards.mean(), "kl": divergence.mean()}
             return advantage, told if self._kl else {"reward": told["reward"]}
 
-        self._weigh = jax.jit(weigh)
+        mesh = context.mesh
+        whole = sharding.replicated(mesh)
+        self._weigh = jax.jit(weigh, out_shardings=(sharding.batch_sharding(mesh), whole))
 
     def __call__(
         self, trainable: Flat, frozen: Flat, host: Mapping[str, np.ndarray], step: int

@@ -135,7 +135,10 @@ def test_advantages_of_drawn_answers():
 
     divergence = log_probability(trainable[name]) - log_probability(rewarded._start[name])
     worth = (np.array(rewards) - 0.05 * divergence).reshape(2, 4)
-    want = (worth - worth.mean(1, keepdims=True)) / worth.std(1, keepdims=True)
+    spread = worth.std(1, keepdims=True)
+    want = np.where(spread < 1e-4, 0, worth - worth.mean(1, keepdims=True)) / np.maximum(
+        spread, 1e-4
+    )
     np.testing.assert_allclose(batch["advantage"], want.reshape(-1), rtol=1e-3, atol=1e-3)
     assert float(told["kl"]) == pytest.approx(divergence.mean(), abs=1e-4)
     assert float(told["reward"]) == pytest.approx(np.mean(rewards), rel=1e-5)

@@ -6,8 +6,10 @@
 
 Each recipe tunes the tiny checkpoint on the same JSONL of boxes, once for each seed (which draws
 other images too), and finds the objects of images that it has not seen. The tables have the mean
-average precision of each seed, and means with 95 % intervals (Student's t over the seeds). Runs are
-kept under --out, and one that is finished is not repeated.
+average precision of each seed, ranked as evaluations rank it (by the probability of the label with
+noise boxes, else by that of all tokens), means, and those of the differences between two recipes
+seed by seed, with 95 % intervals (Student's t over the seeds). Runs are kept under --out, and one
+that is finished is not repeated.
 
 Sets: `few` and `kinds` are the scenes that the tiny checkpoint knows, with one to four shapes, and
 `many` have 10 to 16 small shapes on 64 × 64 pixels. `kinds` asks for the shapes of one kind, in the
@@ -47,6 +49,7 @@ GRID = 5  # places of a small shape along a side
 SETS = {"few": (8, 64), "many": (18, 128), "kinds": (6, 32)}
 TEST = 160  # images to find objects in
 BASED_ON = {"longer": "plain", "reward": "plain"}
+AGAINST = {"noise": "plain", "longer": "plain", "reward": "longer"}
 
 Objects = list[tuple[tuple[float, ...], str]]
 
@@ -147,7 +150,7 @@ def recipe(name: str, args: argparse.Namespace, fname: pathlib.Path, seed: int) 
 
 
 def scores_of(run: pathlib.Path, scenes: list[Scene], length: int) -> dict[str, float]:
-    """The mean average precision of a run, ranked by labels and, in `by_all`, by whole objects."""
+    """The mean average precision of a run, with objects ranked by their labels or by all tokens."""
     model = pgjax.load(str(run))
     images, prompts = [scene.image for scene in scenes], [scene.prompt for scene in scenes]
     answers = model.generate(
@@ -165,7 +168,7 @@ def scores_of(run: pathlib.Path, scenes: list[Scene], length: int) -> dict[str, 
         ]
         return mean_average_precision(records)["mAP"]
 
-    return {"mAP": average_precision(True), "by_all": average_precision(False)}
+    return {"by_label": average_precision(True), "by_all": average_precision(False)}
 
 
 def objects_of(model: pgjax.Model, answer: Answer, by_label: bool) -> list[dict[str, Any]]:
@@ -203,8 +206,8 @@ def main() -> None:
     add("--longer_lr", type=float, default=1e-4)
     add("--reward_lr", type=float, default=1e-4)
     add("--metric", default="listed_objects")
-    add("--prompts", type=int, default=8)
-    add("--samples", type=int, default=6)
+    add("--prompts", type=int, default=6)
+    add("--samples", type=int, default=8)
     add("--kl", type=float, default=0.01)
     args = parser.parse_args()
     args.noise_steps = args.noise_steps or args.steps
@@ -228,11 +231,23 @@ def main() -> None:
             scores = json.loads(done.read_text())
             table.setdefault(name, []).append(scores)
             print(args.set, seed, name, scores, flush=True)
-    print("\n| recipe | mAP by seed | mean | ranked by all tokens |\n| --- | --- | --- | --- |")
+    print_table(table)
+
+
+def print_table(table: dict[str, list[dict[str, float]]]) -> None:
+    """Prints the scores of each recipe, and by how much it is better than another, seed by seed."""
+    print("\n| recipe | mAP by seed | mean | ranked otherwise | better than |")
+    print("| --- | --- | --- | --- | --- |")
+    own = {name: "by_label" if name == "noise" else "by_all" for name in table}
     for name, rows in table.items():
-        each = ", ".join(f"{row['mAP']:.3f}" for row in rows)
-        by_label, by_all = ([row[key] for row in rows] for key in ("mAP", "by_all"))
-        print(f"| {name} | {each} | {interval(by_label)} | {interval(by_all)} |")
+        scores = [row[own[name]] for row in rows]
+        (other,) = rows[0].keys() - {own[name]}
+        gain, base = "", AGAINST.get(name)
+        if base in table:
+            gains = [x - row[own[base]] for x, row in zip(scores, table[base], strict=True)]
+            gain = f"{base} by {interval(gains)}"
+        each, mean = ", ".join(f"{x:.3f}" for x in scores), interval(scores)
+        print(f"| {name} | {each} | {mean} | {interval([x[other] for x in rows])} | {gain} |")
 
 
 if __name__ == "__main__":
