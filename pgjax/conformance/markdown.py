@@ -8,6 +8,14 @@ from typing import Any
 import pgjax
 from pgjax.conformance.suite import Finding, Report
 
+# How each result is spelled of several checks, in the order of the summary.
+_SEVERAL = {
+    "agrees": "agree",
+    "differs": "differ",
+    "not offered": "not offered",
+    "fails": "fail",
+}
+
 
 def markdown(reports: Iterable[Report]) -> str:
     """Writes a section with a table for each report."""
@@ -25,11 +33,9 @@ def as_json(reports: Iterable[Report]) -> list[dict[str, Any]]:
 
 
 def _section(report: Report) -> list[str]:
-    counts = [
-        f"{sum(f.result == result for f in report.findings)} {result}"
-        for result in ("agrees", "differs", "not offered", "fails")
-        if any(f.result == result for f in report.findings)
-    ]
+    found = [finding.result for finding in report.findings]
+    numbers = {result: found.count(result) for result in _SEVERAL if result in found}
+    counts = [f"{n} {result if n == 1 else _SEVERAL[result]}" for result, n in numbers.items()]
     return [
         f"## {report.adapter}, {report.family}",
         "",
