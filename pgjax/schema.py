@@ -457,14 +457,20 @@ def read_json(path: pathlib.Path, missing: str = "") -> dict[str, Any]:
     return found
 
 
-def parse_file(cls: type[T], given: Any, path: pathlib.Path | str) -> T:
+def parse_file(cls: type[T], given: Any, path: pathlib.Path | str, key: str = "") -> T:
     """What a JSON file holds, as a dataclass; keys that the dataclass lacks are passed over.
+
+    Args:
+      cls: the dataclass.
+      given: the file's content, or a part of it.
+      path: the file, for messages.
+      key: of the part, for messages.
 
     Raises:
       UserError: a missing key or a value that does not fit; the message names file and key.
     """
     try:
-        return parse(cls, given, "", ignore_unknown=True)
+        return parse(cls, given, key, ignore_unknown=True)
     except ConfigError as e:
         raise UserError(f"{path}: {str(e).lstrip('.')}") from None
 

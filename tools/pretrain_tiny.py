@@ -4,7 +4,8 @@
 
 It stands in for a released `pt` checkpoint: it is trained on drawn scenes, plain and textured, with
 short prompts (`color of square`), and is meant to be fine-tuned. The quickstart fine-tunes it on
-other scenes, with the prompts that users of PaliGemma write.
+other scenes, with the prompts that users of PaliGemma write. `--variant pg2-tiny` makes one of
+PaliGemma 2, whose logits are capped as in the released ones.
 """
 
 import argparse
@@ -33,14 +34,14 @@ TASKS = ("caption", "shape", "detect", "color", "caption", "detect_all", "count"
 PARTS = (("plain", 1, 0.15), ("rich", 1, 0.2), ("rich", 2, 0.4), ("rich", 3, 0.25))
 
 
-def config(steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
+def config(variant: str, steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
     """Returns the config of the pretraining run."""
     scenes = {"name": "scenes", "wording": "pt", "tasks": TASKS}
     answers = {"kind": "answers", "metric": {"name": "by_task"}, "batch_size": 100, "every": 1000}
     val = {**scenes, "style": "rich", "split": "pretrain_val", "num_examples": 300}
     c = transfer(
         "pretrain_tiny",
-        variant="tiny",
+        variant=variant,
         train={},
         evals={
             f"val{n}": {**answers, "data": {**val, "max_shapes": n}, "max_new_tokens": 28}
@@ -54,6 +55,8 @@ def config(steps: int, lr: float, init: pathlib.Path) -> ConfigDict:
         lr=lr,
     )
     c.init = str(init)
+    if variant == "pg2-tiny":
+        c.model.llm.final_softcap = 30.0
     drawn = {**scenes, "split": "pretrain", "num_examples": 5_000_000}
     c.input.mixture = ConfigDict(
         {
@@ -108,6 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the run directory")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the .npz to write")
+    parser.add_argument("--variant", choices=("tiny", "pg2-tiny"), default="tiny")
     parser.add_argument("--steps", type=int, default=9000, help="the number of updates")
     parser.add_argument("--lr", type=float, default=2e-3, help="the learning rate")
     parser.add_argument(
@@ -120,7 +124,7 @@ def main() -> int:
     try:
         args.workdir.mkdir(parents=True, exist_ok=True)
         init = args.init or args.workdir / "init.npz"
-        run = config(args.steps, args.lr, init).to_dict()
+        run = config(args.variant, args.steps, args.lr, init).to_dict()
         if not args.init and not init.exists():
             start(init, run["model"], args.tower_steps)
         train(run, args.workdir)

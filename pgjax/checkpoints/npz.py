@@ -21,7 +21,7 @@ from etils import epath
 
 from pgjax.checkpoints.base_checkpoint import BaseRecord
 from pgjax.checkpoints.split_file import open_file
-from pgjax.checkpoints.tensors import Converted, Tensor, empty_aligned
+from pgjax.checkpoints.tensors import SLICE_BYTES, Converted, InMemory, Tensor, empty_aligned
 from pgjax.errors import UserError
 
 PREFIX = "params/"
@@ -205,7 +205,7 @@ def write_npz(
 
     Args:
       path: a local or remote file.
-      flat: arrays by name, or tensors, which are read one after the other.
+      flat: arrays by name, or tensors, of which one slice at a time is in host memory.
       spec: numbers of the decoder that shapes do not tell, under `spec/`, which others pass over.
 
     Raises:
@@ -258,13 +258,28 @@ def write_arrays(
     try:
         with part.open("wb") as f, zipfile.ZipFile(f, "w") as members:
             for name, x in arrays:
-                x = np.asarray(x.read() if isinstance(x, Tensor) else x)
                 with members.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, _as_void(x), allow_pickle=False)
+                    _write_tensor(member, x if isinstance(x, Tensor) else InMemory(np.asarray(x)))
         part.replace(path)
     except OSError as e:
         part.unlink(missing_ok=True)
         raise UserError(f"Checkpoint {path} could not be written ({e}).") from None
+
+
+def _write_tensor(member: IO[bytes], tensor: Tensor) -> None:
+    """Writes an array with its header as `np.save` does, in slices of its rows."""
+    shape, dtype = tensor.shape, tensor.dtype
+    descr = np.lib.format.dtype_to_descr(_void_if_bfloat16(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)
+    if not shape:
+        member.write(tensor.read().tobytes())
+        return
+    row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    rows = max(1, SLICE_BYTES // max(row_bytes, 1))
+    for start in range(0, shape[0], rows):
+        x = np.ascontiguousarray(tensor.read(start, min(start + rows, shape[0])))
+        member.write(x.reshape(-1).view(np.uint8).data)
 
 
 def _open_member(
@@ -304,8 +319,8 @@ def _as_bfloat16(x: np.ndarray) -> np.ndarray:
     return x.view(_bfloat16_if_void(x.dtype))
 
 
-def _as_void(x: np.ndarray) -> np.ndarray:
-    return x.view("V2") if x.dtype == ml_dtypes.bfloat16 else x
+def _void_if_bfloat16(dtype: np.dtype) -> np.dtype:
+    return np.dtype("V2") if dtype == ml_dtypes.bfloat16 else dtype
 
 
 def _unreadable(path: epath.Path, e: Exception) -> UserError:

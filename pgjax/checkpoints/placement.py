@@ -9,9 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float32
 from numpy.typing import DTypeLike
 
-from pgjax.checkpoints.tensors import Tensor, empty_aligned, to_aligned
-
-SLICE_BYTES = 2**28  # the most bytes of one tensor that are in host memory at a time
+from pgjax.checkpoints.tensors import SLICE_BYTES, Tensor, empty_aligned, to_aligned
 
 
 def place(

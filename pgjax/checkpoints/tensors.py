@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import DTypeLike
 
+SLICE_BYTES = 2**28  # the most bytes of one tensor that are in host memory at a time
 _ALIGNMENT = 64  # bytes; on a CPU, jax takes over an array with this alignment without a copy
 
 

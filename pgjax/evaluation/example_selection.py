@@ -71,8 +71,12 @@ def same_questions(
     records have and that no two share, and otherwise by its place in the source.
     """
     for key in ("question_id", "image_id", "id", "index"):
-        ids = [[record.get(key) for record in records] for records in (a, b)]
+        ids = [[_id(record.get(key)) for record in records] for records in (a, b)]
         if all(None not in each and len(set(each)) == len(each) for each in ids):
             place = {value: i for i, value in enumerate(ids[1])}
             return [(i, place[value]) for i, value in enumerate(ids[0]) if value in place]
     return []
+
+
+def _id(value: Any) -> str | int | None:
+    return value if isinstance(value, str | int) else None

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pgjax.benchmarks.published import PLAIN, PUBLISHED
+from pgjax.config.named import check_source
 from pgjax.console import table
 from pgjax.data.sources import Source, make_source
 from pgjax.errors import UserError
@@ -203,12 +204,14 @@ def _add_gallery(
     """Adds questions, each with the index of its example; those about one picture on one card."""
     source: Source | None = None
     try:
-        source = make_source(found.identity["data"])
+        source = make_source(check_source(found.identity["data"], "data"))
     except UserError as e:
         page.text(f"There are no pictures, because the data cannot be opened: {e}")
     cards: dict[str, Card] = {}
     for index, question in questions:
-        picture = None if source is None else picture_of(source[index]["image"], SIDE)
+        picture = None
+        if source is not None and 0 <= index < len(source):
+            picture = picture_of(source[index]["image"], SIDE)
         key = str(index) if picture is None else hashlib.sha256(picture.tobytes()).hexdigest()
         cards.setdefault(key, Card(picture, [])).questions.append(question)
     page.gallery(Gallery(names, found.main_score.key, list(cards.values())))

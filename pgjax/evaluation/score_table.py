@@ -72,7 +72,7 @@ def folder_rows(
         if only and name not in only:
             continue
         theirs = published.get(found.about["published"], {"split": "", "scores": {}})
-        values = _values(found.records, found.identity["metric"].get("key", ""))
+        values = _values(found.records, str(found.identity["metric"].get("key", "")))
         percent = {_base(key) for key in theirs["scores"]} - set(plain)
         for key in dict.fromkeys([*found.scores, *theirs["scores"]]):
             if key in _COUNTS or key.startswith("_"):
@@ -131,6 +131,6 @@ def _values(records: Iterable[Mapping[str, Any]], category: str) -> dict[str, li
 
 def _split(published: str, data: Mapping[str, Any]) -> str:
     """Returns the split of the published score, and the split used here if it may be another."""
-    here = data.get("split", "all")
+    here = str(data.get("split", "all"))
     same = {published, published.partition(",")[0], published.replace("val", "validation")}
     return published if here in same else f"{published} (here: {here})"

@@ -150,8 +150,8 @@ class Store:
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(self._about.read_text())["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
+            before = dict(json.loads(self._about.read_text())["identity"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise UserError(
                 f"{self.path.parent} has predictions, but no {self._about.name} that says what was "
                 "evaluated; choose another folder, or start over with --restart."
@@ -237,7 +237,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, int, int]]:
                 return
             try:
                 yield int(json.loads(line)["index"]), start, len(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
                 raise UserError(
                     f"{path}:{number} is no stored prediction: {line[:80]!r}; delete the file, or "
                     "start over with --restart."

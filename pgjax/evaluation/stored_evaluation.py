@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgjax.errors import UserError
 from pgjax.evaluation.main_score import MainScore, main_score
 from pgjax.evaluation.runner import SCORES_FILE
 from pgjax.evaluation.store import Records
+from pgjax.schema import field, parse_file, read_json, wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +32,82 @@ class StoredEvaluation:
     main_score: MainScore
 
 
+def _numbers(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    if all(isinstance(x, int | float) for x in value.values()):
+        return value
+    raise wrong(key, value, "numbers by name")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Identity:
+    """What NAME.json holds of what was evaluated, as far as it is read here."""
+
+    kind: str
+    metric: Mapping[str, Any]
+    data: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """What NAME.json holds of further facts, as far as it is read here."""
+
+    published: str
+    res: int
+    main_score: tuple[str, bool] | None = None
+    checkpoint: str = ""
+    benchmark: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """What a line of NAME.jsonl holds, as far as all kinds of evaluations have it."""
+
+    index: int
+    scores: Mapping[str, Any] = field(check=_numbers)
+    prefix: str = ""
+    suffix: str | None = None
+    prediction: str | None = None
+    answers: Sequence[Any] = ()
+
+
 def read_evaluations(folder: pathlib.Path) -> dict[str, StoredEvaluation]:
     """Reads the evaluations in a folder by name.
 
     Raises:
-      UserError: the folder holds no finished evaluation.
+      UserError: the folder holds no finished evaluation, or its files are damaged.
     """
-    try:
-        scores = json.loads((folder / SCORES_FILE).read_text())
-        return {name: _read(folder, name, its_scores) for name, its_scores in scores.items()}
-    except (OSError, ValueError) as e:
-        raise UserError(f"{folder} holds no finished evaluation ({e}).") from None
+    path = folder / SCORES_FILE
+    stored = read_json(path, f"{folder} holds no finished evaluation, it has no {SCORES_FILE}")
+    for name, scores in stored.items():
+        if not isinstance(scores, dict) or not all(
+            isinstance(x, int | float) for x in scores.values()
+        ):
+            raise UserError(f"{path}: {name} is {scores!r:.80}, expected numbers by name.")
+    return {name: _read(folder, name, scores) for name, scores in stored.items()}
 
 
 def _read(folder: pathlib.Path, name: str, scores: dict[str, float]) -> StoredEvaluation:
-    content = json.loads((folder / f"{name}.json").read_text())
-    identity, about = content["identity"], content["about"]
-    if stored := about.get("main_score"):
-        main = MainScore(str(stored[0]), bool(stored[1]))
-    else:  # pgjax before 0.2 did not store the main score
-        main = main_score(identity["kind"], identity["metric"])
-    return StoredEvaluation(scores, identity, about, Records(folder / f"{name}.jsonl"), main)
+    path = folder / f"{name}.json"
+    content = read_json(path)
+    about, identity = content.get("about", {}), content.get("identity", {})
+    main = parse_file(_About, about, path, "about").main_score
+    known = parse_file(_Identity, identity, path, "identity")
+    if main is None:  # pgjax before 0.2 did not store it
+        main = main_score(known.kind, known.metric)
+    records = _records(folder / f"{name}.jsonl")
+    return StoredEvaluation(
+        scores, content["identity"], content["about"], records, MainScore(*main)
+    )
+
+
+def _records(path: pathlib.Path) -> Records:
+    number = 0
+    try:
+        records = Records(path)
+        for number, record in enumerate(records, 1):
+            parse_file(_Record, record, f"{path}:{number}")
+    except json.JSONDecodeError as e:
+        raise UserError(f"{path}:{number + 1} is not JSON ({e.msg}).") from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())}).") from None
+    return records

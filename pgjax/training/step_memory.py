@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pgjax import sharding
-from pgjax.checkpoints.placement import SLICE_BYTES
+from pgjax.checkpoints.tensors import SLICE_BYTES
 from pgjax.config import InputConfig
 from pgjax.data.pipeline import parse_ops
 from pgjax.devices.bounds import Bounds, bounds

@@ -4,6 +4,7 @@ import json
 import pathlib
 import pickle
 import shutil
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -210,11 +211,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_npz(path, {"a": ARRAYS["llm/w"]})
     before = path.read_bytes()
 
-    def full_disk(file, array, **_):
-        file.write(b"half of it")
+    def full_disk(member, tensor):
+        member.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(npz.np.lib.format, "write_array", full_disk)
+    monkeypatch.setattr(npz, "_write_tensor", full_disk)
     with pytest.raises(UserError, match=r"x\.npz could not be written.*No space left"):
         write_npz(path, ARRAYS)
     assert path.read_bytes() == before
@@ -224,13 +225,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
     path = tmp_path / "x.npz"
     write_npz(path, {"a": ARRAYS["llm/w"]})
-    before, seen, real = path.read_bytes(), [], np.lib.format.write_array
+    before, seen, real = path.read_bytes(), [], npz._write_tensor
 
-    def look(file, array, **options):
-        real(file, array, **options)
+    def look(member, tensor):
+        real(member, tensor)
         seen.append(path.read_bytes() == before)
 
-    monkeypatch.setattr(npz.np.lib.format, "write_array", look)
+    monkeypatch.setattr(npz, "_write_tensor", look)
     write_npz(path, ARRAYS)
     assert seen == [True] * len(ARRAYS)
     same(read_npz(path), ARRAYS)
@@ -359,6 +360,39 @@ def test_large_tensors_go_in_slices(monkeypatch, slice_bytes):
     np.testing.assert_array_equal(got, opened[name].read().astype(ml_dtypes.bfloat16))
     layers = opened[name].shape[0]
     assert len(read) == (1 if slice_bytes > 10**6 else layers)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 50, 2**30])
+def test_large_tensors_are_written_in_slices(monkeypatch, tmp_path, slice_bytes):
+    """What numpy writes at once, byte by byte, with no more than a slice in memory."""
+    monkeypatch.setattr(npz, "SLICE_BYTES", slice_bytes)
+    spies = {}
+
+    class Spy:
+        def __init__(self, x):
+            self.x, self.shape, self.dtype, self.most = x, x.shape, x.dtype, 0
+
+        def read(self, start=0, stop=None):
+            part = self.x[start:stop] if self.x.ndim else self.x
+            self.most = max(self.most, part.nbytes)
+            return part
+
+    wide = np.asfortranarray(RNG.normal(size=(6, 2, 3)))
+    arrays = {**ARRAYS, "llm/wide": wide, "llm/none": np.zeros((0, 3), np.float32)}
+    spies = {name: Spy(x) for name, x in arrays.items()}
+    write_npz(tmp_path / "slices.npz", spies)
+    void = {k: x.view("V2") if x.dtype == ml_dtypes.bfloat16 else x for k, x in arrays.items()}
+    void = {f"params/{k}": np.array(x, order="C") for k, x in void.items()}
+    np.savez(tmp_path / "whole.npz", **void)
+    with (
+        zipfile.ZipFile(tmp_path / "slices.npz") as a,
+        zipfile.ZipFile(tmp_path / "whole.npz") as b,
+    ):
+        assert a.namelist() == b.namelist()
+        for name in b.namelist():
+            assert a.read(name) == b.read(name), name
+    row = wide[0].nbytes
+    assert spies["llm/wide"].most == max(row, min(slice_bytes // row * row, wide.nbytes))
 
 
 def test_sizes_are_read_from_the_shapes():

@@ -279,3 +279,43 @@ def test_in_a_browser(tmp_path, browser, width):
     assert not [x for x in browser.get_log("browser") if x["level"] == "SEVERE"]
     if folder := os.environ.get("PGJAX_SCREENSHOTS"):
         browser.save_screenshot(str(pathlib.Path(folder, f"report_{width}.png")))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("scores.json", "0.5", '"x"', r"scores\.json: minival is .*expected numbers by name"),
+        ("scores.json", '"minival"', '"other"', r"other\.json does not exist"),
+        ("scores.json", "{", "[", r"scores\.json:1 is not JSON"),
+        ("minival.json", '"metric"', '"x"', r"minival\.json: identity\.metric is missing"),
+        ("minival.json", '"res": 448', '"res": []', r"minival\.json: about\.res is \[\];"),
+        (
+            "minival.json",
+            '"identity": {',
+            '"identity": 5, "x": {',
+            r"minival\.json: identity is 5",
+        ),
+        ("minival.jsonl", '"index": 3', '"index": "3"', r"minival\.jsonl:4: index is '3'; expec"),
+        ("minival.jsonl", '"acc": 0.0', '"acc": {}', r"minival\.jsonl:2: scores is .*numbers by"),
+        ("minival.jsonl", "{", "", r"minival\.jsonl:1 is not JSON"),
+        ("minival.jsonl", '"prediction": "<b>0"', '"prediction": 1', r":1: prediction is 1; expe"),
+    ],
+)
+def test_damaged_evaluations_are_refused_by_file_and_line(tmp_path, name, old, new, message):
+    path = finished(tmp_path, {0, 2}) / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        overview([tmp_path], [], 2)
+
+
+def test_pictures_that_are_not_there_are_left_out(tmp_path):
+    path = finished(tmp_path, {0}) / "minival.json"
+    for fname in ('"/nowhere.jsonl"', "5", '"\\u0000"'):
+        content = json.loads(path.read_text())
+        content["identity"]["data"]["fname"] = json.loads(fname)
+        path.write_text(json.dumps(content))
+        overview([tmp_path], [], 2).write(tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert "There are no pictures, because" in page and "<img" not in page

@@ -14,7 +14,8 @@ from pgjax.evaluation.stored_evaluation import read_evaluations
 
 
 def finished(folder, records, scores, published="", res=448, metric=None, split="validation"):
-    identity = {"data": {"name": "prepared", "split": split}, "metric": metric or {}}
+    data = {"name": "prepared", "split": split}
+    identity = {"kind": "answers", "data": data, "metric": metric or {}}
     about = {"checkpoint": "ft", "benchmark": "b", "res": res, "published": published}
     about["main_score"] = ["acc", False]
     store = Store(folder, "val", identity, about)

@@ -1,9 +1,11 @@
 """Measures loading a full-size checkpoint: peak host memory, and time beside reading the file.
 
-    python tools/bench/loading.py [--folder DIR] [--quantize nf4]
+    python tools/bench/loading.py [--folder DIR] [--quantize nf4] [--size 2-28b] [--depth 12]
 
-A random PaliGemma-3B in float16 (5.5 GiB) is written as `.npz` and as a folder of safetensors. Then
-each is loaded in a process of its own on the CPU, whose device memory is host memory.
+A random PaliGemma-3B in float16 (5.5 GiB), or a PaliGemma 2, is written as `.npz` and as a folder
+of safetensors. Then each is loaded in a process of its own on the CPU, whose device memory is host
+memory. `--depth` leaves out layers of the decoder, for files that the disk does not hold: layers
+are loaded one after the other, so their number does not change what loading needs beside them.
 """
 
 import argparse
@@ -22,15 +24,16 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import flax.linen as nn
 import numpy as np
 from common import Row, measure_in_turn
+from planned import MODELS
 
 from pgjax import trees
 from pgjax.checkpoints.hf_export import write_folder
-from pgjax.checkpoints.npz import open_npz, write_npz
+from pgjax.checkpoints.npz import write_npz
 from pgjax.models.paligemma import abstract_params, make_model
 from pgjax.text.tokenizer import Tokenizer
 
-SPEC = {"res": 224, "img": {"variant": "So400m/14"}, "llm": {"variant": "gemma_2b"}}
 GIB = 2**30
+FORMS = ("npz", "safetensors")
 
 
 @dataclasses.dataclass
@@ -44,25 +47,31 @@ class Random:
         """Returns rows, which repeat the same few megabytes."""
         rng = np.random.default_rng(len(self.shape))
         part = (rng.standard_normal(2**22, np.float32) * 0.02).astype(np.float16)
-        return np.resize(part, self.shape)[start:stop]
+        rows = len(range(*slice(start, stop).indices(self.shape[0])))
+        return np.resize(part, (rows, *self.shape[1:]))
 
 
-def make(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Writes both forms of the checkpoint, unless they exist."""
+def make(
+    folder: pathlib.Path, size: str, depth: int, forms: Sequence[str]
+) -> dict[str, pathlib.Path]:
+    """Writes the forms of the checkpoint, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {"npz": folder / "random-3b.f16.npz", "safetensors": folder / "random-3b-f16"}
-    model = make_model(SPEC)
-    if not paths["npz"].exists():
-        flat = trees.flatten(nn.unbox(abstract_params(model)))
-        write_npz(paths["npz"], {name: Random(x.shape) for name, x in flat.items()})
-    if not paths["safetensors"].exists():
+    llm = {"variant": MODELS[size]} | ({"depth": depth} if depth else {})
+    model = make_model({"res": 224, "img": {"variant": "So400m/14"}, "llm": llm})
+    name = f"random-{size}-{model.llm_config.depth}"
+    paths = {"npz": folder / f"{name}.f16.npz", "safetensors": folder / f"{name}-f16"}
+    flat = trees.flatten(nn.unbox(abstract_params(model)))
+    tensors = {name: Random(x.shape) for name, x in flat.items()}
+    if "npz" in forms and not paths["npz"].exists():
+        write_npz(paths["npz"], tensors)
+    if "safetensors" in forms and not paths["safetensors"].exists():
         sizes = {
             "res": 224,
             "img": dataclasses.asdict(model.img_config),
             "llm": dataclasses.asdict(model.llm_config),
         }
-        write_folder(paths["safetensors"], open_npz(paths["npz"]), sizes)
-    return paths
+        write_folder(paths["safetensors"], tensors, sizes)
+    return {form: paths[form] for form in forms}
 
 
 def load(path: pathlib.Path, quantize: str | None) -> dict[str, float]:
@@ -104,17 +113,24 @@ def read_once(path: pathlib.Path) -> float:
     return time.perf_counter() - start
 
 
-def table(folder: pathlib.Path | None = None, quantize: Sequence[str] = ("", "nf4")) -> list[Row]:
+def table(
+    folder: pathlib.Path | None = None,
+    quantize: Sequence[str] = ("", "nf4"),
+    size: str = "3b",
+    depth: int = 0,
+    forms: Sequence[str] = FORMS,
+) -> list[Row]:
     """Measures everything, and returns the rows of the table; `folder` keeps the files."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        for form, path in make(folder or pathlib.Path(temporary)).items():
+        where = folder or pathlib.Path(temporary)
+        for form, path in make(where, size, depth, forms).items():
             for kind in quantize:
                 read_once(path)  # Both are read from the page cache.
                 cat = read_once(path)
                 flags = ["--kind", kind, "--path", path]
                 (r,) = measure_in_turn(__file__, [form], 1, flags)[form]
-                each = f"3b load, {form}, {kind or 'float16'}"
+                each = f"{size} load, {form}, {kind or 'float16'}"
                 rows += [
                     Row(f"{each}: peak of host memory", r["peak"] / GIB, "GiB"),
                     Row(f"{each}: on the device", r["device"] / GIB, "GiB"),
@@ -125,13 +141,16 @@ def table(folder: pathlib.Path | None = None, quantize: Sequence[str] = ("", "nf
 
 def main() -> None:
     """Prints the table, or measures one form of the checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--folder",
         type=pathlib.Path,
         help="a folder to keep the files in (default: a temporary one)",
     )
     parser.add_argument("--quantize", nargs="*", default=["", "nf4"], help="quantizations")
+    parser.add_argument("--size", choices=MODELS, default="3b", help="the model")
+    parser.add_argument("--depth", type=int, default=0, help="layers of the decoder, 0 for all")
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=FORMS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -139,7 +158,7 @@ def main() -> None:
     if args.measure:
         print(json.dumps(load(args.path, args.kind or None)))
         return
-    for row in table(args.folder, args.quantize):
+    for row in table(args.folder, args.quantize, args.size, args.depth, args.forms):
         print(row)
 
 

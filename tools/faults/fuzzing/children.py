@@ -45,6 +45,7 @@ class Target:
         UserError where it is refused, and `Wrong` where the result is not right.
       share: its part of the campaign, relative to the others.
       prepare: does what takes long, once in each child.
+      before: does what takes longer, once in the parent, which may not compute.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Target:
     check: Callable[[Any, pathlib.Path], object]
     share: float = 1.0
     prepare: Callable[[], object] = lambda: None
+    before: Callable[[], object] = lambda: None
     seconds: float = 5.0  # of processor time for one input; more where something is compiled
 
 
@@ -80,6 +82,7 @@ def run(
     Returns:
       How many inputs had each verdict, and the outcomes that are not good.
     """
+    target.before()
     counts: collections.Counter[str] = collections.Counter()
     bad: list[Outcome] = []
     for number in range(-(-count // batch)):

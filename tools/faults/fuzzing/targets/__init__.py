@@ -7,6 +7,7 @@ from tools.faults.fuzzing.targets import (
     data,
     images,
     imports,
+    kept,
     scores,
     sources,
 )
@@ -19,5 +20,6 @@ TARGETS = [
     *checkpoints.TARGETS,
     *benchmarks.TARGETS,
     *scores.TARGETS,
+    *kept.TARGETS,
     *calls.TARGETS,
 ]
