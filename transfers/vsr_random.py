@@ -1,4 +1,4 @@
-"""VSR, split at random: is a statement about where objects are true?"""
+"""VSR, split at random: whether a statement about where objects are is true."""
 
 from pgjax.recipes import answers, benchmark, prepared
 

@@ -1,4 +1,4 @@
-"""VSR, tested on objects that training has not: is a statement about where they are true?"""
+"""VSR, tested on objects that training has not: whether a statement about their places is true."""
 
 from pgjax.recipes import answers, benchmark, prepared
 
