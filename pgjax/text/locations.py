@@ -19,8 +19,9 @@ CODEBOOK = 128  # the number of different codes
 
 # An object begins with location tokens. Repetitions are possessive, and none is followed by what it
 # could also match, so that reading takes time in proportion to the length of the text.
-_BEGIN = re.compile(r"(?:<loc[0-9]{4}>\s*+)++")
-_MASK = re.compile(r"(?:<seg[0-9]{3}>\s*+)*+")
+# Without possessive quantifiers, which lose characters in Python 3.11.0 to 3.11.4 (gh-106052).
+_BEGIN = re.compile(r"(?:<loc[0-9]{4}>\s*)+")
+_MASK = re.compile(r"(?:<seg[0-9]{3}>\s*)*")
 _SHORT_BOX = re.compile(r"<loc(\d{4})>\s*" * 4)
 _SHORT_MASK = re.compile(r"(?:<seg\d{3}>\s*){16}")
 _NUMBER = re.compile(r"[0-9]+")
