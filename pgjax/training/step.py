@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from pgjax.training.optimizer import apply_optimizer
-from pgjax.training.rewarded import answer_weights
+from pgjax.training.policy_gradient import answer_weights
 from pgjax.training.schedules import Schedule
 from pgjax.training.state import LossScale, TrainState
 

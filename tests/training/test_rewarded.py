@@ -16,7 +16,8 @@ from pgjax.loading.parameters import load_parameters
 from pgjax.metrics import get_metric
 from pgjax.recipes import transfer
 from pgjax.training.loop import train
-from pgjax.training.rewarded import RewardedBatches, advantages
+from pgjax.training.policy_gradient import advantages
+from pgjax.training.rewarded import RewardedBatches
 
 SCENES = {"name": "scenes", "tasks": ("detect",), "wording": "pt"}
 
