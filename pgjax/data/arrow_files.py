@@ -84,8 +84,11 @@ class ArrowFile:
         else:
             schema = _metadata(*self._key).schema.to_arrow_schema()
             counts = [group.num_rows for group in groups]
-        self.columns: list[str] = list(schema.names)
-        self._features = _features(schema)
+        try:
+            self.columns: list[str] = list(schema.names)
+            self._features = _features(schema)
+        except ValueError as e:  # names that are not UTF-8
+            raise _unreadable(path, e) from e
         self._ends = np.cumsum(counts, dtype=np.int64)
 
     def __len__(self) -> int:

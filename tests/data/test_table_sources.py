@@ -453,3 +453,15 @@ def test_remote_tars_and_tables(tmp_path):
     finally:
         bucket.store.clear()
         bucket.pseudo_dirs[:] = [""]
+
+
+def test_names_of_columns_that_are_not_utf8(tmp_path):
+    import pyarrow as pa
+
+    path = tmp_path / "train.arrow"
+    table = pa.table({"image": ["a.png"], "lettering": ["x"]})
+    with pa.OSFile(str(path), "wb") as f, pa.ipc.new_stream(f, table.schema) as writer:
+        writer.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"lettering", b"letter\xdcng"))
+    with pytest.raises(UserError, match=r"train\.arrow cannot be read \(.*utf-8"):
+        make_source({"name": "parquet", "fname": str(path)})
