@@ -32,8 +32,13 @@ class StoredEvaluation:
     main_score: MainScore
 
 
+def _are_numbers(value: Any) -> bool:
+    """Whether a value maps names to numbers, NaN among them."""
+    return isinstance(value, dict) and all(isinstance(x, int | float) for x in value.values())
+
+
 def _numbers(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    if all(isinstance(x, int | float) for x in value.values()):
+    if _are_numbers(value):
         return value
     raise wrong(key, value, "numbers by name")
 
@@ -79,9 +84,7 @@ def read_evaluations(folder: pathlib.Path) -> dict[str, StoredEvaluation]:
     path = folder / SCORES_FILE
     stored = read_json(path, f"{folder} holds no finished evaluation, it has no {SCORES_FILE}")
     for name, scores in stored.items():
-        if not isinstance(scores, dict) or not all(
-            isinstance(x, int | float) for x in scores.values()
-        ):
+        if not _are_numbers(scores):
             raise UserError(f"{path}: {name} is {scores!r:.80}, expected numbers by name.")
     return {name: _read(folder, name, scores) for name, scores in stored.items()}
 
@@ -95,9 +98,7 @@ def _read(folder: pathlib.Path, name: str, scores: dict[str, float]) -> StoredEv
     if main is None:  # pgjax before 0.2 did not store it
         main = main_score(known.kind, known.metric)
     records = _records(folder / f"{name}.jsonl")
-    return StoredEvaluation(
-        scores, content["identity"], content["about"], records, MainScore(*main)
-    )
+    return StoredEvaluation(scores, identity, about, records, MainScore(*main))
 
 
 def _records(path: pathlib.Path) -> Records:
